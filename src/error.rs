@@ -1,0 +1,164 @@
+//! The one error type of edgepull: a [`Kind`], which fixes the exit code, and one readable line.
+//!
+//! Inside, code asks for [`Error::kind`]; outside, a person reads `Display`: what was wrong, where,
+//! and (after a semicolon) what to do. Errors that have to travel through [`std::io::Read`] adapters
+//! are wrapped into an [`io::Error`] and come out whole at the other end ([`Error::from_io`]).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+
+/// What kind of failure this is. The discriminant is the process's exit code; both are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Anything that has no kind of its own.
+    Other = 1,
+    /// The command line, or a file that it names, makes no sense.
+    Usage = 2,
+    /// The image has nothing that this board can run.
+    NoPlatform = 3,
+    /// The image, a tag or a blob is not there.
+    NotFound = 4,
+    /// The registry wants other credentials.
+    Auth = 5,
+    /// The registry cannot be reached, or does not speak the protocol.
+    Network = 6,
+    /// Bytes that are not those which their digest or size promised.
+    Verification = 7,
+    /// An image that is broken, hostile, or lies about its platform.
+    BadImage = 8,
+    /// The disk is full, read-only, or refuses.
+    Disk = 9,
+}
+
+impl Kind {
+    /// The process's exit code for this kind.
+    pub fn exit_code(self) -> u8 {
+        self as u8
+    }
+
+    /// The name that `--json` prints for this kind.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Other => "other",
+            Kind::Usage => "usage",
+            Kind::NoPlatform => "no-platform",
+            Kind::NotFound => "not-found",
+            Kind::Auth => "auth",
+            Kind::Network => "network",
+            Kind::Verification => "verification",
+            Kind::BadImage => "bad-image",
+            Kind::Disk => "disk",
+        }
+    }
+}
+
+/// A failure: its kind, what happened, and what the user can do about it.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: Cow<'static, str>,
+    hint: Option<Cow<'static, str>>,
+}
+
+/// `Result` with edgepull's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind`; `message` says what was wrong and where, without a full stop.
+    pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Error {
+        Error { kind, message: message.into(), hint: None }
+    }
+
+    /// Adds what the user can do; printed after a semicolon. The innermost hint stays.
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Error {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// Puts the place in front: `context: message`.
+    pub fn context(mut self, context: impl fmt::Display) -> Error {
+        self.message = format!("{context}: {}", self.message).into();
+        self
+    }
+
+    /// The kind, which fixes the exit code.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// An I/O error of `kind`, unless it carries an [`Error`] of our own, which then comes out whole.
+    pub fn from_io(kind: Kind, error: io::Error) -> Error {
+        match error.downcast::<Error>() {
+            Ok(own) => own,
+            Err(error) => Error::new(kind, describe(&error)),
+        }
+    }
+
+    /// A failed file system call: [`Kind::Disk`], with a hint for the causes that users can mend.
+    pub fn disk(path: impl fmt::Display, error: io::Error) -> Error {
+        let hint = match error.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => Some("free some room and run the same command again"),
+            Some(libc::EROFS) => Some("the file system is mounted read-only"),
+            Some(libc::EACCES | libc::EPERM) => Some("run as a user who may write there"),
+            _ => None,
+        };
+        let error = Error::from_io(Kind::Disk, error).context(path);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+/// An OS error's text without Rust's "(os error N)", which tells a user nothing.
+fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for io::Error {
+    /// Lets an [`Error`] travel through `Read` adapters; [`Error::from_io`] takes it out again.
+    fn from(error: Error) -> io::Error {
+        io::Error::other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_survives_the_way_through_io() {
+        let inside = Error::new(Kind::Verification, "digest differs").hint("pull again");
+        let outside = Error::from_io(Kind::Network, io::Error::from(inside)).context("layer 2");
+        assert_eq!(outside.kind(), Kind::Verification);
+        assert_eq!(outside.to_string(), "layer 2: digest differs; pull again");
+    }
+
+    #[test]
+    fn a_full_disk_says_what_to_do() {
+        let error = Error::disk("/srv/x", io::Error::from_raw_os_error(libc::ENOSPC));
+        assert_eq!(error.kind().exit_code(), 9);
+        assert_eq!(
+            error.to_string(),
+            "/srv/x: No space left on device; free some room and run the same command again"
+        );
+    }
+}

@@ -1,0 +1,24 @@
+//! edgepull: board facts choose one entry of a manifest list; the entry's layers stream once, verified,
+//! through a few fixed buffers into files; only whole, durable results ever become visible.
+//!
+//! The rooms, from the ground up (each imports only from rooms below it):
+//!
+//! | room | knows |
+//! |---|---|
+//! | [`error`], [`sys`] | failures and their exit codes; every raw syscall with its fallback |
+//! | [`platform`] | who the board is, and which platforms it can run, best first |
+//! | [`image`] | references, digests, manifests, which entry a host takes, what an ELF file needs |
+//! | [`source`] | where an image's bytes come from: registry, OCI layout, archives |
+//! | [`layer`] | how a layer's bytes become files beneath a root |
+//! | [`commands`] | what each command does, in order |
+//! | [`cli`] | the command line |
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod error;
+pub mod image;
+pub mod layer;
+pub mod platform;
+pub mod source;
+pub mod sys;

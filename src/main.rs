@@ -1,0 +1,2 @@
+//! The `edgepull` program.
+fn main() {}
