@@ -8,6 +8,7 @@
 
 use super::digest::Digest;
 use crate::error::{Error, Kind, Result};
+use crate::platform::Platform;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use std::fmt;
@@ -135,6 +136,13 @@ impl Descriptor {
     /// Is this an index or a manifest list?
     pub fn is_index(&self) -> bool {
         matches!(self.media_type.as_str(), media_type::OCI_INDEX | media_type::DOCKER_LIST)
+    }
+
+    /// Can this be an image manifest? One without a media type is taken for one; what it is shows when it
+    /// is parsed.
+    pub fn is_manifest(&self) -> bool {
+        matches!(self.media_type.as_str(), "" | media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST)
+            || self.media_type.starts_with(media_type::DOCKER_SCHEMA1)
     }
 
     /// Does BuildKit's annotation say that this is an attestation and no image?
@@ -301,6 +309,11 @@ impl ImageConfig {
     /// Parses verified `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig> {
         parse(bytes, "image config")
+    }
+
+    /// The platform that the image was built for, normalized.
+    pub fn platform(&self) -> Platform {
+        Platform::new(&self.os, &self.architecture, self.variant.as_deref().unwrap_or_default())
     }
 }
 
