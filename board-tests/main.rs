@@ -3,4 +3,6 @@
 
 mod failures;
 mod harness;
+mod registries;
 mod selection;
+mod trees;
