@@ -1,0 +1,160 @@
+//! A board that runs edgepull: the real program, fed with the recorded evidence of one machine.
+
+use std::process::{Command, Output, Stdio};
+
+use super::tools::Scratch;
+
+/// The exit codes that edgepull documents.
+pub mod exit {
+    pub const USAGE: i32 = 2;
+    pub const NO_PLATFORM: i32 = 3;
+    pub const NOT_FOUND: i32 = 4;
+    pub const AUTH: i32 = 5;
+    pub const NETWORK: i32 = 6;
+    pub const VERIFICATION: i32 = 7;
+    pub const BAD_IMAGE: i32 = 8;
+    pub const DISK: i32 = 9;
+}
+
+/// A board, the environment of its shell and who is logged in.
+pub struct Board {
+    evidence: Vec<String>,
+    env: Vec<(String, String)>,
+    nobody: bool,
+}
+
+impl Board {
+    fn recorded(name: &str, machine: &str) -> Board {
+        let cpuinfo = format!("{}/board-tests/boards/{name}.cpuinfo", env!("CARGO_MANIFEST_DIR"));
+        let evidence = ["--cpuinfo", &cpuinfo, "--machine", machine].map(str::to_owned).to_vec();
+        Board { evidence, env: Vec::new(), nobody: false }
+    }
+
+    /// An ARM926 without VFP.
+    pub fn armv5() -> Board {
+        Board::recorded("armv5", "armv5tejl")
+    }
+
+    /// An ARM1176 whose kernel says "CPU architecture: 7", as that of the Raspberry Pi 1 does.
+    pub fn armv6() -> Board {
+        Board::recorded("armv6", "armv6l")
+    }
+
+    /// Four Cortex-A7.
+    pub fn armv7() -> Board {
+        Board::recorded("armv7", "armv7l")
+    }
+
+    /// Four Cortex-A53 with a 64-bit kernel.
+    pub fn aarch64() -> Board {
+        Board::recorded("aarch64", "aarch64")
+    }
+
+    /// The machine that the tests run on, whatever it is.
+    pub fn this_machine() -> Board {
+        Board { evidence: Vec::new(), env: Vec::new(), nobody: false }
+    }
+
+    /// Sets an environment variable for edgepull.
+    pub fn with_env(mut self, name: &str, value: &str) -> Board {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// edgepull is run by the user `nobody`.
+    pub fn as_nobody(mut self) -> Board {
+        self.nobody = true;
+        self
+    }
+
+    /// Runs edgepull to its end.
+    pub fn edgepull<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Outcome {
+        let home = Scratch::new(); // no credentials of whoever runs the tests
+        let mut command = self.command(args);
+        command.env("HOME", home.at(""));
+        let line = format!("{command:?}");
+        Outcome { output: command.output().expect("edgepull runs"), line }
+    }
+
+    /// The command that [`Board::edgepull`] runs, for a test that wants to end it early.
+    pub fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
+        let binary = env!("CARGO_BIN_EXE_edgepull");
+        let mut command = Command::new(if self.nobody { "setpriv" } else { binary });
+        if self.nobody {
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(binary);
+        }
+        command.args(&self.evidence).args(args).stdin(Stdio::null());
+        for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "SSL_CERT_FILE"] {
+            command.env_remove(name);
+        }
+        command.env("HOME", "/nonexistent").envs(self.env.iter().cloned());
+        command
+    }
+}
+
+/// How a run of edgepull ended, and what it said.
+pub struct Outcome {
+    output: Output,
+    line: String,
+}
+
+impl Outcome {
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    /// The exit code; a death by signal fails the test.
+    #[track_caller]
+    pub fn code(&self) -> i32 {
+        self.output.status.code().unwrap_or_else(|| panic!("{}", self.story()))
+    }
+
+    fn story(&self) -> String {
+        let Outcome { output, line } = self;
+        format!("{line}\n{}\n-- stdout\n{}\n-- stderr\n{}", output.status, self.stdout(), self.stderr())
+    }
+
+    #[track_caller]
+    pub fn succeeds(self) -> Outcome {
+        assert!(self.output.status.success(), "should have succeeded: {}", self.story());
+        self
+    }
+
+    /// It ended with this exit code, and a message that is not a crash.
+    #[track_caller]
+    pub fn fails_with(self, code: i32) -> Outcome {
+        assert_eq!(self.output.status.code(), Some(code), "{}", self.story());
+        let errors = self.stderr();
+        assert!(!errors.trim().is_empty() && !errors.contains("panicked"), "no message: {}", self.story());
+        self
+    }
+
+    /// Standard error holds `text`.
+    #[track_caller]
+    pub fn saying(self, text: &str) -> Outcome {
+        assert!(self.stderr().contains(text), "does not say \"{text}\": {}", self.story());
+        self
+    }
+
+    /// Standard error does not hold `text`.
+    #[track_caller]
+    pub fn without_saying(self, text: &str) -> Outcome {
+        assert!(!self.stderr().contains(text), "says \"{text}\": {}", self.story());
+        self
+    }
+
+    /// Nothing at all was written to either stream.
+    #[track_caller]
+    pub fn silently(self) -> Outcome {
+        assert!(
+            self.output.stdout.is_empty() && self.output.stderr.is_empty(),
+            "not silent: {}",
+            self.story()
+        );
+        self
+    }
+}

@@ -1,0 +1,26 @@
+//! What the tests in this folder are written with, so that each reads as what it proves:
+//! boards that run edgepull ([`Board`]), registries real ([`Registry`]) and scripted
+//! ([`FakeRegistry`]), images made on the spot ([`Image`], [`Layer`], [`Index`]) and trees to compare
+//! ([`Tree`]). Everything lives in a [`Scratch`] folder or a child process and goes when the test ends,
+//! also when it fails.
+
+mod board;
+mod fake;
+mod image;
+mod pki;
+mod registry;
+mod token;
+mod tools;
+mod tree;
+
+pub use board::{Board, Outcome, exit};
+pub use fake::{Answer, FakeRegistry};
+pub use image::{Artifact, Image, Index, Layer, digest_of, gzip, platform, program};
+pub use pki::Authority;
+pub use registry::Registry;
+pub use token::TokenServer;
+pub use tools::{Scratch, base64, docker_config, run, skopeo, umoci_unpack};
+pub use tree::Tree;
+
+/// The example layout in the repository, as an image name.
+pub const HELLO: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/examples/hello");

@@ -1,0 +1,92 @@
+//! Scratch folders and the command-line tools that the tests compare edgepull with.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+/// A folder of the test's own, removed at its end.
+pub struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        Scratch(tempfile::Builder::new().prefix("edgepull-").tempdir().expect("a scratch folder"))
+    }
+
+    /// A path below the folder; nothing is created.
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.0.path().join(below)
+    }
+
+    /// The same as text, for command lines.
+    pub fn at(&self, below: &str) -> String {
+        self.path(below).into_os_string().into_string().expect("a readable path")
+    }
+
+    /// Writes a file there and gives its path.
+    pub fn write(&self, below: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.path(below);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        std::fs::write(&path, content).expect("a file in the scratch folder");
+        self.at(below)
+    }
+
+    /// What stands directly below the folder, sorted: to see that nothing is left behind.
+    pub fn names(&self) -> Vec<String> {
+        names_in(self.0.path())
+    }
+}
+
+/// The names in a folder, sorted.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder to list");
+    let mut names: Vec<String> =
+        entries.map(|e| e.expect("an entry").file_name().into_string().expect("a readable name")).collect();
+    names.sort();
+    names
+}
+
+/// Runs a tool that has to succeed; gives its standard output.
+pub fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> String {
+    let mut command = Command::new(program);
+    let out = match command.args(args).output() {
+        Ok(out) => out,
+        Err(e) => panic!("{program}: {e}; board-tests/run installs what the tests need"),
+    };
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{command:?}: {}\n{errors}", out.status);
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// `skopeo --insecure-policy ARGS`.
+pub fn skopeo<'a>(args: impl IntoIterator<Item = &'a str>) -> String {
+    run("skopeo", std::iter::once("--insecure-policy").chain(args))
+}
+
+/// Unpacks `layout:tag` with umoci and gives the root file system's folder.
+pub fn umoci_unpack(layout: &str, tag: &str, scratch: &Scratch) -> PathBuf {
+    let bundle = scratch.at(&format!("umoci-{tag}"));
+    run("umoci", ["unpack", "--image", &format!("{layout}:{tag}"), &bundle]);
+    Path::new(&bundle).join("rootfs")
+}
+
+/// A Docker `config.json` that holds one entry of `auths`.
+pub fn docker_config(registry: &str, entry: Value) -> String {
+    json!({ "auths": { registry: entry } }).to_string()
+}
+
+/// Base64 with padding (RFC 4648, section 4).
+pub fn base64(data: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in data.chunks(3) {
+        let bits =
+            chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let sextet = bits >> (18 - 6 * place) & 63;
+            text.push(if place <= chunk.len() { ALPHABET[sextet as usize] as char } else { '=' });
+        }
+    }
+    text
+}
