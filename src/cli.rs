@@ -154,11 +154,7 @@ fn command(words: Vec<OsString>, raw: bool, replace: bool, bundle: bool, force: 
     let Some(name) = words.next() else {
         return Err(wrong("a command is missing: platform, inspect or pull".into()));
     };
-    let of_pull = [(replace, "--replace"), (bundle, "--bundle"), (force, "--force")];
-    let misplaced = |belongs: &[&str]| {
-        let given = of_pull.iter().chain(&[(raw, "--raw")]);
-        given.filter(|(given, name)| *given && !belongs.contains(name)).map(|(_, name)| *name).next()
-    };
+    let flags = [(replace, "--replace"), (bundle, "--bundle"), (force, "--force"), (raw, "--raw")];
     let (command, belongs): (Command, &[&str]) = match name.to_str() {
         Some("platform") => (Command::Platform, &[]),
         Some("inspect") => (Command::Inspect { image: image(words.next(), "inspect IMAGE")?, raw }, &["--raw"]),
@@ -174,7 +170,7 @@ fn command(words: Vec<OsString>, raw: bool, replace: bool, bundle: bool, force: 
             return Err(wrong(format!("there is no command {name:?}, only platform, inspect and pull")));
         }
     };
-    if let Some(option) = misplaced(belongs) {
+    if let Some((_, option)) = flags.iter().find(|(given, name)| *given && !belongs.contains(name)) {
         return Err(wrong(format!("{option} does not go with {}", name.to_string_lossy())));
     }
     match words.next() {

@@ -35,7 +35,7 @@ pub fn run(pull: &cli::Pull, host: &Host, options: &Options, report: &Report) ->
     let mut source = open(&pull.image, options)?;
     announce(host, pull, report)?;
     let chosen = choose(&mut *source, host, pull, report)?;
-    let layers = layers(&chosen)?;
+    let layers = plan(&chosen)?;
 
     let root = staging.open(if pull.bundle { "rootfs" } else { "" })?;
     let totals = unpack(&mut *source, &layers, &root, &staging, report)?;
@@ -148,24 +148,24 @@ struct Planned<'a> {
 }
 
 /// Puts layers and diff-ids together; both documents must agree on how many there are.
-fn layers(chosen: &Chosen) -> Result<Vec<Planned<'_>>> {
+fn plan(chosen: &Chosen) -> Result<Vec<Planned<'_>>> {
     let bad = |message: String| Error::new(Kind::BadImage, message);
     let (layers, diff_ids) = (&chosen.manifest.layers, &chosen.config.rootfs.diff_ids);
     if layers.len() != diff_ids.len() {
         let (layers, diff_ids) = (layers.len(), diff_ids.len());
         return Err(bad(format!("the manifest has {layers} layers, its config {diff_ids} diff_ids")));
     }
-    let plan = |(descriptor, diff_id): (&'_ Descriptor, &Digest)| {
+    let mut planned = Vec::with_capacity(layers.len());
+    for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
         let compression = match descriptor.layer_kind() {
             Some(LayerKind::Tar) => Compression::None,
             Some(LayerKind::Gzip) => Compression::Gzip,
             Some(LayerKind::Zstd) => Compression::Zstd,
             None => return Err(bad(format!("{:?} is no layer that can be unpacked", descriptor.media_type))),
         };
-        Ok((descriptor, compression, *diff_id))
-    };
-    let planned = layers.iter().zip(diff_ids).map(plan);
-    planned.map(|plan| plan.map(|(descriptor, compression, diff_id)| Planned { descriptor, compression, diff_id })).collect()
+        planned.push(Planned { descriptor, compression, diff_id: *diff_id });
+    }
+    Ok(planned)
 }
 
 /// Streams every layer into `root`, bottom first.

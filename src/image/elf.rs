@@ -316,13 +316,16 @@ fn find_attributes<R: Read + Seek>(file: &mut R, word: Words, sections: Table) -
 fn parse_attributes(section: &[u8], word: Words) -> Option<ArmAttributes> {
     let mut rest = section.strip_prefix(b"A")?;
     while rest.len() > 4 {
-        let (vendor, next) = rest.split_at_checked(word.word(rest, 0) as usize)?;
+        // A length counts itself: one of 0 would never get on.
+        let length = word.word(rest, 0) as usize;
+        let (vendor, next) = rest.split_at_checked(length.max(4))?;
         rest = next;
         let Some(mut scopes) = vendor.get(4..).and_then(|vendor| vendor.strip_prefix(b"aeabi\0")) else {
             continue;
         };
         while scopes.len() > 5 {
-            let (scope, next) = scopes.split_at_checked(word.word(scopes, 1) as usize)?;
+            let length = word.word(scopes, 1) as usize;
+            let (scope, next) = scopes.split_at_checked(length.max(5))?;
             scopes = next;
             const TAG_FILE: u8 = 1;
             if *scope.first()? == TAG_FILE {

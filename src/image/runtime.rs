@@ -48,8 +48,9 @@ pub fn config_json(image: &ImageConfig, open: &OpenInRoot, rootless: Option<(u32
     if args.is_empty() {
         args.push("/bin/sh");
     }
+    let namespaces = ["pid", "ipc", "uts", "mount"].map(|name| json!({ "type": name }));
     let mut linux = json!({
-        "namespaces": ["pid", "ipc", "uts", "mount"].map(|name| json!({ "type": name })),
+        "namespaces": namespaces,
         "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
         "maskedPaths": [
             "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
