@@ -55,7 +55,10 @@ fn write_evidence(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     if info.cores.is_empty() {
         line(Source::Cores, format_args!("{}", absent(evidence.origin)))?;
     }
-    line(Source::AtPlatform, format_args!("{}", evidence.at_platform.as_deref().unwrap_or(not_looked(evidence))))?;
+    line(
+        Source::AtPlatform,
+        format_args!("{}", evidence.at_platform.as_deref().unwrap_or(not_looked(evidence))),
+    )?;
     line(Source::Machine, format_args!("{}", evidence.machine.as_deref().unwrap_or(not_looked(evidence))))?;
     if !info.model_name.is_empty() {
         line(Source::ModelName, format_args!("{}", info.model_name))?;
