@@ -315,6 +315,10 @@ fn the_text_report_marks_what_decided() {
     assert!(text.lines().any(|line| line.starts_with("* features")), "{text}");
     assert!(text.contains("no vfp"), "{text}");
 
+    let a64fx = fs::read(data().join("a64fx.cpuinfo")).unwrap();
+    let text = detect(Some(&a64fx), None).to_string();
+    assert!(text.contains("A64FX (0x46/0x001), ARMv8.2-A, 32-bit programs: no"), "{text}");
+
     let host = detect(None, Some("armv4tl"));
     assert!(host.to_string().contains("no image can run here: uname -m is armv4tl"), "{host}");
 }

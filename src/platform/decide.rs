@@ -310,7 +310,7 @@ fn arm_on_64_bits(
         let why = format_args!("the installed userland is 32-bit ({file}) on a 64-bit kernel");
         candidates::push_arm(&mut list, 7, true, why);
     } else if before {
-        let why = format_args!("uname -m is armv8l: a 64-bit kernel asked for its 32-bit side");
+        let why = format_args!("uname -m is armv8l, a 64-bit kernel asked for its 32-bit side");
         candidates::push_arm(&mut list, 7, true, why);
     }
     let why =
@@ -318,12 +318,17 @@ fn arm_on_64_bits(
     let later = if before { ", and the kernel is 64-bit" } else { "" };
     push(&mut list, candidates::arm64(8, 0), format_args!("{why}{later}"));
     if let Some(core) = core.filter(|_| evidence.all_cores(|_| true)) {
-        let sve2 = evidence.cpuinfo.has("sve2") != Some(false);
+        // Only the 64-bit view of Features could list it.
+        let has = |feature| evidence.cpuinfo.has(feature) == Some(true);
+        let sve2 = has("sve2") || !has("asimd");
         let why = format_args!("{} is {}: entries that are labelled so run", core.name, core.isa);
         candidates::push_arm64_above(&mut list, core.isa, sve2, why);
     }
-    if let Some(proof) = proof.filter(|_| !before) {
-        push_aarch32(&mut list, proof);
+    if let Some(proof) = proof {
+        if !before {
+            push_aarch32(&mut list, proof);
+        }
+        evidence.decided(proof);
     }
     list
 }
