@@ -56,6 +56,9 @@ pub struct Options {
     pub plain_http: bool,
     /// PEM certificates that replace the system's trusted roots, as curl's `--cacert` does.
     pub ca_file: Option<PathBuf>,
+    /// The credentials file; `None`: `$REGISTRY_AUTH_FILE`, else `$DOCKER_CONFIG/config.json`, else
+    /// `~/.docker/config.json`.
+    pub auth_file: Option<PathBuf>,
     /// How long a connection may send nothing before it counts as dead.
     pub stall: Duration,
     /// The pause before the first retry; every further one is twice as long ([`registry`]).
@@ -67,6 +70,7 @@ impl Default for Options {
         Options {
             plain_http: false,
             ca_file: None,
+            auth_file: None,
             stall: Duration::from_secs(30),
             pause: Duration::from_millis(500),
         }

@@ -6,7 +6,7 @@
 
 use super::challenge::Challenge;
 use super::client::{Client, asked_host, outcome};
-use super::credentials::{Credential, Lookup, Secret, lookup};
+use super::credentials::{Credential, Lookup, Secret};
 use super::http::{Answer, Class, Failure};
 use super::retry::retry_after;
 use super::url::{Origin, absolute, encode, shown};
@@ -27,7 +27,7 @@ pub(super) fn authorize(client: &Client, answer: Answer) -> Result<Secret, Failu
         .filter_map(|header| header.to_str().ok())
         .flat_map(Challenge::parse)
         .collect();
-    let found = lookup(&client.host, &client.repository).map_err(Failure::last)?;
+    let found = client.credentials().map_err(Failure::last)?;
     let registry = Origin::of(&answer.url);
     if let Some(bearer) = challenges.iter().find(|challenge| challenge.scheme == "bearer") {
         if let Some(Credential::Bearer(token)) = &found.credential {
@@ -50,7 +50,7 @@ pub(super) fn authorize(client: &Client, answer: Answer) -> Result<Secret, Failu
 pub(super) fn explain(client: &Client, message: String) -> Error {
     let host = &client.host;
     let error = Error::new(Kind::Auth, message);
-    let found = match lookup(host, &client.repository) {
+    let found = match client.credentials() {
         Ok(found) => found,
         Err(error) => return error,
     };

@@ -1,7 +1,7 @@
 //! One repository at one registry: a request that is authorized, and tried again where that helps.
 
 use super::auth;
-use super::credentials::Secret;
+use super::credentials::{Lookup, Secret, lookup};
 use super::http::{Answer, Class, Failure, Http};
 use super::retry::{ATTEMPTS_MAX, ATTEMPTS_UNKNOWN_MAX, Attempts, retry_after};
 use super::url;
@@ -10,6 +10,7 @@ use crate::image::reference::{DEFAULT_HOST, RegistryReference};
 use crate::source::Options;
 use serde::Deserialize;
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 use ureq::BodyReader;
@@ -30,6 +31,7 @@ pub(super) struct Client {
     /// `host[:port]` of the API.
     pub(super) authority: String,
     pub(super) repository: String,
+    auth_file: Option<PathBuf>,
     pause: Duration,
     state: Mutex<State>,
 }
@@ -65,6 +67,7 @@ impl Client {
             host: image.host.clone(),
             authority: authority.to_owned(),
             repository: image.repository.clone(),
+            auth_file: options.auth_file.clone(),
             pause: options.pause,
             state: Mutex::new(State { secure, answered: false, authorization: None }),
         }
@@ -73,6 +76,11 @@ impl Client {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves no half-written state: every change is one assignment.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The user's credentials for this repository.
+    pub(super) fn credentials(&self) -> Result<Lookup, Error> {
+        lookup(self.auth_file.as_deref(), &self.host, &self.repository)
     }
 
     /// A fresh count of tries.

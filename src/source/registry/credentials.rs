@@ -95,8 +95,10 @@ struct Entry {
 }
 
 /// Looks for what opens `repository` at `host` (as the user wrote it; `docker.io` for Docker Hub).
-pub(super) fn lookup(host: &str, repository: &str) -> Result<Lookup> {
-    let Some(path) = file(|name| std::env::var_os(name)) else { return Ok(Lookup::default()) };
+/// `named` is the file to use instead of the environment's.
+pub(super) fn lookup(named: Option<&Path>, host: &str, repository: &str) -> Result<Lookup> {
+    let path = named.map(Path::to_owned).or_else(|| file(|name| std::env::var_os(name)));
+    let Some(path) = path else { return Ok(Lookup::default()) };
     let mut bytes = Vec::new();
     let read = std::fs::File::open(&path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes));
     match read {
