@@ -265,7 +265,8 @@ fn certificate(host: &str, why: &CertificateError) -> Error {
         NotValidYet | NotValidYetContext { .. } => {
             ("is not valid yet", "this board's clock is behind: set it (most boards start in 1970)")
         }
-        UnknownIssuer => (
+        // A bad signature is what an authority of the same name with another key looks like.
+        UnknownIssuer | BadSignature => (
             "is issued by an authority that is not trusted here",
             "--ca-file FILE names a private CA's certificate",
         ),
@@ -275,7 +276,7 @@ fn certificate(host: &str, why: &CertificateError) -> Error {
         _ => ("is not accepted", "--ca-file FILE names a private CA's certificate"),
     };
     let detail = match why {
-        Expired | NotValidYet | UnknownIssuer | NotValidForName => String::new(),
+        Expired | NotValidYet | UnknownIssuer | BadSignature | NotValidForName => String::new(),
         other => format!(" ({other})"),
     };
     Error::new(Kind::Network, format!("{host}: the server's certificate {what}{detail}")).hint(hint)
