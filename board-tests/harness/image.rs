@@ -205,6 +205,12 @@ impl Image {
         self
     }
 
+    /// Sets one more field of the config's `config`.
+    pub fn configured(mut self, field: &str, value: Value) -> Image {
+        self.config[field] = value;
+        self
+    }
+
     /// Docker's media types (image manifest version 2, schema 2) in place of OCI's.
     pub fn in_docker_format(mut self) -> Image {
         self.docker = true;
