@@ -191,7 +191,7 @@ fn a_user_who_may_not_give_files_away_is_warned_once() {
     let artifact = Image::of("linux/arm/v7").raw_layer(plain).layer(with_devices).build();
     let name = artifact.oci(&scratch, "image");
     Board::armv7().edgepull(["pull", &name, &scratch.at("as-root")]).succeeds();
-    let nobody = Board::armv7().as_nobody(&scratch);
+    let nobody = Board::armv7().run_by_nobody(&scratch);
     let outcome = nobody.edgepull(["pull", &name, &scratch.at("home/as-nobody")]).succeeds();
     let warnings = outcome.stderr();
     let about = |what: &str| warnings.lines().filter(|line| line.to_lowercase().contains(what)).count();

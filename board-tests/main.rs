@@ -2,6 +2,7 @@
 //! `board-tests/run` installs what they need and runs them; they want root, as they compare owners.
 
 mod destination;
+mod distribution;
 mod example;
 mod failures;
 mod harness;

@@ -64,7 +64,7 @@ impl Board {
     }
 
     /// edgepull is run by the user `nobody`, who may write into the scratch's folder `home`.
-    pub fn as_nobody(mut self, scratch: &Scratch) -> Board {
+    pub fn run_by_nobody(mut self, scratch: &Scratch) -> Board {
         // The repository may stand where nobody cannot look: copies of what is needed.
         let copy = |from: &str, name: &str| {
             let to = scratch.write(&format!("bin/{name}"), std::fs::read(from).expect("a file to copy"));
