@@ -1,2 +1,64 @@
-//! The `edgepull` program.
-fn main() {}
+//! The `edgepull` program: log set-up, the command, the exit code; nothing else.
+
+use edgepull::cli::{self, Options};
+use edgepull::commands;
+use edgepull::error::Error;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Log lines on standard error: `edgepull: warning: …`.
+struct Stderr;
+
+impl Log for Stderr {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        // Warnings of the libraries below (ureq, rustls) are details of retries that edgepull words itself.
+        metadata.target().starts_with("edgepull") || log::max_level() == LevelFilter::Trace
+    }
+    fn log(&self, record: &Record) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let word = match record.level() {
+            Level::Error => "error: ",
+            Level::Warn => "warning: ",
+            _ => "",
+        };
+        // A log that cannot be written must not end a pull.
+        let _ = writeln!(std::io::stderr(), "edgepull: {word}{}", record.args());
+    }
+    fn flush(&self) {}
+}
+
+fn start_log(options: &Options) {
+    let level = match (options.quiet, options.verbose) {
+        (true, _) => LevelFilter::Off,
+        (_, 0) => LevelFilter::Warn,
+        (_, 1) => LevelFilter::Info,
+        (_, 2) => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    log::set_max_level(level);
+    let _ = log::set_logger(&Stderr); // fails only if set twice
+}
+
+fn main() -> ExitCode {
+    let outcome = cli::parse(std::env::args_os().skip(1)).and_then(|invocation| {
+        start_log(&invocation.options);
+        commands::run(&invocation).inspect_err(|error| {
+            if invocation.options.json {
+                commands::report::error(error);
+            }
+        })
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// The one readable line, and the exit code.
+fn fail(error: &Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "edgepull: {error}");
+    ExitCode::from(error.kind().exit_code())
+}

@@ -1,1 +1,10 @@
-//! Being built.
+//! What an image is: its names, digests and documents, which of its entries a host takes, and whether
+//! its programs are what their label says.
+
+pub mod digest;
+pub mod elf;
+pub mod manifest;
+pub mod program;
+pub mod reference;
+pub mod runtime;
+pub mod select;

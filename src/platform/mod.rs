@@ -1,1 +1,22 @@
-//! Being built.
+//! Who the board is, and which platforms it can run, best first.
+//!
+//! [`cpuinfo`], [`machine`] and [`midr`] turn the kernel's texts into facts, [`evidence`] keeps each
+//! observation apart, `decide` weighs them, [`host`] holds the outcome. Nothing here knows images;
+//! [`variant`] is the vocabulary that both sides share.
+
+pub mod candidates;
+pub mod cpuinfo;
+mod decide;
+pub mod evidence;
+pub mod host;
+mod live;
+pub mod machine;
+pub mod midr;
+mod order;
+mod report;
+pub mod variant;
+
+pub use candidates::Candidate;
+pub use evidence::Evidence;
+pub use host::{Host, Inputs};
+pub use variant::{Name, Platform};

@@ -1,0 +1,93 @@
+//! One file a command: what happens, in order. The mechanisms are in the rooms below.
+
+mod inspect;
+mod platform;
+mod pull;
+pub mod report;
+
+use crate::cli::{Command, HELP, Invocation, Options};
+use crate::error::{Error, Kind, Result};
+use crate::image::manifest::{Descriptor, Document, ImageConfig};
+use crate::image::select::Lookup;
+use crate::platform::{Host, Inputs, Platform};
+use crate::source::{self, Source};
+use report::Report;
+use std::fs::File;
+use std::io::Read;
+
+/// The most of a recorded cpuinfo that is read, in bytes. The largest in the field, of 256 cores, has 100 KB.
+const CPUINFO_MAX: u64 = 1 << 20;
+
+/// Does what the command line says.
+pub fn run(invocation: &Invocation) -> Result<()> {
+    let report = Report::new(&invocation.options);
+    let options = &invocation.options;
+    match &invocation.command {
+        Command::Help => report.text(HELP.trim_end()),
+        Command::Version => report.text(concat!("edgepull ", env!("CARGO_PKG_VERSION"))),
+        Command::Platform => platform::run(&host(options)?, options, &report),
+        Command::Inspect { image, raw } => {
+            inspect::run(image, *raw, || host(options), &mut *open(image, options)?, &report)
+        }
+        Command::Pull(pull) => pull::run(pull, &host(options)?, options, &report),
+    }
+}
+
+/// Who this board is, or who the options say that it is.
+fn host(options: &Options) -> Result<Host> {
+    let recorded = match &options.cpuinfo {
+        None => None,
+        Some(path) => {
+            let mut bytes = Vec::new();
+            let read = File::open(path).and_then(|file| file.take(CPUINFO_MAX).read_to_end(&mut bytes));
+            read.map_err(|error| Error::from_io(Kind::Usage, error).context(format!("--cpuinfo {}", path.display())))?;
+            Some(bytes)
+        }
+    };
+    Host::detect(&Inputs {
+        variant: options.variant.as_deref(),
+        platform: options.platform.as_ref(),
+        cpuinfo: recorded.as_deref(),
+        machine: options.machine.as_deref(),
+    })
+}
+
+fn open(image: &crate::image::reference::Reference, options: &Options) -> Result<Box<dyn Source>> {
+    source::open(
+        image,
+        &source::Options { plain_http: options.plain_http, ca_file: options.ca_file.clone(), ..Default::default() },
+    )
+}
+
+/// Fetches and parses documents for [`crate::image::select`].
+struct Documents<'a>(&'a mut dyn Source);
+
+impl Documents<'_> {
+    /// An image's config, by its descriptor in the manifest.
+    fn config(&mut self, descriptor: &Descriptor) -> Result<ImageConfig> {
+        const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+        use crate::image::manifest::media_type::OCI_CONFIG;
+        if !matches!(descriptor.media_type.as_str(), "" | OCI_CONFIG | DOCKER_CONFIG) {
+            let message = format!("this is no container image: its config is {:?}", descriptor.media_type);
+            return Err(Error::new(Kind::BadImage, message));
+        }
+        ImageConfig::parse(&self.0.config(descriptor)?.bytes)
+    }
+}
+
+impl Lookup for Documents<'_> {
+    fn document(&mut self, descriptor: &Descriptor) -> Result<Document> {
+        let fetched = self.0.manifest(descriptor)?;
+        Document::parse(&descriptor.media_type, &fetched.bytes)
+    }
+
+    fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Platform> {
+        match self.document(descriptor)? {
+            Document::Manifest(manifest) => Ok(self.config(&manifest.config)?.platform()),
+            Document::Index(_) => {
+                let message = format!("{} is announced as an image, but is an index", descriptor.digest);
+                Err(Error::new(Kind::BadImage, message))
+            }
+        }
+    }
+}

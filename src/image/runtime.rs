@@ -1,0 +1,253 @@
+//! The `config.json` of an OCI runtime bundle, made from an image config (image-spec conversion.md).
+//!
+//! The defaults are those of `runc spec` and Docker (capabilities, mounts, masked paths), but for the
+//! network: a board's container shares the board's, so there is no network namespace.
+
+use super::manifest::{ImageConfig, RunConfig};
+use super::program::OpenInRoot;
+use crate::error::{Error, Kind, Result};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+/// The most bytes of `/etc/passwd` or `/etc/group` that are read.
+const ACCOUNTS_MAX: u64 = 1 << 20;
+/// What Docker lets a container's root keep.
+const CAPABILITIES: [&str; 14] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// Who a process runs as.
+#[derive(Debug, PartialEq, Eq)]
+struct User {
+    uid: u32,
+    gid: u32,
+    additional: Vec<u32>,
+}
+
+/// The bundle's `config.json` for `image`, whose root is the directory `rootfs` beside it. User and group
+/// names are looked up in the image's own `/etc/passwd` and `/etc/group`; [`Kind::BadImage`] if one is not
+/// there. `rootless` maps the ids of the caller.
+pub fn config_json(image: &ImageConfig, open: &OpenInRoot, rootless: Option<(u32, u32)>) -> Result<String> {
+    let run = &image.config;
+    let user = resolve_user(&run.user, open)?;
+    let mut args: Vec<&str> = run.args().collect();
+    if args.is_empty() {
+        args.push("/bin/sh");
+    }
+    let mut linux = json!({
+        "namespaces": ["pid", "ipc", "uts", "mount"].map(|name| json!({ "type": name })),
+        "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
+        "maskedPaths": [
+            "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+            "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"
+        ],
+        "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+    });
+    let id_map = |host: u32| json!([{ "containerID": 0, "hostID": host, "size": 1 }]);
+    if let Some((uid, gid)) = rootless {
+        linux["namespaces"].as_array_mut().expect("made above").push(json!({ "type": "user" }));
+        linux["uidMappings"] = id_map(uid);
+        linux["gidMappings"] = id_map(gid);
+        linux.as_object_mut().expect("made above").remove("resources");
+    }
+    let config = json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": false,
+            "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.additional },
+            "args": args,
+            "env": environment(run),
+            "cwd": if run.working_dir.starts_with('/') { run.working_dir.as_str() } else { "/" },
+            "capabilities": {
+                "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES
+            },
+            "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }],
+            "noNewPrivileges": true,
+        },
+        "root": { "path": "rootfs", "readonly": false },
+        "mounts": mounts(rootless.is_some()),
+        "annotations": {
+            "org.opencontainers.image.os": image.os,
+            "org.opencontainers.image.architecture": image.architecture,
+            "org.opencontainers.image.variant": image.variant.as_deref().unwrap_or_default(),
+        },
+        "linux": linux,
+    });
+    serde_json::to_string_pretty(&config)
+        .map(|text| text + "\n")
+        .map_err(|error| Error::new(Kind::Other, format!("config.json: {error}")))
+}
+
+fn environment(run: &RunConfig) -> Vec<&str> {
+    let mut env: Vec<&str> = run.env.iter().map(String::as_str).collect();
+    if !env.iter().any(|variable| variable.starts_with("PATH=")) {
+        env.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    }
+    env
+}
+
+fn mounts(rootless: bool) -> Value {
+    let mount = |destination: &str, kind: &str, options: &[&str]| {
+        json!({ "destination": destination, "type": kind, "source": kind, "options": options })
+    };
+    // Without rights over the network namespace sysfs cannot be mounted, only bound.
+    let sys = match rootless {
+        true => json!({
+            "destination": "/sys", "type": "none", "source": "/sys",
+            "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]
+        }),
+        false => mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+    };
+    let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    if !rootless {
+        pts.push("gid=5");
+    }
+    json!([
+        mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev/pts", "devpts", &pts),
+        mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        sys,
+    ])
+}
+
+/// `user[:group]`, each a number or a name (image-spec config.md, `User`).
+fn resolve_user(text: &str, open: &OpenInRoot) -> Result<User> {
+    let (name, group) = match text.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (text, None),
+    };
+    let unknown = |what: &str, name: &str, file: &str| {
+        Error::new(Kind::BadImage, format!("the image runs as {what} {name:?}, who is not in its {file}"))
+    };
+    let mut user = User { uid: 0, gid: 0, additional: Vec::new() };
+    let account = find_account("/etc/passwd", name, open);
+    match (&account, name.parse()) {
+        _ if name.is_empty() => {}
+        (Some(account), _) => {
+            user.uid = number(account, 2).ok_or_else(|| unknown("user", name, "/etc/passwd"))?;
+            user.gid = number(account, 3).unwrap_or(0);
+        }
+        (None, Ok(uid)) => user.uid = uid,
+        (None, Err(_)) => return Err(unknown("user", name, "/etc/passwd")),
+    }
+    match group {
+        Some(group) if !group.is_empty() => {
+            user.gid = match (find_account("/etc/group", group, open), group.parse()) {
+                (Some(line), _) => number(&line, 2).ok_or_else(|| unknown("group", group, "/etc/group"))?,
+                (None, Ok(gid)) => gid,
+                (None, Err(_)) => return Err(unknown("group", group, "/etc/group")),
+            };
+        }
+        _ => {
+            let login = account.as_deref().and_then(|account| account.split(':').next()).unwrap_or("root");
+            let is_member = |line: &str| {
+                line.split(':').nth(3).is_some_and(|members| members.split(',').any(|member| member == login))
+            };
+            for_lines("/etc/group", open, |line| {
+                if is_member(line) {
+                    user.additional.extend(number(line, 2));
+                }
+                user.additional.len() < 64
+            });
+        }
+    }
+    Ok(user)
+}
+
+/// The line of the account whose name, or else whose number, is `wanted`.
+fn find_account(file: &str, wanted: &str, open: &OpenInRoot) -> Option<String> {
+    let mut found = None;
+    for_lines(file, open, |line| {
+        let matches = line.split(':').next() == Some(wanted)
+            || found.is_none() && wanted.parse().ok().is_some_and(|id: u32| number(line, 2) == Some(id));
+        if matches {
+            found = Some(line.to_owned());
+        }
+        line.split(':').next() != Some(wanted)
+    });
+    found
+}
+
+fn number(line: &str, field: usize) -> Option<u32> {
+    line.split(':').nth(field)?.parse().ok()
+}
+
+/// Calls `visit` with each line of a file in the image until it says false. No file: no lines.
+fn for_lines(file: &str, open: &OpenInRoot, mut visit: impl FnMut(&str) -> bool) {
+    let Ok(file) = open(Path::new(file)) else { return };
+    let mut reader = BufReader::new(file.take(ACCOUNTS_MAX));
+    let mut line = Vec::new();
+    while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+        if !visit(String::from_utf8_lossy(&line).trim_end()) {
+            return;
+        }
+        line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io;
+
+    fn user(text: &str) -> Result<User> {
+        let etc = tempfile::tempdir().unwrap();
+        std::fs::create_dir(etc.path().join("etc")).unwrap();
+        let passwd = "root:x:0:0::/root:/bin/sh\nwww:x:33:34::/:/bin/false\n1000:x:7:8::/:\n";
+        std::fs::write(etc.path().join("etc/passwd"), passwd).unwrap();
+        std::fs::write(etc.path().join("etc/group"), "www:x:34:\nvideo:x:44:pi,www\ndisk:x:6:root\n").unwrap();
+        resolve_user(text, &|path: &Path| File::open(etc.path().join(path.strip_prefix("/").unwrap())))
+    }
+
+    #[test]
+    fn users_by_name_and_number() {
+        let is = |uid, gid, additional: &[u32]| User { uid, gid, additional: additional.to_vec() };
+        assert_eq!(user("").unwrap(), is(0, 0, &[6]));
+        assert_eq!(user("www").unwrap(), is(33, 34, &[44]));
+        assert_eq!(user("33").unwrap(), is(33, 34, &[44]));
+        assert_eq!(user("www:video").unwrap(), is(33, 44, &[]));
+        assert_eq!(user("4711:12").unwrap(), is(4711, 12, &[]));
+        assert_eq!(user("1000").unwrap().uid, 7, "a name that looks like a number is a name");
+        assert!(user("nobody").unwrap_err().to_string().contains("\"nobody\""));
+        assert!(user("www:nogroup").is_err());
+    }
+
+    #[test]
+    fn the_image_s_command_environment_and_user_come_through() {
+        let image = ImageConfig::parse(
+            br#"{"os":"linux","architecture":"arm","variant":"v6","config":
+                {"Entrypoint":["/a"],"Cmd":["-b"],"Env":["X=1"],"WorkingDir":"/w","User":"5:6"}}"#,
+        )
+        .unwrap();
+        let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
+        let config: Value = serde_json::from_str(&config_json(&image, &nothing, None).unwrap()).unwrap();
+        assert_eq!(config["process"]["args"], json!(["/a", "-b"]));
+        assert_eq!(config["process"]["env"][0], "X=1");
+        assert!(config["process"]["env"][1].as_str().unwrap().starts_with("PATH="));
+        assert_eq!(config["process"]["cwd"], "/w");
+        assert_eq!(config["process"]["user"]["uid"], 5);
+        assert_eq!(config["process"]["user"]["gid"], 6);
+        assert_eq!(config["root"]["path"], "rootfs");
+        assert!(config["linux"].get("uidMappings").is_none());
+        let rootless = config_json(&image, &nothing, Some((1000, 1000))).unwrap();
+        let rootless: Value = serde_json::from_str(&rootless).unwrap();
+        assert_eq!(rootless["linux"]["uidMappings"][0]["hostID"], 1000);
+    }
+}

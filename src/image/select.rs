@@ -1,0 +1,256 @@
+//! Which entry of an index a host takes, and why not the others.
+//!
+//! The host's platforms come best first; the first of them that any entry offers wins, whatever the order
+//! in the list, and among equal entries the first. Labels are taken as [`Platform`] normalizes them. Where a
+//! label says too little (no platform at all, or `arm` without a variant), the entry's own config decides.
+
+use super::manifest::{Descriptor, Document, Index, PlatformField};
+use crate::error::{Error, Kind, Result};
+use crate::platform::{Host, Platform};
+use std::fmt::Write as _;
+
+/// How deep indexes may lie in indexes.
+pub const NESTING_MAX: usize = 3;
+/// The most documents that choosing may fetch: nested indexes, and configs of entries without a label.
+pub const LOOKUPS_MAX: usize = 32;
+/// The most entries that an error message lists.
+const LISTED_MAX: usize = 16;
+
+/// What selection has to ask of the place where the image is.
+pub trait Lookup {
+    /// A nested index or a manifest, parsed.
+    fn document(&mut self, descriptor: &Descriptor) -> Result<Document>;
+    /// The platform in the config of the image that `descriptor` points at.
+    fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Platform>;
+}
+
+/// One entry that is no index itself, in the order of the document, nested ones in their place.
+#[derive(Debug)]
+pub struct Entry {
+    /// The entry's descriptor.
+    pub descriptor: Descriptor,
+    /// What it runs on; `None` for what is no image.
+    pub platform: Option<Platform>,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// This one is pulled.
+    Taken,
+    /// An attestation (`unknown/unknown`), which is no image.
+    Attestation,
+    /// A media type that is no image manifest.
+    NotAnImage,
+    /// The board could run it, but takes a better one, or an equal one that comes first.
+    Runnable,
+    /// The entry requires a CPU or OS feature that the board does not have, as far as it tells.
+    LacksFeature(String),
+    /// Not among the platforms that this board can run.
+    Impossible,
+}
+
+impl Verdict {
+    /// For a table: why it is not taken, or that it is.
+    pub fn text(&self) -> String {
+        match self {
+            Verdict::Taken => "taken".into(),
+            Verdict::Attestation => "attestation".into(),
+            Verdict::NotAnImage => "not an image".into(),
+            Verdict::Runnable => "runs, but there is a better one".into(),
+            Verdict::LacksFeature(name) => format!("needs {name}"),
+            Verdict::Impossible => "cannot run here".into(),
+        }
+    }
+}
+
+/// The outcome: every entry with its verdict, and which one was taken.
+#[derive(Debug)]
+pub struct Selection {
+    /// All entries that are no indexes.
+    pub entries: Vec<Entry>,
+    /// The taken entry's index in `entries` and its platform's index in the host's candidates.
+    pub taken: Option<(usize, usize)>,
+}
+
+/// Chooses from `index` for `host`. Not finding anything is no error here: [`Selection::refusal`] words it.
+pub fn select(index: Index, host: &Host, lookup: &mut dyn Lookup) -> Result<Selection> {
+    let mut expansion = Expansion { lookup, lookups: 0, entries: Vec::new() };
+    expansion.expand(index, 1)?;
+    expansion.label()?;
+    let mut entries = expansion.entries;
+    let mut taken = None;
+    for entry in &mut entries {
+        entry.verdict = verdict(entry, host);
+    }
+    for (candidate, wanted) in host.candidates.iter().enumerate() {
+        let fits = |entry: &Entry| {
+            entry.verdict == Verdict::Runnable && entry.platform.as_ref() == Some(&wanted.platform)
+        };
+        if let Some(found) = entries.iter().position(fits) {
+            entries[found].verdict = Verdict::Taken;
+            taken = Some((found, candidate));
+            break;
+        }
+    }
+    Ok(Selection { entries, taken })
+}
+
+fn verdict(entry: &Entry, host: &Host) -> Verdict {
+    let Some(platform) = &entry.platform else { return entry.verdict.clone() };
+    if !host.candidates.iter().any(|candidate| candidate.platform == *platform) {
+        return Verdict::Impossible;
+    }
+    let field = entry.descriptor.platform.as_ref();
+    let missing = field.and_then(|field| {
+        let required = field.features.iter().chain(&field.os_features);
+        required.into_iter().find(|feature| host.has_feature(feature) != Some(true))
+    });
+    match missing {
+        Some(feature) => Verdict::LacksFeature(feature.clone()),
+        None => Verdict::Runnable,
+    }
+}
+
+struct Expansion<'a> {
+    lookup: &'a mut dyn Lookup,
+    lookups: usize,
+    entries: Vec<Entry>,
+}
+
+impl Expansion<'_> {
+    /// Puts the entries of `index` into `self.entries`, nested ones in the place of their index.
+    fn expand(&mut self, index: Index, depth: usize) -> Result<()> {
+        for descriptor in index.entries {
+            if descriptor.is_index() {
+                if depth == NESTING_MAX {
+                    return Err(Error::new(
+                        Kind::BadImage,
+                        format!("indexes are nested deeper than {NESTING_MAX} (limit NESTING_MAX)"),
+                    ));
+                }
+                self.count_lookup()?;
+                match self.lookup.document(&descriptor)? {
+                    Document::Index(nested) => self.expand(nested, depth + 1)?,
+                    Document::Manifest(_) => {
+                        let message = format!("{} is announced as an index, but is an image", descriptor.digest);
+                        return Err(Error::new(Kind::BadImage, message));
+                    }
+                }
+                continue;
+            }
+            if self.entries.len() == super::manifest::ENTRIES_MAX {
+                return Err(Error::new(Kind::BadImage, "more than 1024 entries (limit ENTRIES_MAX)"));
+            }
+            let platform = descriptor.platform.as_ref().and_then(label);
+            let verdict = match &platform {
+                _ if descriptor.is_attestation() => Verdict::Attestation,
+                Some(platform) if platform.is_unknown() => Verdict::Attestation,
+                _ if !descriptor.is_manifest() => Verdict::NotAnImage,
+                _ => Verdict::Impossible,
+            };
+            let platform = platform.filter(|_| verdict == Verdict::Impossible);
+            self.entries.push(Entry { descriptor, platform, verdict });
+        }
+        Ok(())
+    }
+
+    /// Asks the configs of the entries whose labels say too little.
+    fn label(&mut self) -> Result<()> {
+        for at in 0..self.entries.len() {
+            let entry = &self.entries[at];
+            if entry.platform.is_none() && entry.verdict == Verdict::Impossible {
+                self.entries[at].platform = Some(self.config_platform(at)?);
+            }
+        }
+        // A missing arm variant means v7 — unless it is the only arm entry: then nobody had to tell it
+        // apart from others, and its config may know better.
+        let is_arm = |entry: &&Entry| entry.platform.as_ref().is_some_and(|p| p.architecture == "arm");
+        if self.entries.iter().filter(is_arm).count() == 1
+            && let Some(at) = self.entries.iter().position(|entry| is_arm(&entry))
+            && self.entries[at].descriptor.platform.as_ref().is_some_and(is_bare_arm)
+        {
+            let platform = self.config_platform(at)?;
+            if platform.architecture == "arm" {
+                self.entries[at].platform = Some(platform);
+            }
+        }
+        Ok(())
+    }
+
+    fn config_platform(&mut self, at: usize) -> Result<Platform> {
+        self.count_lookup()?;
+        self.lookup.config_platform(&self.entries[at].descriptor)
+    }
+
+    fn count_lookup(&mut self) -> Result<()> {
+        self.lookups += 1;
+        match self.lookups > LOOKUPS_MAX {
+            true => Err(Error::new(
+                Kind::BadImage,
+                format!("more than {LOOKUPS_MAX} entries without a platform (limit LOOKUPS_MAX)"),
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The platform of a label; `None` where it does not say at least OS and architecture.
+fn label(field: &PlatformField) -> Option<Platform> {
+    if field.os.is_empty() || field.architecture.is_empty() {
+        return None;
+    }
+    Some(Platform::new(&field.os, &field.architecture, field.variant.as_deref().unwrap_or_default()))
+}
+
+fn is_bare_arm(field: &PlatformField) -> bool {
+    field.architecture.eq_ignore_ascii_case("arm") && field.variant.as_deref().unwrap_or_default().is_empty()
+}
+
+impl Selection {
+    /// The error for a board that finds nothing: who the board is, and what there is instead.
+    pub fn refusal(&self, host: &Host) -> Error {
+        let mut there_is = String::new();
+        let images = self.entries.iter().filter(|entry| entry.platform.is_some());
+        for (number, entry) in images.clone().enumerate() {
+            if number == LISTED_MAX {
+                let _ = write!(there_is, ", and {} more", images.clone().count() - LISTED_MAX);
+                break;
+            }
+            let platform = entry.platform.as_ref().expect("filtered above");
+            let _ = write!(there_is, "{}{platform}", if number > 0 { ", " } else { "" });
+            if let Verdict::LacksFeature(feature) = &entry.verdict {
+                let _ = write!(there_is, " (needs {feature})");
+            }
+        }
+        if there_is.is_empty() {
+            there_is.push_str("no image at all");
+        }
+        refuse(host, &format!("the image has {there_is}"))
+    }
+}
+
+/// Holds a single image's own platform against the host.
+pub fn check_single(platform: &Platform, host: &Host) -> Result<usize> {
+    match host.candidates.iter().position(|candidate| candidate.platform == *platform) {
+        Some(candidate) => Ok(candidate),
+        None => Err(refuse(host, &format!("the image is for {platform} and nothing else"))
+            .hint("--force unpacks it all the same")),
+    }
+}
+
+/// [`Kind::NoPlatform`]: who the board is, and what there is instead.
+fn refuse(host: &Host, there_is: &str) -> Error {
+    let mut board = String::new();
+    for (number, candidate) in host.candidates.iter().enumerate() {
+        let _ = write!(board, "{}{}", if number > 0 { ", " } else { "" }, candidate.platform);
+    }
+    let message = match (&host.refusal, board.is_empty()) {
+        (Some(why), _) => format!("no image can run on this board ({why}); {there_is}"),
+        (None, true) => format!("no image can run on this board; {there_is}"),
+        (None, false) => format!("nothing for this board: it runs {board}; {there_is}"),
+    };
+    Error::new(Kind::NoPlatform, message)
+}

@@ -1,0 +1,3 @@
+//! What lasts: how a finished root file system becomes visible.
+
+pub mod staging;

@@ -1,0 +1,320 @@
+//! A destination that is either as it was or whole.
+//!
+//! A pull into `DIR` writes into `.NAME.edgepull/tree` beside it, on the same file system. When everything
+//! is verified and durable, one rename makes it visible; until then nobody can see it, and whatever ends the
+//! pull leaves `DIR` as it was. The order, which a power cut cannot spoil: data → syncfs → rename → fsync of
+//! the parent. A `flock` on the staging directory dies with its holder, so what an ended pull has left
+//! there is known to be nobody's.
+
+use crate::error::{Error, Kind, Result};
+use crate::layer::remove_tree;
+use crate::sys;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// The name of what becomes the destination, inside the staging directory.
+const TREE: &str = "tree";
+/// Where the old tree waits between the two renames of a kernel that cannot exchange.
+const REPLACED: &str = "replaced";
+/// The name of the scratch directory beside it.
+const SCRATCH: &str = "scratch";
+
+/// A destination under construction. Dropping it without [`Staging::commit`] removes all of it.
+pub struct Staging {
+    destination: PathBuf,
+    directory: PathBuf,
+    /// Holds the lock.
+    lock: File,
+    replace: bool,
+}
+
+impl Staging {
+    /// Prepares for `destination`, which must be absent or empty unless `replace`.
+    ///
+    /// [`Kind::Usage`] if it is there and not empty, or is no directory; [`Kind::Disk`] if the parent
+    /// cannot be written; [`Kind::Other`] if another edgepull is at it.
+    pub fn begin(destination: &Path, replace: bool) -> Result<Staging> {
+        let destination = resolve(destination)?;
+        let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else {
+            return Err(usage(&destination, "is the root directory"));
+        };
+        let mut staged = std::ffi::OsString::from(".");
+        staged.push(name);
+        staged.push(".edgepull");
+        let directory = parent.join(staged);
+        if !directory.exists() {
+            // Refused before anything is made.
+            check_destination(&destination, replace)?;
+            fs::create_dir_all(parent).map_err(|error| Error::disk(parent.display(), error))?;
+        }
+        let lock = lock(&directory, &destination)?;
+        let staging = Staging { destination, directory, lock, replace };
+        staging.recover()?;
+        staging.clear()?;
+        check_destination(&staging.destination, replace)?;
+        for (name, mode) in [(TREE, 0o755), (SCRATCH, 0o700)] {
+            let path = staging.directory.join(name);
+            fs::DirBuilder::new().mode(mode).create(&path).map_err(|error| Error::disk(path.display(), error))?;
+        }
+        Ok(staging)
+    }
+
+    /// Where the destination is built.
+    pub fn tree(&self) -> PathBuf {
+        self.directory.join(TREE)
+    }
+
+    /// An open directory `name` inside the tree, made if needed; `""` is the tree itself.
+    pub fn open(&self, name: &str) -> Result<OwnedFd> {
+        let path = if name.is_empty() { self.tree() } else { self.tree().join(name) };
+        let made = match name {
+            "" => Ok(()),
+            _ => fs::DirBuilder::new().mode(0o755).create(&path),
+        };
+        made.and_then(|()| File::open(&path)).map(OwnedFd::from).map_err(|error| Error::disk(path.display(), error))
+    }
+
+    /// An open scratch directory on the same file system.
+    pub fn open_scratch(&self) -> Result<OwnedFd> {
+        let path = self.directory.join(SCRATCH);
+        File::open(&path).map(OwnedFd::from).map_err(|error| Error::disk(path.display(), error))
+    }
+
+    /// Makes the tree durable, then visible as the destination, in one step. With `replace`, what was there
+    /// is removed afterwards.
+    pub fn commit(self) -> Result<()> {
+        let shown = self.destination.display().to_string();
+        let failed = |error| Error::disk(&shown, error);
+        sys::sync_file_system(&self.lock).map_err(failed)?;
+        let tree = self.tree();
+        match fs::rename(&tree, &self.destination) {
+            Ok(()) => {}
+            Err(error) if self.replace && is_occupied(&error) => self.exchange(&tree)?,
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                return Err(usage(&self.destination, "is a mount point, which cannot be replaced as a whole")
+                    .hint("name a directory inside it"));
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        let parent = self.destination.parent().expect("checked in begin");
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
+        // Dropping removes the staging directory, with what the destination had before.
+    }
+
+    /// Swaps the tree with what is at the destination.
+    fn exchange(&self, tree: &Path) -> Result<()> {
+        let failed = |error| Error::disk(self.destination.display(), error);
+        match sys::rename_exchange(tree, &self.destination) {
+            Ok(()) => Ok(()),
+            // Linux before 3.15, or a file system without it: two renames. Between them the destination is
+            // absent, never half of one and half of the other; `recover` ends what a cut leaves there.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
+                let aside = self.directory.join(REPLACED);
+                fs::rename(&self.destination, &aside).map_err(failed)?;
+                fs::rename(tree, &self.destination).map_err(failed)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Puts back what a cut between the two renames of [`Staging::exchange`] has left aside.
+    fn recover(&self) -> Result<()> {
+        let aside = self.directory.join(REPLACED);
+        if aside.exists() && !self.destination.exists() {
+            fs::rename(&aside, &self.destination)
+                .map_err(|error| Error::disk(self.destination.display(), error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what an ended pull has left.
+    fn clear(&self) -> Result<()> {
+        let entries = fs::read_dir(&self.directory);
+        let cleared = entries.and_then(|mut entries| entries.try_for_each(|entry| remove(&entry?.path())));
+        cleared.map_err(|error| Error::disk(self.directory.display(), error))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        let removed = self.clear().and_then(|()| {
+            fs::remove_dir(&self.directory).map_err(|error| Error::disk(self.directory.display(), error))
+        });
+        if let Err(error) = removed {
+            log::warn!("not all of the staging directory could be removed: {error}");
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path)?.is_dir() {
+        true => remove_tree(path),
+        false => fs::remove_file(path),
+    }
+}
+
+/// `destination` without links, `.` and `..`, so that its parent and name are those on disk.
+fn resolve(destination: &Path) -> Result<PathBuf> {
+    match fs::canonicalize(destination) {
+        Ok(real) => Ok(real),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let absolute = std::path::absolute(destination).map_err(|e| Error::disk(destination.display(), e))?;
+            match (absolute.parent(), absolute.file_name()) {
+                (Some(parent), Some(name)) => Ok(resolve(parent)?.join(name)),
+                _ => Err(usage(destination, "does not end in a name")),
+            }
+        }
+        Err(error) => Err(Error::disk(destination.display(), error)),
+    }
+}
+
+/// Refuses what must not be overwritten.
+fn check_destination(destination: &Path, replace: bool) -> Result<()> {
+    match fs::metadata(destination) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::disk(destination.display(), error)),
+        Ok(metadata) if !metadata.is_dir() => Err(usage(destination, "is not a directory")),
+        Ok(_) if replace => Ok(()),
+        Ok(_) => {
+            let mut entries = fs::read_dir(destination).map_err(|e| Error::disk(destination.display(), e))?;
+            match entries.next() {
+                None => Ok(()),
+                Some(_) => {
+                    Err(usage(destination, "is not empty").hint("--replace puts the image in its place"))
+                }
+            }
+        }
+    }
+}
+
+/// Makes the staging directory and locks it.
+fn lock(directory: &Path, destination: &Path) -> Result<File> {
+    let failed = |error| Error::disk(directory.display(), error);
+    loop {
+        match fs::DirBuilder::new().mode(0o700).create(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
+        }
+        let file = match File::open(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // its holder has just ended
+            other => other.map_err(failed)?,
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("another edgepull is pulling into {}", destination.display());
+                return Err(Error::new(Kind::Other, message));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        // The holder may have removed the directory between our open and our lock.
+        use std::os::unix::fs::MetadataExt;
+        let locked = file.metadata().map_err(failed)?;
+        if fs::metadata(directory).is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
+fn is_occupied(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST))
+}
+
+fn usage(path: &Path, what: &str) -> Error {
+    Error::new(Kind::Usage, format!("{} {what}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(staging: &Staging, text: &str) {
+        fs::write(staging.tree().join("file"), text).unwrap();
+    }
+
+    #[test]
+    fn nothing_shows_before_the_commit_and_nothing_stays_after_a_failure() {
+        let home = tempfile::tempdir().unwrap();
+        let destination = home.path().join("new/deep");
+        let staging = Staging::begin(&destination, false).unwrap();
+        write(&staging, "half");
+        assert!(!destination.exists());
+        drop(staging);
+        assert_eq!(fs::read_dir(home.path().join("new")).unwrap().count(), 0);
+
+        let staging = Staging::begin(&destination, false).unwrap();
+        write(&staging, "whole");
+        staging.commit().unwrap();
+        assert_eq!(fs::read_to_string(destination.join("file")).unwrap(), "whole");
+        assert_eq!(fs::read_dir(home.path().join("new")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_there_is_replaced_only_on_demand_and_only_whole() {
+        let home = tempfile::tempdir().unwrap();
+        let destination = home.path().join("root");
+        fs::create_dir(&destination).unwrap();
+        fs::write(destination.join("old"), "old").unwrap();
+        assert_eq!(Staging::begin(&destination, false).err().unwrap().kind(), Kind::Usage);
+
+        let staging = Staging::begin(&destination, true).unwrap();
+        write(&staging, "new");
+        drop(staging);
+        assert_eq!(fs::read_to_string(destination.join("old")).unwrap(), "old");
+
+        let staging = Staging::begin(&destination, true).unwrap();
+        write(&staging, "new");
+        staging.commit().unwrap();
+        assert_eq!(fs::read_dir(&destination).unwrap().count(), 1);
+        assert_eq!(fs::read_to_string(destination.join("file")).unwrap(), "new");
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "the old tree is gone too");
+    }
+
+    #[test]
+    fn what_a_killed_pull_left_is_cleared_and_a_running_one_is_not() {
+        let home = tempfile::tempdir().unwrap();
+        let destination = home.path().join("root");
+        let running = Staging::begin(&destination, false).unwrap();
+        let error = Staging::begin(&destination, false).err().unwrap();
+        assert!(error.to_string().contains("another edgepull"), "{error}");
+        drop(running);
+
+        let left = home.path().join(".root.edgepull/tree/a/b");
+        fs::create_dir_all(&left).unwrap();
+        let staging = Staging::begin(&destination, false).unwrap();
+        assert!(!left.exists());
+        staging.commit().unwrap();
+    }
+
+    #[test]
+    fn a_cut_between_two_renames_loses_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let destination = home.path().join("root");
+        let aside = home.path().join(".root.edgepull/replaced");
+        fs::create_dir_all(&aside).unwrap();
+        fs::write(aside.join("old"), "old").unwrap();
+        assert!(Staging::begin(&destination, false).is_err(), "it is there again, and not empty");
+        assert_eq!(fs::read_to_string(destination.join("old")).unwrap(), "old");
+    }
+
+    #[test]
+    fn an_empty_directory_a_link_and_a_file_as_destination() {
+        let home = tempfile::tempdir().unwrap();
+        let real = home.path().join("real");
+        fs::create_dir(&real).unwrap();
+        let link = home.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let staging = Staging::begin(&link, false).unwrap();
+        write(&staging, "x");
+        staging.commit().unwrap();
+        assert!(real.join("file").exists(), "the link's target was filled, the link stays");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+
+        let file = home.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(Staging::begin(&file, true).err().unwrap().to_string().contains("not a directory"));
+    }
+}
