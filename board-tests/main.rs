@@ -1,8 +1,12 @@
 //! The board tests: the finished program against real registries, real tools and hostile servers.
 //! `board-tests/run` installs what they need and runs them; they want root, as they compare owners.
 
+mod destination;
+mod distribution;
+mod example;
 mod failures;
 mod harness;
+mod output;
 mod registries;
 mod selection;
 mod trees;

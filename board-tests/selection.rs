@@ -226,4 +226,5 @@ fn code_for_a_lesser_cpu_is_no_lie() {
     let scratch = Scratch::new();
     let image = Image::running("linux/arm/v7", "v5").build();
     Board::armv7().edgepull(["pull", &image.oci(&scratch, "image"), &scratch.at("root")]).succeeds();
+    assert!(scratch.path("root/hello").exists());
 }

@@ -1,5 +1,6 @@
 //! A board that runs edgepull: the real program, fed with the recorded evidence of one machine.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 use super::tools::Scratch;
@@ -20,14 +21,15 @@ pub mod exit {
 pub struct Board {
     evidence: Vec<String>,
     env: Vec<(String, String)>,
-    nobody: bool,
+    /// The program, and what runs it.
+    program: Vec<String>,
 }
 
 impl Board {
     fn recorded(name: &str, machine: &str) -> Board {
         let cpuinfo = format!("{}/board-tests/boards/{name}.cpuinfo", env!("CARGO_MANIFEST_DIR"));
         let evidence = ["--cpuinfo", &cpuinfo, "--machine", machine].map(str::to_owned).to_vec();
-        Board { evidence, env: Vec::new(), nobody: false }
+        Board { evidence, ..Board::this_machine() }
     }
 
     /// An ARM926 without VFP.
@@ -52,7 +54,7 @@ impl Board {
 
     /// The machine that the tests run on, whatever it is.
     pub fn this_machine() -> Board {
-        Board { evidence: Vec::new(), env: Vec::new(), nobody: false }
+        Board { evidence: Vec::new(), env: Vec::new(), program: vec![env!("CARGO_BIN_EXE_edgepull").into()] }
     }
 
     /// Sets an environment variable for edgepull.
@@ -61,9 +63,22 @@ impl Board {
         self
     }
 
-    /// edgepull is run by the user `nobody`.
-    pub fn as_nobody(mut self) -> Board {
-        self.nobody = true;
+    /// edgepull is run by the user `nobody`, who may write into the scratch's folder `home`.
+    pub fn run_by_nobody(mut self, scratch: &Scratch) -> Board {
+        // The repository may stand where nobody cannot look: copies of what is needed.
+        let copy = |from: &str, name: &str| {
+            let to = scratch.write(&format!("bin/{name}"), std::fs::read(from).expect("a file to copy"));
+            std::fs::set_permissions(&to, PermissionsExt::from_mode(0o755)).expect("a mode");
+            to
+        };
+        self.evidence[1] = copy(&self.evidence[1], "cpuinfo");
+        let program = copy(&self.program[0], "edgepull");
+        std::fs::create_dir_all(scratch.path("home")).expect("a folder");
+        for (folder, mode) in [("", 0o755), ("home", 0o777)] {
+            std::fs::set_permissions(scratch.path(folder), PermissionsExt::from_mode(mode)).expect("a mode");
+        }
+        let drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+        self.program = drop.map(str::to_owned).into_iter().chain([program]).collect();
         self
     }
 
@@ -78,11 +93,8 @@ impl Board {
 
     /// The command that [`Board::edgepull`] runs, for a test that wants to end it early.
     pub fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
-        let binary = env!("CARGO_BIN_EXE_edgepull");
-        let mut command = Command::new(if self.nobody { "setpriv" } else { binary });
-        if self.nobody {
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(binary);
-        }
+        let mut command = Command::new(&self.program[0]);
+        command.args(&self.program[1..]);
         command.args(&self.evidence).args(args).stdin(Stdio::null());
         for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "SSL_CERT_FILE"] {
             command.env_remove(name);

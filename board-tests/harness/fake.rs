@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustls::pki_types::pem::PemObject;
@@ -20,6 +20,8 @@ pub enum Answer {
     Honest,
     /// Honestly, but the connection ends after so many bytes of the body.
     DropAfter(usize),
+    /// Honestly, but after so many bytes of the body nothing more comes, until the client goes away.
+    StallAfter(usize),
     /// All of it with status 200, also when a part was asked for.
     IgnoreRange,
     /// Status 206 with a `Content-Range` and bytes that begin this many bytes too early.
@@ -201,6 +203,10 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()>
     match answer {
         Answer::Honest => part(out, 0, usize::MAX),
         Answer::DropAfter(bytes) => part(out, 0, bytes),
+        Answer::StallAfter(bytes) => {
+            part(out, 0, bytes)?;
+            stream.read_exact(&mut [0]) // ends when the client does
+        }
         Answer::RangeEarlierBy(bytes) => part(out, bytes, usize::MAX),
         Answer::IgnoreRange => respond(out, &request, 200, &fields, &data, usize::MAX),
         Answer::Exactly(status, more, body) => respond(out, &request, status, &more, &body, usize::MAX),

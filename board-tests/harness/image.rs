@@ -17,13 +17,9 @@ pub fn digest_of(data: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// One gzip member (RFC 1952).
+/// One gzip member (RFC 1952), by the gzip program.
 pub fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut member = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-    member.extend(miniz_oxide::deflate::compress_to_vec(data, 6));
-    member.extend(crc32fast::hash(data).to_le_bytes());
-    member.extend((data.len() as u32).to_le_bytes());
-    member
+    filtered("gzip", &["-nc"], data)
 }
 
 /// The bytes that a filter program makes of `data`.
@@ -202,6 +198,12 @@ impl Image {
 
     pub fn entrypoint(mut self, path: &str) -> Image {
         self.config["Entrypoint"] = json!([path]);
+        self
+    }
+
+    /// Sets one more field of the config's `config`.
+    pub fn configured(mut self, field: &str, value: Value) -> Image {
+        self.config[field] = value;
         self
     }
 

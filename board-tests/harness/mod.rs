@@ -15,7 +15,7 @@ mod tree;
 
 pub use board::{Board, Outcome, exit};
 pub use fake::{Answer, FakeRegistry};
-pub use image::{Artifact, Image, Index, Layer, digest_of, gzip, platform, program};
+pub use image::{Artifact, Image, Index, Layer, digest_of, gzip, program};
 pub use pki::Authority;
 pub use registry::Registry;
 pub use token::TokenServer;

@@ -29,12 +29,9 @@ impl Tree {
         Tree(entries)
     }
 
-    /// The tree without the times of modification, for tools that set them to now.
-    pub fn without_times(mut self) -> Tree {
-        for entry in self.0.values_mut() {
-            *entry =
-                entry.split(' ').filter(|part| !part.starts_with("mtime=")).collect::<Vec<_>>().join(" ");
-        }
+    /// The tree without some entries.
+    pub fn without(mut self, paths: &[&str]) -> Tree {
+        self.0.retain(|path, _| !paths.contains(&path.as_str()));
         self
     }
 
