@@ -157,7 +157,9 @@ fn command(words: Vec<OsString>, raw: bool, replace: bool, bundle: bool, force: 
     let flags = [(replace, "--replace"), (bundle, "--bundle"), (force, "--force"), (raw, "--raw")];
     let (command, belongs): (Command, &[&str]) = match name.to_str() {
         Some("platform") => (Command::Platform, &[]),
-        Some("inspect") => (Command::Inspect { image: image(words.next(), "inspect IMAGE")?, raw }, &["--raw"]),
+        Some("inspect") => {
+            (Command::Inspect { image: image(words.next(), "inspect IMAGE")?, raw }, &["--raw"])
+        }
         Some("pull") => {
             let image = image(words.next(), "pull IMAGE DIR")?;
             let Some(directory) = words.next().filter(|word| !word.is_empty()) else {
@@ -216,7 +218,10 @@ mod tests {
 
     #[test]
     fn options_stand_before_or_after_the_command() {
-        for line in ["--variant v6 -v --json pull alpine /x --replace", "pull alpine --replace /x --json -v --variant=v6"] {
+        for line in [
+            "--variant v6 -v --json pull alpine /x --replace",
+            "pull alpine --replace /x --json -v --variant=v6",
+        ] {
             let Invocation { options, command: Command::Pull(pull) } = run(line).unwrap() else { panic!() };
             assert_eq!(options.variant.as_deref(), Some("v6"));
             assert!(options.json && options.verbose == 1 && pull.replace && !pull.bundle);

@@ -95,7 +95,8 @@ fn choose(source: &mut dyn Source, host: &Host, pull: &cli::Pull, report: &Repor
             let Some((entry, candidate)) = selection.taken else { return Err(selection.refusal(host)) };
             let count = selection.entries.len();
             let entry = selection.entries.swap_remove(entry);
-            let Document::Manifest(manifest) = select::Lookup::document(&mut documents, &entry.descriptor)? else {
+            let Document::Manifest(manifest) = select::Lookup::document(&mut documents, &entry.descriptor)?
+            else {
                 return Err(Error::new(Kind::BadImage, "an index is announced as an image"));
             };
             let best = &host.candidates[candidate];

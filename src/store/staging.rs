@@ -57,7 +57,10 @@ impl Staging {
         check_destination(&staging.destination, replace)?;
         for (name, mode) in [(TREE, 0o755), (SCRATCH, 0o700)] {
             let path = staging.directory.join(name);
-            fs::DirBuilder::new().mode(mode).create(&path).map_err(|error| Error::disk(path.display(), error))?;
+            fs::DirBuilder::new()
+                .mode(mode)
+                .create(&path)
+                .map_err(|error| Error::disk(path.display(), error))?;
         }
         Ok(staging)
     }
@@ -74,7 +77,9 @@ impl Staging {
             "" => Ok(()),
             _ => fs::DirBuilder::new().mode(0o755).create(&path),
         };
-        made.and_then(|()| File::open(&path)).map(OwnedFd::from).map_err(|error| Error::disk(path.display(), error))
+        made.and_then(|()| File::open(&path))
+            .map(OwnedFd::from)
+            .map_err(|error| Error::disk(path.display(), error))
     }
 
     /// An open scratch directory on the same file system.
@@ -94,8 +99,11 @@ impl Staging {
             Ok(()) => {}
             Err(error) if self.replace && is_occupied(&error) => self.exchange(&tree)?,
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                return Err(usage(&self.destination, "is a mount point, which cannot be replaced as a whole")
-                    .hint("name a directory inside it"));
+                return Err(usage(
+                    &self.destination,
+                    "is a mount point, which cannot be replaced as a whole",
+                )
+                .hint("name a directory inside it"));
             }
             Err(error) => return Err(failed(error)),
         }
@@ -161,7 +169,8 @@ fn resolve(destination: &Path) -> Result<PathBuf> {
     match fs::canonicalize(destination) {
         Ok(real) => Ok(real),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let absolute = std::path::absolute(destination).map_err(|e| Error::disk(destination.display(), e))?;
+            let absolute =
+                std::path::absolute(destination).map_err(|e| Error::disk(destination.display(), e))?;
             match (absolute.parent(), absolute.file_name()) {
                 (Some(parent), Some(name)) => Ok(resolve(parent)?.join(name)),
                 _ => Err(usage(destination, "does not end in a name")),
@@ -213,7 +222,9 @@ fn lock(directory: &Path, destination: &Path) -> Result<File> {
         // The holder may have removed the directory between our open and our lock.
         use std::os::unix::fs::MetadataExt;
         let locked = file.metadata().map_err(failed)?;
-        if fs::metadata(directory).is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())) {
+        if fs::metadata(directory)
+            .is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()))
+        {
             return Ok(file);
         }
     }
