@@ -33,7 +33,7 @@ pub(crate) fn read_buffered(from: &mut impl BufRead, into: &mut [u8]) -> io::Res
 }
 
 /// A buffer with `len` bytes in it.
-struct Filled {
+pub(crate) struct Filled {
     bytes: Box<[u8]>,
     len: usize,
 }

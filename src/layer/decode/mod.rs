@@ -28,16 +28,17 @@ pub(crate) enum Decoder<W> {
 impl<W: BufRead> Decoder<W> {
     /// A decoder for what `wire` really carries. Registries do hold layers whose media type is wrong;
     /// like containerd and umoci, the magic number decides, and `declared` only where there is none.
-    pub(crate) fn new(mut wire: W, declared: Compression, name: &str) -> io::Result<Decoder<W>> {
-        let found = sniff(wire.fill_buf()?);
+    /// `start` is how the wire begins: four bytes, or all there are.
+    pub(crate) fn new(wire: W, start: &[u8], declared: Compression, name: &str) -> Decoder<W> {
+        let found = sniff(start);
         if found != declared {
             log::debug!("{name}: declared as {declared:?}, but it is {found:?}");
         }
-        Ok(match found {
+        match found {
             Compression::None => Decoder::None(wire),
             Compression::Gzip => Decoder::Gzip(GzipDecoder::new(wire)),
             Compression::Zstd => Decoder::Zstd(ZstdDecoder::new(wire)),
-        })
+        }
     }
 
     /// What the decoder reads from.
@@ -108,7 +109,7 @@ mod tests {
         for declared in [Compression::None, Compression::Gzip, Compression::Zstd] {
             for bytes in [&gzip[..], tar] {
                 let mut out = Vec::new();
-                Decoder::new(bytes, declared, "layer").unwrap().read_to_end(&mut out).unwrap();
+                Decoder::new(bytes, bytes, declared, "layer").read_to_end(&mut out).unwrap();
                 assert_eq!(out, tar);
             }
         }
