@@ -9,7 +9,8 @@ use crate::image::manifest::{Descriptor, Document, ImageConfig, LayerKind, Manif
 use crate::image::program::{self, Finding};
 use crate::image::runtime;
 use crate::image::select;
-use crate::layer::{self, Compression, Layer, Rootfs, Stats, open_in_root};
+use crate::layer::rootfs::{self, Rootfs, open_in_root};
+use crate::layer::{self, Compression, Layer, Stats};
 use crate::platform::{Host, Platform};
 use crate::source::Source;
 use crate::store::staging::Staging;
@@ -178,7 +179,7 @@ fn unpack(
     report: &Report,
 ) -> Result<Stats> {
     let root = root.try_clone().map_err(|error| Error::disk("the root", error))?;
-    let mut rootfs = Rootfs::open(root, staging.open_scratch()?, layer::Options::default())?;
+    let mut rootfs = Rootfs::open(root, staging.open_scratch()?, rootfs::Options::default())?;
     let mut totals = Stats::default();
     for (at, planned) in layers.iter().enumerate() {
         let descriptor = planned.descriptor;
@@ -195,7 +196,9 @@ fn unpack(
         totals += layer::unpack(wire, &layer, &mut rootfs, &progress)?;
         progress.finish()?;
     }
-    rootfs.finish()?;
+    for warning in rootfs.finish()?.warnings {
+        log::warn!("{warning}");
+    }
     Ok(totals)
 }
 
@@ -224,7 +227,7 @@ fn write_config(chosen: &Chosen, root: std::os::fd::BorrowedFd, staging: &Stagin
 
 /// What the run cost, for `-v` and the benchmarks.
 fn log_resources(totals: &Stats) {
-    log::info!("{totals}");
+    log::info!("CPU by stage: {}", totals.cpu);
     if let Some(kib) = sys::peak_resident_kib() {
         log::info!("peak memory (VmHWM): {kib} KiB");
     }

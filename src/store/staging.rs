@@ -7,11 +7,11 @@
 //! there is known to be nobody's.
 
 use crate::error::{Error, Kind, Result};
-use crate::layer::remove_tree;
+use crate::layer::rootfs;
 use crate::sys;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -93,7 +93,7 @@ impl Staging {
     pub fn commit(self) -> Result<()> {
         let shown = self.destination.display().to_string();
         let failed = |error| Error::disk(&shown, error);
-        sys::sync_file_system(&self.lock).map_err(failed)?;
+        sys::sync_file_system(self.lock.as_fd()).map_err(failed)?;
         let tree = self.tree();
         match fs::rename(&tree, &self.destination) {
             Ok(()) => {}
@@ -140,9 +140,7 @@ impl Staging {
 
     /// Removes what an ended pull has left.
     fn clear(&self) -> Result<()> {
-        let entries = fs::read_dir(&self.directory);
-        let cleared = entries.and_then(|mut entries| entries.try_for_each(|entry| remove(&entry?.path())));
-        cleared.map_err(|error| Error::disk(self.directory.display(), error))
+        rootfs::empty(self.lock.as_fd()).map_err(|error| Error::disk(self.directory.display(), error))
     }
 }
 
@@ -154,13 +152,6 @@ impl Drop for Staging {
         if let Err(error) = removed {
             log::warn!("not all of the staging directory could be removed: {error}");
         }
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path)?.is_dir() {
-        true => remove_tree(path),
-        false => fs::remove_file(path),
     }
 }
 
