@@ -154,14 +154,12 @@ fn command(words: Vec<OsString>, raw: bool, replace: bool, bundle: bool, force: 
     let Some(name) = words.next() else {
         return Err(wrong("a command is missing: platform, inspect or pull".into()));
     };
-    let of_pull = [(replace, "--replace"), (bundle, "--bundle"), (force, "--force")];
-    let misplaced = |belongs: &[&str]| {
-        let given = of_pull.iter().chain(&[(raw, "--raw")]);
-        given.filter(|(given, name)| *given && !belongs.contains(name)).map(|(_, name)| *name).next()
-    };
+    let flags = [(replace, "--replace"), (bundle, "--bundle"), (force, "--force"), (raw, "--raw")];
     let (command, belongs): (Command, &[&str]) = match name.to_str() {
         Some("platform") => (Command::Platform, &[]),
-        Some("inspect") => (Command::Inspect { image: image(words.next(), "inspect IMAGE")?, raw }, &["--raw"]),
+        Some("inspect") => {
+            (Command::Inspect { image: image(words.next(), "inspect IMAGE")?, raw }, &["--raw"])
+        }
         Some("pull") => {
             let image = image(words.next(), "pull IMAGE DIR")?;
             let Some(directory) = words.next().filter(|word| !word.is_empty()) else {
@@ -174,7 +172,7 @@ fn command(words: Vec<OsString>, raw: bool, replace: bool, bundle: bool, force: 
             return Err(wrong(format!("there is no command {name:?}, only platform, inspect and pull")));
         }
     };
-    if let Some(option) = misplaced(belongs) {
+    if let Some((_, option)) = flags.iter().find(|(given, name)| *given && !belongs.contains(name)) {
         return Err(wrong(format!("{option} does not go with {}", name.to_string_lossy())));
     }
     match words.next() {
@@ -220,7 +218,10 @@ mod tests {
 
     #[test]
     fn options_stand_before_or_after_the_command() {
-        for line in ["--variant v6 -v --json pull alpine /x --replace", "pull alpine --replace /x --json -v --variant=v6"] {
+        for line in [
+            "--variant v6 -v --json pull alpine /x --replace",
+            "pull alpine --replace /x --json -v --variant=v6",
+        ] {
             let Invocation { options, command: Command::Pull(pull) } = run(line).unwrap() else { panic!() };
             assert_eq!(options.variant.as_deref(), Some("v6"));
             assert!(options.json && options.verbose == 1 && pull.replace && !pull.bundle);

@@ -10,15 +10,19 @@
 //! | [`image`] | references, digests, manifests, which entry a host takes, what an ELF file needs |
 //! | [`source`] | where an image's bytes come from: registry, OCI layout, archives |
 //! | [`layer`] | how a layer's bytes become files beneath a root |
+//! | [`store`] | how a finished tree becomes visible, and only then |
 //! | [`commands`] | what each command does, in order |
 //! | [`cli`] | the command line |
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod cli;
+pub mod commands;
 pub mod error;
 pub mod image;
 pub mod layer;
 pub mod platform;
 pub mod source;
+pub mod store;
 pub mod sys;

@@ -1,6 +1,152 @@
 //! Every raw syscall in one place, each with its fallback for old kernels.
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+// --- file systems ---
+
+/// CPU time, user and system, that the calling thread has used. Zero where the kernel can't say.
+pub fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec for the call to write to; nothing else is touched.
+    match unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } {
+        0 => Duration::new(time.tv_sec as u64, time.tv_nsec as u32),
+        _ => Duration::ZERO,
+    }
+}
+
+/// Turns the `-1` of a C function into the error behind it.
+fn check(result: libc::c_long) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sets an extended attribute of an open file or directory.
+///
+/// # Errors
+/// As `fsetxattr(2)`.
+pub fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<()> {
+    // SAFETY: `name` ends with NUL, `value` is readable for its length, the descriptor is open.
+    let result =
+        unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    check(result.into()).map(drop)
+}
+
+/// Sets an extended attribute of what cannot be opened (symbolic links, devices): `name` in
+/// `directory`, through /proc, since no kernel before 6.13 has a call that takes both.
+///
+/// # Errors
+/// As `lsetxattr(2)`; `ENOTSUP` where /proc is not mounted.
+pub fn set_xattr_at(directory: BorrowedFd<'_>, name: &[u8], xattr: &CStr, value: &[u8]) -> io::Result<()> {
+    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    let path = CString::new(path)?;
+    let (value, length) = (value.as_ptr().cast(), value.len());
+    // SAFETY: both strings end with NUL, `value` is readable for its length.
+    let result = unsafe { libc::lsetxattr(path.as_ptr(), xattr.as_ptr(), value, length, 0) };
+    match check(result.into()) {
+        // The file was made a moment ago: what is missing is /proc.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            Err(io::Error::from_raw_os_error(libc::ENOTSUP))
+        }
+        other => other.map(drop),
+    }
+}
+
+/// Whether an open file has an extended attribute.
+pub fn has_xattr(file: BorrowedFd<'_>, name: &CStr) -> bool {
+    // SAFETY: a buffer of length 0 is not written to; the call only tells the value's length.
+    check(unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), std::ptr::null_mut(), 0) } as libc::c_long)
+        .is_ok()
+}
+
+/// Calls `each` with the names of all extended attributes of an open file. A file system without any
+/// has none.
+pub fn each_xattr(file: BorrowedFd<'_>, mut each: impl FnMut(&CStr)) {
+    // The kernel's limit for the list (XATTR_LIST_MAX) is 64 KiB; most files have none at all.
+    // SAFETY: a buffer of length 0 is not written to; the call only tells the list's length.
+    let length =
+        check(unsafe { libc::flistxattr(file.as_raw_fd(), std::ptr::null_mut(), 0) } as libc::c_long);
+    let mut list = match length {
+        Ok(length @ 1..) => vec![0u8; length],
+        _ => return,
+    };
+    // SAFETY: the buffer is writable for the length that is given.
+    let length =
+        check(unsafe { libc::flistxattr(file.as_raw_fd(), list.as_mut_ptr().cast(), list.len()) }
+            as libc::c_long);
+    let mut rest = &list[..length.unwrap_or(0)];
+    while let Ok(name) = CStr::from_bytes_until_nul(rest) {
+        each(name);
+        rest = &rest[name.count_bytes() + 1..];
+    }
+}
+
+/// Removes an extended attribute of an open file.
+///
+/// # Errors
+/// As `fremovexattr(2)`.
+pub fn remove_xattr(file: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    // SAFETY: `name` ends with NUL.
+    check(unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) }.into()).map(drop)
+}
+
+/// Writes everything of the file system that `file` is on to the disk: `syncfs` (Linux 2.6.39, reports
+/// failed writes since 5.8), else `sync`, which reports nothing.
+///
+/// # Errors
+/// As `syncfs(2)`.
+pub fn sync_file_system(file: BorrowedFd<'_>) -> io::Result<()> {
+    match nix::unistd::syncfs(file) {
+        Err(nix::errno::Errno::ENOSYS) => {
+            nix::unistd::sync();
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Swaps two paths of one file system in one step (renameat2 with RENAME_EXCHANGE, Linux 3.15).
+///
+/// ENOSYS on older kernels and EINVAL on file systems that cannot: the caller knows what to do instead.
+pub fn rename_exchange(one: &Path, other: &Path) -> io::Result<()> {
+    let (one, other) = (c_string(one)?, c_string(other)?);
+    // Not libc::renameat2: musl has had it only since 1.2.6.
+    // SAFETY: both are NUL-terminated strings that live across the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            libc::AT_FDCWD,
+            one.as_ptr(),
+            libc::AT_FDCWD,
+            other.as_ptr(),
+            libc::RENAME_EXCHANGE,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn c_string(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// The effective user and group id.
+pub fn effective_ids() -> (u32, u32) {
+    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+}
+
+/// The most memory that this process has had resident, in KiB (VmHWM of proc_pid_status(5)); `None` without
+/// `/proc`.
+pub fn peak_resident_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
 // --- platform ---
 
 /// AT_PLATFORM of the auxiliary vector (`getauxval(3)`): `v6l`, `v7l`, `v8l`, `aarch64`, `x86_64`.
@@ -13,7 +159,7 @@ pub fn at_platform() -> Option<heapless::String<24>> {
     }
     // SAFETY: a present AT_PLATFORM points to a NUL-terminated string on the initial stack, which the
     // kernel put there and nothing changes (Linux fs/binfmt_elf.c, create_elf_tables).
-    let text = unsafe { std::ffi::CStr::from_ptr(pointer) };
+    let text = unsafe { CStr::from_ptr(pointer) };
     heapless::String::try_from(text.to_str().ok()?).ok()
 }
 
@@ -48,7 +194,7 @@ fn other_machine_in_32_bits(native: &[u8]) -> Option<bool> {
     loop {
         // SAFETY: `child` is ours and not waited for yet; `status` outlives the call.
         match unsafe { libc::waitpid(child, &mut status, 0) } {
-            -1 if std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) => {}
+            -1 if io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) => {}
             -1 => return None,
             _ => break,
         }
@@ -64,7 +210,7 @@ fn other_machine_in_32_bits(native: &[u8]) -> Option<bool> {
 fn probe(native: &[u8]) -> i32 {
     // SAFETY: personality takes a number and changes only this process.
     if unsafe { libc::personality(PER_LINUX32) } == -1 {
-        let refused = std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL);
+        let refused = io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL);
         return if refused { REFUSES } else { CANNOT_TELL };
     }
     // SAFETY: utsname is made of byte arrays, for which zeros are a value; uname fills it.

@@ -40,7 +40,9 @@ fn host(options: &Options) -> Result<Host> {
         Some(path) => {
             let mut bytes = Vec::new();
             let read = File::open(path).and_then(|file| file.take(CPUINFO_MAX).read_to_end(&mut bytes));
-            read.map_err(|error| Error::from_io(Kind::Usage, error).context(format!("--cpuinfo {}", path.display())))?;
+            read.map_err(|error| {
+                Error::from_io(Kind::Usage, error).context(format!("--cpuinfo {}", path.display()))
+            })?;
             Some(bytes)
         }
     };
@@ -55,7 +57,11 @@ fn host(options: &Options) -> Result<Host> {
 fn open(image: &crate::image::reference::Reference, options: &Options) -> Result<Box<dyn Source>> {
     source::open(
         image,
-        &source::Options { plain_http: options.plain_http, ca_file: options.ca_file.clone(), ..Default::default() },
+        &source::Options {
+            plain_http: options.plain_http,
+            ca_file: options.ca_file.clone(),
+            ..Default::default()
+        },
     )
 }
 

@@ -9,7 +9,8 @@ use crate::image::manifest::{Descriptor, Document, ImageConfig, LayerKind, Manif
 use crate::image::program::{self, Finding};
 use crate::image::runtime;
 use crate::image::select;
-use crate::layer::{self, Compression, Layer, Rootfs, Stats, open_in_root};
+use crate::layer::rootfs::{self, Rootfs, open_in_root};
+use crate::layer::{self, Compression, Layer, Stats};
 use crate::platform::{Host, Platform};
 use crate::source::Source;
 use crate::store::staging::Staging;
@@ -35,7 +36,7 @@ pub fn run(pull: &cli::Pull, host: &Host, options: &Options, report: &Report) ->
     let mut source = open(&pull.image, options)?;
     announce(host, pull, report)?;
     let chosen = choose(&mut *source, host, pull, report)?;
-    let layers = layers(&chosen)?;
+    let layers = plan(&chosen)?;
 
     let root = staging.open(if pull.bundle { "rootfs" } else { "" })?;
     let totals = unpack(&mut *source, &layers, &root, &staging, report)?;
@@ -95,7 +96,8 @@ fn choose(source: &mut dyn Source, host: &Host, pull: &cli::Pull, report: &Repor
             let Some((entry, candidate)) = selection.taken else { return Err(selection.refusal(host)) };
             let count = selection.entries.len();
             let entry = selection.entries.swap_remove(entry);
-            let Document::Manifest(manifest) = select::Lookup::document(&mut documents, &entry.descriptor)? else {
+            let Document::Manifest(manifest) = select::Lookup::document(&mut documents, &entry.descriptor)?
+            else {
                 return Err(Error::new(Kind::BadImage, "an index is announced as an image"));
             };
             let best = &host.candidates[candidate];
@@ -148,24 +150,24 @@ struct Planned<'a> {
 }
 
 /// Puts layers and diff-ids together; both documents must agree on how many there are.
-fn layers(chosen: &Chosen) -> Result<Vec<Planned<'_>>> {
+fn plan(chosen: &Chosen) -> Result<Vec<Planned<'_>>> {
     let bad = |message: String| Error::new(Kind::BadImage, message);
     let (layers, diff_ids) = (&chosen.manifest.layers, &chosen.config.rootfs.diff_ids);
     if layers.len() != diff_ids.len() {
         let (layers, diff_ids) = (layers.len(), diff_ids.len());
         return Err(bad(format!("the manifest has {layers} layers, its config {diff_ids} diff_ids")));
     }
-    let plan = |(descriptor, diff_id): (&'_ Descriptor, &Digest)| {
+    let mut planned = Vec::with_capacity(layers.len());
+    for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
         let compression = match descriptor.layer_kind() {
             Some(LayerKind::Tar) => Compression::None,
             Some(LayerKind::Gzip) => Compression::Gzip,
             Some(LayerKind::Zstd) => Compression::Zstd,
             None => return Err(bad(format!("{:?} is no layer that can be unpacked", descriptor.media_type))),
         };
-        Ok((descriptor, compression, *diff_id))
-    };
-    let planned = layers.iter().zip(diff_ids).map(plan);
-    planned.map(|plan| plan.map(|(descriptor, compression, diff_id)| Planned { descriptor, compression, diff_id })).collect()
+        planned.push(Planned { descriptor, compression, diff_id: *diff_id });
+    }
+    Ok(planned)
 }
 
 /// Streams every layer into `root`, bottom first.
@@ -177,7 +179,7 @@ fn unpack(
     report: &Report,
 ) -> Result<Stats> {
     let root = root.try_clone().map_err(|error| Error::disk("the root", error))?;
-    let mut rootfs = Rootfs::open(root, staging.open_scratch()?, layer::Options::default())?;
+    let mut rootfs = Rootfs::open(root, staging.open_scratch()?, rootfs::Options::default())?;
     let mut totals = Stats::default();
     for (at, planned) in layers.iter().enumerate() {
         let descriptor = planned.descriptor;
@@ -194,7 +196,9 @@ fn unpack(
         totals += layer::unpack(wire, &layer, &mut rootfs, &progress)?;
         progress.finish()?;
     }
-    rootfs.finish()?;
+    for warning in rootfs.finish()?.warnings {
+        log::warn!("{warning}");
+    }
     Ok(totals)
 }
 
@@ -223,7 +227,7 @@ fn write_config(chosen: &Chosen, root: std::os::fd::BorrowedFd, staging: &Stagin
 
 /// What the run cost, for `-v` and the benchmarks.
 fn log_resources(totals: &Stats) {
-    log::info!("{totals}");
+    log::info!("CPU by stage: {}", totals.cpu);
     if let Some(kib) = sys::peak_resident_kib() {
         log::info!("peak memory (VmHWM): {kib} KiB");
     }

@@ -57,7 +57,8 @@ impl Report {
 
     /// A result as one line of JSON.
     pub fn json(&self, value: &impl Serialize) -> Result<()> {
-        let line = serde_json::to_string(value).map_err(|error| Error::new(Kind::Other, error.to_string()))?;
+        let line =
+            serde_json::to_string(value).map_err(|error| Error::new(Kind::Other, error.to_string()))?;
         self.text(line)
     }
 
@@ -73,7 +74,15 @@ impl Report {
     /// Begins to follow layer `number` of `count`.
     pub fn layer(&self, number: usize, count: usize, digest: Digest, size: u64) -> LayerProgress<'_> {
         let state = State { wire: 0, unpacked: 0, entries: 0, drawn: Instant::now() };
-        LayerProgress { report: self, number, count, digest, size, begun: Instant::now(), state: Mutex::new(state) }
+        LayerProgress {
+            report: self,
+            number,
+            count,
+            digest,
+            size,
+            begun: Instant::now(),
+            state: Mutex::new(state),
+        }
     }
 }
 

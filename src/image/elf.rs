@@ -295,7 +295,11 @@ fn find_interpreter<R: Read + Seek>(file: &mut R, word: Words, programs: Table) 
     Ok(Some(String::from_utf8_lossy(&path[..end]).into_owned()))
 }
 
-fn find_attributes<R: Read + Seek>(file: &mut R, word: Words, sections: Table) -> Result<Option<ArmAttributes>> {
+fn find_attributes<R: Read + Seek>(
+    file: &mut R,
+    word: Words,
+    sections: Table,
+) -> Result<Option<ArmAttributes>> {
     // Elf32_Shdr: name, type 4, flags, addr, offset 16, size 20.
     let place = sections.find(file, |header: &[u8; 40]| {
         (word.word(header, 4) == SHT_ARM_ATTRIBUTES)
@@ -316,13 +320,16 @@ fn find_attributes<R: Read + Seek>(file: &mut R, word: Words, sections: Table) -
 fn parse_attributes(section: &[u8], word: Words) -> Option<ArmAttributes> {
     let mut rest = section.strip_prefix(b"A")?;
     while rest.len() > 4 {
-        let (vendor, next) = rest.split_at_checked(word.word(rest, 0) as usize)?;
+        // A length counts itself: one of 0 would never get on.
+        let length = word.word(rest, 0) as usize;
+        let (vendor, next) = rest.split_at_checked(length.max(4))?;
         rest = next;
         let Some(mut scopes) = vendor.get(4..).and_then(|vendor| vendor.strip_prefix(b"aeabi\0")) else {
             continue;
         };
         while scopes.len() > 5 {
-            let (scope, next) = scopes.split_at_checked(word.word(scopes, 1) as usize)?;
+            let length = word.word(scopes, 1) as usize;
+            let (scope, next) = scopes.split_at_checked(length.max(5))?;
             scopes = next;
             const TAG_FILE: u8 = 1;
             if *scope.first()? == TAG_FILE {
@@ -452,7 +459,9 @@ pub(crate) mod tests {
     #[test]
     fn thumb_2_and_microcontroller_code() {
         assert_eq!(verdict(&arm_program(HARD, &[6, 8]), "linux/arm/v6").unwrap(), "it is ARMv7 code");
-        assert!(verdict(&arm_program(EF_ARM_EABI_VER5, &[6, 11]), "linux/arm/v7").unwrap().contains("M profile"));
+        assert!(
+            verdict(&arm_program(EF_ARM_EABI_VER5, &[6, 11]), "linux/arm/v7").unwrap().contains("M profile")
+        );
     }
 
     #[test]
@@ -495,9 +504,8 @@ pub(crate) mod tests {
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut bent = program.clone();
                 bent[at] = value;
-                let _ = Elf::read(&mut Cursor::new(bent)).map(|elf| {
-                    elf.map(|elf| elf.contradicts(&Platform::parse("linux/arm/v6").unwrap()))
-                });
+                let _ = Elf::read(&mut Cursor::new(bent))
+                    .map(|elf| elf.map(|elf| elf.contradicts(&Platform::parse("linux/arm/v6").unwrap())));
             }
         }
         assert_eq!(Elf::read(&mut Cursor::new(b"#!/bin/sh\n")).unwrap(), None);

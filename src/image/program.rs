@@ -143,3 +143,86 @@ fn shebang<R: Read + Seek>(file: &mut R) -> Option<(String, Option<String>)> {
     let mut words = line.split_ascii_whitespace().map(str::to_owned);
     Some((words.next()?, words.next()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::elf::tests::arm_program;
+    use super::*;
+    use crate::platform::Inputs;
+    use std::fs;
+
+    const HARD: u32 = 0x0500_0400;
+
+    fn v6() -> Vec<u8> {
+        arm_program(HARD, &[6, 7, 10, 2, 28, 1])
+    }
+
+    fn v7() -> Vec<u8> {
+        arm_program(HARD, &[6, 10, 10, 4, 28, 1])
+    }
+
+    /// Checks an image with these files and this command as one labelled linux/arm/v6.
+    fn judge(files: &[(&str, &[u8])], command: &[&str]) -> Result<Finding> {
+        let root = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        let config =
+            RunConfig { cmd: command.iter().map(|word| word.to_string()).collect(), ..Default::default() };
+        let host = Host::detect(&Inputs { machine: Some("armv6l"), ..Default::default() }).unwrap();
+        let label = Platform::parse("linux/arm/v6").unwrap();
+        let open = |path: &Path| File::open(root.path().join(path.strip_prefix("/").unwrap_or(path)));
+        check(&config, &label, &host, &open)
+    }
+
+    fn refusal(files: &[(&str, &[u8])], command: &[&str]) -> String {
+        let error = judge(files, command).unwrap_err();
+        assert_eq!(error.kind(), Kind::BadImage);
+        error.to_string()
+    }
+
+    #[test]
+    fn the_command_is_found_along_the_path_and_read() {
+        let fits = judge(&[("usr/bin/app", &v6())], &["app"]).unwrap();
+        assert_eq!(fits, Finding::Fits(vec!["/usr/bin/app".into()]));
+        assert!(
+            refusal(&[("usr/bin/app", &v7())], &["app"]).contains("/usr/bin/app says otherwise: it is ARMv7")
+        );
+        assert!(refusal(&[("app", &v7())], &["/app", "-x"]).contains("linux/arm/v6"));
+    }
+
+    #[test]
+    fn scripts_lead_to_what_has_to_run() {
+        let script: &[u8] = b"#!/bin/sh -e\nexit\n";
+        assert!(refusal(&[("run", script), ("bin/sh", &v7())], &["/run"]).contains("/bin/sh says otherwise"));
+        let env: &[u8] = b"#!/usr/bin/env python3\n";
+        let files = [("run", env), ("usr/bin/env", &v6()[..]), ("usr/bin/python3", &v7()[..])];
+        assert!(refusal(&files, &["/run"]).contains("python3 says otherwise"));
+        assert!(
+            refusal(&[("run", script)], &["/run"]).contains("/run needs /bin/sh, which is not in the image")
+        );
+    }
+
+    #[test]
+    fn the_dynamic_linker_has_to_be_there_and_to_fit() {
+        // One program header, PT_INTERP, behind the section that arm_program writes.
+        let mut program = v6();
+        let (header, path) = (program.len() as u32, b"/lib/ld.so\0");
+        program[28..32].copy_from_slice(&header.to_le_bytes());
+        program[42..46].copy_from_slice(&[32, 0, 1, 0]);
+        program.extend([3, header + 32, 0, 0, path.len() as u32, 0, 0, 0].map(u32::to_le_bytes).concat());
+        program.extend(path);
+        assert!(refusal(&[("app", &program)], &["/app"]).contains("needs /lib/ld.so"));
+        assert!(refusal(&[("app", &program), ("lib/ld.so", &v7())], &["/app"]).contains("/lib/ld.so says"));
+        assert!(judge(&[("app", &program), ("lib/ld.so", &v6())], &["/app"]).is_ok());
+    }
+
+    #[test]
+    fn a_base_image_is_checked_by_its_shell() {
+        assert!(refusal(&[("bin/sh", &v7())], &[]).contains("/bin/sh"));
+        assert!(matches!(judge(&[("etc/x", b"")], &[]).unwrap(), Finding::Unknown(_)));
+        assert!(matches!(judge(&[], &["/mounted/later"]).unwrap(), Finding::Unknown(_)));
+    }
+}

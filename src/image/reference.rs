@@ -26,7 +26,7 @@ pub enum Reference {
     Layout(LocalReference),
     /// `oci-archive:FILE[:TAG]`: an OCI image layout in a tar file.
     OciArchive(LocalReference),
-    /// `docker-archive:FILE[:TAG]`: what `docker save` writes.
+    /// `docker-archive:FILE[:NAME[:TAG]]`: what `docker save` writes.
     DockerArchive(LocalReference),
 }
 
@@ -76,7 +76,7 @@ impl FromStr for Reference {
             return Ok(Reference::OciArchive(local(rest).map_err(wrong)?));
         }
         if let Some(rest) = text.strip_prefix("docker-archive:") {
-            return Ok(Reference::DockerArchive(local(rest).map_err(wrong)?));
+            return Ok(Reference::DockerArchive(docker_archive(rest).map_err(wrong)?));
         }
         let rest = text.strip_prefix("docker://").unwrap_or(text);
         if let Some((scheme, _)) = rest.split_once("://") {
@@ -97,6 +97,20 @@ fn local(text: &str) -> Result<LocalReference, &'static str> {
         ("", _) => Err("the path is missing"),
         (_, Some("")) => Err("the tag after the colon is missing"),
         (path, tag) => Ok(LocalReference { path: path.into(), tag: tag.map(str::to_owned) }),
+    }
+}
+
+/// `FILE[:NAME[:TAG]]` or `FILE:TAG`. The first colon ends the file name, as in containers-transports(5),
+/// because a name may have slashes and a colon of its own.
+fn docker_archive(text: &str) -> Result<LocalReference, &'static str> {
+    let (path, name) = match text.split_once(':') {
+        Some((path, name)) => (path, Some(name)),
+        None => (text, None),
+    };
+    match (path, name) {
+        ("", _) => Err("the path is missing"),
+        (_, Some("")) => Err("the name after the colon is missing"),
+        (path, name) => Ok(LocalReference { path: path.into(), tag: name.map(str::to_owned) }),
     }
 }
 
@@ -280,7 +294,21 @@ mod tests {
             assert_eq!((local.path.to_str().unwrap(), local.tag.as_deref()), (path, tag), "{typed}");
         }
         assert!(matches!("oci-archive:x.tar:t".parse(), Ok(Reference::OciArchive(_))));
-        assert!(matches!("docker-archive:x.tar".parse(), Ok(Reference::DockerArchive(_))));
+    }
+
+    #[test]
+    fn docker_archives_name_images_in_full() {
+        for (typed, path, name) in [
+            ("docker-archive:x.tar", "x.tar", None),
+            ("docker-archive:/a/x.tar:v1", "/a/x.tar", Some("v1")),
+            ("docker-archive:x.tar:alpine:3.20", "x.tar", Some("alpine:3.20")),
+            ("docker-archive:x.tar:r.io:5000/a/b:1", "x.tar", Some("r.io:5000/a/b:1")),
+        ] {
+            let reference: Reference = typed.parse().unwrap();
+            assert_eq!(reference.to_string(), typed);
+            let Reference::DockerArchive(local) = reference else { panic!("{typed}") };
+            assert_eq!((local.path.to_str().unwrap(), local.tag.as_deref()), (path, name), "{typed}");
+        }
     }
 
     #[test]
@@ -303,6 +331,8 @@ mod tests {
             ("[::1/a", "host"),
             ("oci:", "path is missing"),
             ("oci:x:", "tag"),
+            ("docker-archive:x.tar:", "name"),
+            ("docker-archive::x", "path is missing"),
         ] {
             let error = typed.parse::<Reference>().unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{typed}");

@@ -48,8 +48,9 @@ pub fn config_json(image: &ImageConfig, open: &OpenInRoot, rootless: Option<(u32
     if args.is_empty() {
         args.push("/bin/sh");
     }
+    let namespaces = ["pid", "ipc", "uts", "mount"].map(|name| json!({ "type": name }));
     let mut linux = json!({
-        "namespaces": ["pid", "ipc", "uts", "mount"].map(|name| json!({ "type": name })),
+        "namespaces": namespaces,
         "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
         "maskedPaths": [
             "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
@@ -101,9 +102,7 @@ fn environment(run: &RunConfig) -> Vec<&str> {
 }
 
 fn mounts(rootless: bool) -> Value {
-    let mount = |destination: &str, kind: &str, options: &[&str]| {
-        json!({ "destination": destination, "type": kind, "source": kind, "options": options })
-    };
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     // Without rights over the network namespace sysfs cannot be mounted, only bound.
     let sys = match rootless {
         true => json!({
@@ -212,7 +211,8 @@ mod tests {
         std::fs::create_dir(etc.path().join("etc")).unwrap();
         let passwd = "root:x:0:0::/root:/bin/sh\nwww:x:33:34::/:/bin/false\n1000:x:7:8::/:\n";
         std::fs::write(etc.path().join("etc/passwd"), passwd).unwrap();
-        std::fs::write(etc.path().join("etc/group"), "www:x:34:\nvideo:x:44:pi,www\ndisk:x:6:root\n").unwrap();
+        std::fs::write(etc.path().join("etc/group"), "www:x:34:\nvideo:x:44:pi,www\ndisk:x:6:root\n")
+            .unwrap();
         resolve_user(text, &|path: &Path| File::open(etc.path().join(path.strip_prefix("/").unwrap())))
     }
 

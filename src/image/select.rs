@@ -135,7 +135,8 @@ impl Expansion<'_> {
                 match self.lookup.document(&descriptor)? {
                     Document::Index(nested) => self.expand(nested, depth + 1)?,
                     Document::Manifest(_) => {
-                        let message = format!("{} is announced as an index, but is an image", descriptor.digest);
+                        let message =
+                            format!("{} is announced as an index, but is an image", descriptor.digest);
                         return Err(Error::new(Kind::BadImage, message));
                     }
                 }
@@ -253,4 +254,170 @@ fn refuse(host: &Host, there_is: &str) -> Error {
         (None, false) => format!("nothing for this board: it runs {board}; {there_is}"),
     };
     Error::new(Kind::NoPlatform, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::digest::Digest;
+    use crate::platform::Inputs;
+    use std::collections::HashMap;
+
+    /// Nested indexes and config platforms, by digest.
+    #[derive(Default)]
+    struct Shelf {
+        indexes: HashMap<[u8; 32], String>,
+        configs: HashMap<[u8; 32], &'static str>,
+        asked: usize,
+    }
+
+    impl Lookup for Shelf {
+        fn document(&mut self, descriptor: &Descriptor) -> Result<Document> {
+            Document::parse("", self.indexes[&descriptor.digest.0].as_bytes())
+        }
+        fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Platform> {
+            self.asked += 1;
+            Platform::parse(self.configs[&descriptor.digest.0])
+        }
+    }
+
+    const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+    /// An entry whose digest is made from `name`; `platform` is the inside of the JSON object, or empty.
+    fn entry(name: &str, media_type: &str, platform: &str) -> String {
+        let digest = Digest::of(name.as_bytes());
+        let platform = match platform {
+            "" => String::new(),
+            inside => format!(r#","platform":{{{inside}}}"#),
+        };
+        format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":1{platform}}}"#)
+    }
+
+    fn arm(name: &str, variant: &str) -> String {
+        let variant = if variant.is_empty() { String::new() } else { format!(r#","variant":"{variant}""#) };
+        entry(name, IMAGE, &format!(r#""os":"linux","architecture":"arm"{variant}"#))
+    }
+
+    fn board(machine: &str) -> Host {
+        Host::detect(&Inputs { machine: Some(machine), ..Default::default() }).unwrap()
+    }
+
+    fn choose(shelf: &mut Shelf, entries: &[String], host: &Host) -> Result<Selection> {
+        let text = format!(r#"{{"manifests":[{}]}}"#, entries.join(","));
+        let Document::Index(index) = Document::parse("", text.as_bytes())? else { unreachable!() };
+        select(index, host, shelf)
+    }
+
+    /// The name of the entry that `machine` takes, of those in `names`.
+    fn taken(
+        shelf: &mut Shelf,
+        entries: &[String],
+        machine: &str,
+        names: &[&'static str],
+    ) -> Option<&'static str> {
+        let selection = choose(shelf, entries, &board(machine)).unwrap();
+        let digest = selection.entries[selection.taken?.0].descriptor.digest;
+        names.iter().copied().find(|name| Digest::of(name.as_bytes()) == digest)
+    }
+
+    #[test]
+    fn the_best_that_there_is_whatever_the_order() {
+        let names = ["five", "six", "seven"];
+        let all = [arm("five", "v5"), arm("seven", "v7"), arm("six", "v6")];
+        let shelf = &mut Shelf::default();
+        for (machine, best) in [("armv7l", "seven"), ("armv6l", "six"), ("armv5tejl", "five")] {
+            assert_eq!(taken(shelf, &all, machine, &names), Some(best), "{machine}");
+        }
+        let fallback = [arm("five", "5"), arm("six", "6L")];
+        assert_eq!(taken(shelf, &fallback, "armv7l", &names), Some("six"), "names are normalized");
+        assert_eq!(taken(shelf, &all[1..2], "armv6l", &names), None, "a v6 board never takes v7");
+        assert_eq!(taken(shelf, &[arm("six", "v6"), arm("five", "v6")], "armv6l", &names), Some("six"));
+    }
+
+    #[test]
+    fn an_arm_entry_without_a_variant_is_v7_unless_it_is_alone_and_says_otherwise() {
+        let mut shelf = Shelf::default();
+        shelf.configs.insert(Digest::of(b"bare").0, "linux/arm/v6");
+        let alone = [arm("bare", ""), entry("x", IMAGE, r#""os":"linux","architecture":"amd64""#)];
+        assert_eq!(taken(&mut shelf, &alone, "armv6l", &["bare"]), Some("bare"));
+        let beside = [arm("bare", ""), arm("five", "v5")];
+        assert_eq!(taken(&mut shelf, &beside, "armv6l", &["bare", "five"]), Some("five"));
+        assert_eq!(taken(&mut shelf, &beside, "armv7l", &["bare", "five"]), Some("bare"));
+    }
+
+    #[test]
+    fn an_entry_without_a_platform_is_what_its_config_says() {
+        let mut shelf = Shelf::default();
+        shelf.configs.insert(Digest::of(b"mute").0, "linux/arm/v7");
+        let entries = [entry("mute", IMAGE, "")];
+        assert_eq!(taken(&mut shelf, &entries, "armv6l", &["mute"]), None);
+        assert_eq!(taken(&mut shelf, &entries, "armv7l", &["mute"]), Some("mute"));
+        assert_eq!(shelf.asked, 2);
+    }
+
+    #[test]
+    fn attestations_and_artifacts_are_no_images() {
+        let unknown = entry("a", IMAGE, r#""os":"unknown","architecture":"unknown""#);
+        let chart =
+            entry("c", "application/vnd.example.thing.v1+json", r#""os":"linux","architecture":"arm""#);
+        let selection = choose(&mut Shelf::default(), &[unknown, chart], &board("armv7l")).unwrap();
+        assert_eq!(selection.entries[0].verdict, Verdict::Attestation);
+        assert_eq!(selection.entries[1].verdict, Verdict::NotAnImage);
+        assert!(selection.refusal(&board("armv7l")).to_string().contains("no image at all"));
+    }
+
+    #[test]
+    fn required_features_are_held_against_the_board_s() {
+        let cpuinfo = b"processor\t: 0\nFeatures\t: half thumb fastmult vfp edsp vfpv3 vfpv3d16\n\
+            CPU implementer\t: 0x41\nCPU architecture: 7\nCPU part\t: 0xc09\n";
+        let tegra2 =
+            Host::detect(&Inputs { cpuinfo: Some(cpuinfo), machine: Some("armv7l"), ..Default::default() })
+                .unwrap();
+        let neon = r#""os":"linux","architecture":"arm","variant":"v7","features":["neon"]"#;
+        let entries = [entry("neon", IMAGE, neon), arm("plain", "v7")];
+        let selection = choose(&mut Shelf::default(), &entries, &tegra2).unwrap();
+        assert_eq!(selection.entries[0].verdict, Verdict::LacksFeature("neon".into()));
+        assert_eq!(selection.taken.unwrap().0, 1);
+        let vfpv3 = neon.replace("neon", "vfpv3");
+        let selection = choose(&mut Shelf::default(), &[entry("vfpv3", IMAGE, &vfpv3)], &tegra2).unwrap();
+        assert!(selection.taken.is_some());
+        let unknown = choose(&mut Shelf::default(), &entries, &board("armv7l")).unwrap();
+        assert_eq!(unknown.taken.unwrap().0, 1, "what is not known to be there is not relied on");
+    }
+
+    #[test]
+    fn nested_indexes_to_depth_three_and_no_deeper() {
+        let mut shelf = Shelf::default();
+        let wrap = |inside: String| format!(r#"{{"manifests":[{inside}]}}"#);
+        shelf.indexes.insert(Digest::of(b"two").0, wrap(entry("three", INDEX, "")));
+        shelf.indexes.insert(Digest::of(b"three").0, wrap(arm("six", "v6")));
+        let top = [entry("two", INDEX, ""), arm("five", "v5")];
+        assert_eq!(taken(&mut shelf, &top, "armv7l", &["five", "six"]), Some("six"));
+        shelf.indexes.insert(Digest::of(b"three").0, wrap(entry("two", INDEX, "")));
+        let error = choose(&mut shelf, &top, &board("armv7l")).unwrap_err();
+        assert_eq!(error.kind(), Kind::BadImage);
+        assert!(error.to_string().contains("NESTING_MAX"), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_lists_what_there_is() {
+        let entries = [arm("seven", "v7"), entry("x", IMAGE, r#""os":"linux","architecture":"riscv64""#)];
+        let host = board("armv6l");
+        let error = choose(&mut Shelf::default(), &entries, &host).unwrap().refusal(&host);
+        assert_eq!(error.kind(), Kind::NoPlatform);
+        let text = error.to_string();
+        for part in ["linux/arm/v6", "linux/arm/v5", "linux/arm/v7", "linux/riscv64"] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+    }
+
+    #[test]
+    fn lookups_are_bounded() {
+        let mut shelf = Shelf::default();
+        shelf.configs.insert(Digest::of(b"mute").0, "linux/s390x");
+        let entries = vec![entry("mute", IMAGE, ""); LOOKUPS_MAX + 1];
+        let error = choose(&mut shelf, &entries, &board("armv7l")).unwrap_err();
+        assert!(error.to_string().contains("LOOKUPS_MAX"), "{error}");
+    }
 }

@@ -91,9 +91,9 @@ impl Cpuinfo {
     }
 
     /// Whether all cores have a floating-point unit; `None` where the file does not tell. 64-bit kernels
-    /// call it `fp`, 32-bit ones `vfp` with an edition behind it.
+    /// call it `fp`, 32-bit ones `vfp` with an edition behind it; they only say `neon` where there is a VFP.
     pub fn has_vfp(&self) -> Option<bool> {
-        let is_vfp = |f: &str| f.starts_with("vfp") || f == "fp" || f == "asimd";
+        let is_vfp = |f: &str| f.starts_with("vfp") || matches!(f, "fp" | "asimd" | "neon");
         let listed = self.features.as_ref()?.split(' ').any(is_vfp);
         if !listed && self.features_cut { None } else { Some(listed) }
     }
@@ -181,17 +181,20 @@ impl Parser {
                 self.info.architecture = least(self.info.architecture.take(), word);
             }
             "modelname" | "processorname" => self.model(value),
-            // A core's number, or (before 3.8) the model, where the case of the P may have been lost.
-            "processor" if value.iter().all(u8::is_ascii_digit) => {
-                if self.core_is_complete() {
-                    self.end_core();
-                }
-            }
+            "processor" if value.iter().all(u8::is_ascii_digit) => self.next_processor(),
+            // Before 3.8 the model, where the case of the P may have been lost.
             "processor" => self.model(value),
             "features" => self.features(value, cut, false),
             "flags" => self.features(value, cut, true),
             "vendorid" => self.info.has_vendor = true,
             _ => {}
+        }
+    }
+
+    /// A core's number: a boundary, unless it stands amid the core's own fields.
+    fn next_processor(&mut self) {
+        if self.core_is_complete() {
+            self.end_core();
         }
     }
 
@@ -295,7 +298,7 @@ fn numbers(value: &[u8]) -> Numbers {
     numbers
 }
 
-/// The words of a value with one space between; of a cut line, without the last, half one.
+/// The words of a value in lower case with one space between; of a cut line, without the last, half one.
 fn words(value: &[u8], cut: bool) -> Features {
     let mut features = Features::new();
     for word in value.split(|b| !b.is_ascii_graphic()).filter(|w| !w.is_empty()) {
@@ -304,6 +307,7 @@ fn words(value: &[u8], cut: bool) -> Features {
         // Cannot overflow: the line that it comes from had no more room.
         let _ = write!(features, "{space}{word}");
     }
+    features.make_ascii_lowercase();
     if cut {
         let end = features.rfind(' ').unwrap_or(0);
         features.truncate(end);
@@ -326,5 +330,71 @@ fn least(a: Option<Word>, b: Option<Word>) -> Option<Word> {
     match (a, b) {
         (Some(a), Some(b)) => Some(if b.rank() < a.rank() { b } else { a }),
         (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PI_2: &str = "processor\t: 0\nmodel name\t: ARMv7 Processor rev 5 (v7l)\n\
+        Features\t: half thumb vfp neon \nCPU implementer\t: 0x41\nCPU architecture: 7\n\
+        CPU part\t: 0xc07\nCPU revision\t: 5\n\nprocessor\t: 1\nCPU implementer\t: 0x41\nCPU part\t: 0xc07\n";
+
+    fn cores(text: &str) -> Vec<(Option<u16>, Option<u16>, u16)> {
+        Cpuinfo::parse(text.as_bytes()).cores.iter().map(|c| (c.implementer, c.part, c.count)).collect()
+    }
+
+    #[test]
+    fn chunks_of_any_size_give_the_same() {
+        let whole = format!("{:?}", Cpuinfo::parse(PI_2.as_bytes()));
+        assert!(whole.contains("half thumb vfp neon") && whole.contains("count: 2"), "{whole}");
+        for size in 1..PI_2.len() {
+            let mut parser = Parser::new();
+            assert!(PI_2.as_bytes().chunks(size).all(|chunk| parser.feed(chunk)));
+            assert_eq!(format!("{:?}", parser.finish()), whole, "chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn fields_are_paired_in_any_order() {
+        let want = vec![(Some(0x41), Some(0xd05), 1), (Some(0x51), Some(0x805), 1)];
+        for text in [
+            "CPU part: 0xd05\nCPU implementer: 0x41\n\nCPU part: 0x805\nCPU implementer: 0x51\n",
+            "processor: 0\nCPU implementer: 0x41\nCPU part: 0xd05\nprocessor: 1\nCPU implementer: 0x51\nCPU part: 0x805",
+            "CPU implementor\t:0x41\nCPU part\t:0xd05\nCPU implementor\t:0x51\nCPU part\t:0x805",
+            "CPU implementer: 0x41 & 0x51\nCPU part: 0xd05 & 0x805",
+        ] {
+            assert_eq!(cores(text), want, "{text}");
+        }
+        assert_eq!(
+            cores("CPU implementer: 0x41\nCPU part: 0xc07 & 0xc0f\n"),
+            [(Some(0x41), Some(0xc07), 1), (Some(0x41), Some(0xc0f), 1)]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_stays_missing() {
+        assert_eq!(cores("CPU implementer: 0x41\nCPU architecture: 7\n"), [(Some(0x41), None, 1)]);
+        assert_eq!(cores("CPU part: 0xb76\n"), [(None, Some(0xb76), 1)]);
+        assert_eq!(cores("CPU implementer: 0x12345\nCPU part: none\n"), []);
+        assert_eq!(Cpuinfo::parse(b"Features\t: \n").has_vfp(), None, "an empty line tells nothing");
+    }
+
+    #[test]
+    fn the_least_model_and_architecture_count() {
+        let info = Cpuinfo::parse(
+            b"Processor: A (v7l)\nCPU architecture: 7\nmodel name: B (v6l)\nCPU architecture: 6TEJ\n",
+        );
+        assert_eq!(info.suffix.map(|word| word.level), Some(6));
+        assert_eq!(info.architecture.map(|word| word.level), Some(6));
+        assert_eq!(info.model_name, "A (v7l)");
+    }
+
+    #[test]
+    fn an_arm_file_is_known_from_an_x86_one() {
+        assert_eq!(Cpuinfo::parse(PI_2.as_bytes()).family(), Family::Arm);
+        assert_eq!(Cpuinfo::parse(b"vendor_id: X\nmodel name: Y (v2)\nflags: lm\n").family(), Family::X86);
+        assert_eq!(Cpuinfo::parse(b"isa: rv64imafdc\n").family(), Family::Unknown);
     }
 }

@@ -13,8 +13,9 @@ use super::machine::{Machine, Width, Word};
 use super::midr::{Aarch32, Core};
 use super::variant::{Name, Platform};
 
-/// ELF `e_machine` of 32-bit Arm and of 386 (gABI registry).
+/// ELF `e_machine` values (gABI registry).
 const EM_ARM: u16 = 40;
+const EM_AARCH64: u16 = 183;
 const EM_386: u16 = 3;
 
 /// Why no image can run.
@@ -57,14 +58,25 @@ fn other(evidence: &mut Evidence, architecture: Name) -> Verdict {
     let machine = evidence.machine.clone().unwrap_or_default();
     let why = format_args!("uname -m is {machine}");
     if architecture != "amd64" {
-        push(&mut list, Platform::new("linux", &architecture, ""), why);
+        let little = evidence.userland.as_ref().is_some_and(|userland| !userland.big_endian);
+        let architecture = match architecture.as_str() {
+            // uname -m does not tell the byte order of MIPS; an installed program does.
+            "mips" if little => "mipsle",
+            "mips64" if little => "mips64le",
+            architecture => architecture,
+        };
+        push(&mut list, Platform::new("linux", architecture, ""), why);
         return Verdict::run(list);
     }
     let i386 = Platform::new("linux", "386", "");
     if let Some(userland) = evidence.userland.clone().filter(|u| u.bits == 32 && u.machine == EM_386) {
         evidence.decided(Source::Userland);
         let file = userland.file;
-        push(&mut list, i386.clone(), format_args!("the installed userland is 32-bit ({file}); the kernel is 64-bit"));
+        push(
+            &mut list,
+            i386.clone(),
+            format_args!("the installed userland is 32-bit ({file}); the kernel is 64-bit"),
+        );
     }
     let has = |flag: &str| evidence.own_cpuinfo().and_then(|info| info.has(flag)) == Some(true);
     candidates::push_amd64(&mut list, has, why);
@@ -114,7 +126,7 @@ fn unsupported(evidence: &mut Evidence) -> Option<Verdict> {
     if let Some(core) = evidence.least_core() {
         let name = core.name;
         let refusal = match core.isa.level() {
-            None => Verdict::refuse(format_args!("{name} is of the {}, which no image platform is made for", core.isa)),
+            None => Verdict::refuse(format_args!("{name} is of the {}, {NO_IMAGES}", core.isa)),
             Some(..5) => Verdict::refuse(format_args!("{name} is {}: {TOO_OLD}", core.isa)),
             Some(_) => return unsupported_words(evidence, true),
         };
@@ -124,42 +136,50 @@ fn unsupported(evidence: &mut Evidence) -> Option<Verdict> {
     unsupported_words(evidence, false)
 }
 
+const BIG_ENDIAN: &str = "big-endian; images for Arm are little-endian";
+const NO_IMAGES: &str = "for which no images are made";
 const TOO_OLD: &str = "the oldest Arm platform that images are made for is linux/arm/v5";
 
 fn unsupported_words(evidence: &mut Evidence, core_is_known: bool) -> Option<Verdict> {
     // Words of the kernel count even against the core: they are about the kernel that runs on it.
-    let mut words = kernel_words(evidence);
-    if !core_is_known && words.iter().all(|(_, word)| word.as_ref().is_none_or(|word| word.level == 0)) {
-        words[2] = (Source::Architecture, architecture_field(evidence));
+    let words = kernel_words(evidence);
+    let silent = words.iter().all(|(_, word)| word.as_ref().is_none_or(|word| word.level == 0));
+    // The field is the weakest evidence, but nothing except an M-profile kernel writes 7M.
+    let field = architecture_field(evidence).filter(|field| !core_is_known && (silent || field.m_profile));
+    for (source, word) in words.into_iter().chain([(Source::Architecture, field)]) {
+        if let Some(refusal) = word.and_then(|word| unsupported_word(describe(source), &word)) {
+            evidence.decided(source);
+            return Some(refusal);
+        }
     }
-    for (source, word) in words {
-        let Some(word) = word else { continue };
-        let what = describe(source);
-        let refusal = if word.big_endian {
-            Verdict::refuse(format_args!("{what} is {word}, big-endian; images for Arm are little-endian"))
-        } else if word.m_profile {
-            Verdict::refuse(format_args!("{what} is {word}: a microcontroller profile, which no image platform is made for"))
-        } else if (1..5).contains(&word.level) {
-            Verdict::refuse(format_args!("{what} is {word}: {TOO_OLD}"))
-        } else {
-            continue;
-        };
-        evidence.decided(source);
-        return Some(refusal);
-    }
-    let userland = evidence.userland.as_ref().filter(|userland| userland.big_endian)?;
-    let refusal = format_args!("{} is big-endian; images for Arm are little-endian", userland.file);
-    let refusal = Verdict::refuse(refusal);
+    let is_arm = |machine: u16| machine == EM_ARM || machine == EM_AARCH64;
+    let userland =
+        evidence.userland.as_ref().filter(|userland| userland.big_endian && is_arm(userland.machine))?;
+    let refusal = Verdict::refuse(format_args!("{} is {BIG_ENDIAN}", userland.file));
     evidence.decided(Source::Userland);
     Some(refusal)
 }
 
+fn unsupported_word(what: &str, word: &Word) -> Option<Verdict> {
+    if word.big_endian {
+        Some(Verdict::refuse(format_args!("{what} is {word}, {BIG_ENDIAN}")))
+    } else if word.m_profile {
+        Some(Verdict::refuse(format_args!("{what} is {word}: a microcontroller, {NO_IMAGES}")))
+    } else if (1..5).contains(&word.level) {
+        Some(Verdict::refuse(format_args!("{what} is {word}: {TOO_OLD}")))
+    } else {
+        None
+    }
+}
+
 fn nothing_known(evidence: &Evidence) -> Verdict {
     match (&evidence.machine, evidence.uname()) {
-        (Some(machine), Some(Machine::Unknown)) => {
-            Verdict::refuse(format_args!("uname -m is '{machine}', which no image platform is named after; give --platform"))
-        }
-        _ => Verdict::refuse(format_args!("nothing tells which CPU this is; give --machine (uname -m) or --platform")),
+        (Some(machine), Some(Machine::Unknown)) => Verdict::refuse(format_args!(
+            "uname -m is '{machine}', which no image platform is named after; give --platform"
+        )),
+        _ => Verdict::refuse(format_args!(
+            "nothing tells which CPU this is; give --machine (uname -m) or --platform"
+        )),
     }
 }
 
@@ -259,7 +279,8 @@ fn arm_on_32_bits(
     if number > 5 && evidence.own_cpuinfo().and_then(|info| info.has_vfp()) == Some(false) {
         evidence.decided(Source::Features);
         let why = Why { evidence, core, level, width };
-        let reason = format_args!("{why}, but Features has no vfp: hard-float images (v6, v7) would be killed");
+        let reason =
+            format_args!("{why}, but Features has no vfp: hard-float images (v6, v7) would be killed");
         candidates::push_arm(&mut list, 5, false, reason);
         return list;
     }
@@ -279,7 +300,8 @@ fn arm_on_64_bits(
 ) -> Candidates {
     let mut list = Candidates::new();
     let proof = runs_aarch32(evidence);
-    let userland = evidence.userland.clone().filter(|userland| userland.bits == 32 && userland.machine == EM_ARM);
+    let userland =
+        evidence.userland.clone().filter(|userland| userland.bits == 32 && userland.machine == EM_ARM);
     let first_32 = userland.is_some() || (width == Width::Compat && evidence.userland.is_none());
     let before = first_32 && proof.is_some();
     if let (true, Some(userland)) = (before, &userland) {
@@ -288,19 +310,25 @@ fn arm_on_64_bits(
         let why = format_args!("the installed userland is 32-bit ({file}) on a 64-bit kernel");
         candidates::push_arm(&mut list, 7, true, why);
     } else if before {
-        let why = format_args!("uname -m is armv8l: a 64-bit kernel asked for its 32-bit side");
+        let why = format_args!("uname -m is armv8l, a 64-bit kernel asked for its 32-bit side");
         candidates::push_arm(&mut list, 7, true, why);
     }
-    let why = Why { evidence, core, level, width: Some(Source::Machine).filter(|_| evidence.machine.is_some()) };
+    let why =
+        Why { evidence, core, level, width: Some(Source::Machine).filter(|_| evidence.machine.is_some()) };
     let later = if before { ", and the kernel is 64-bit" } else { "" };
     push(&mut list, candidates::arm64(8, 0), format_args!("{why}{later}"));
     if let Some(core) = core.filter(|_| evidence.all_cores(|_| true)) {
-        let sve2 = evidence.cpuinfo.has("sve2") != Some(false);
+        // Only the 64-bit view of Features could list it.
+        let has = |feature| evidence.cpuinfo.has(feature) == Some(true);
+        let sve2 = has("sve2") || !has("asimd");
         let why = format_args!("{} is {}: entries that are labelled so run", core.name, core.isa);
         candidates::push_arm64_above(&mut list, core.isa, sve2, why);
     }
-    if let Some(proof) = proof.filter(|_| !before) {
-        push_aarch32(&mut list, proof);
+    if let Some(proof) = proof {
+        if !before {
+            push_aarch32(&mut list, proof);
+        }
+        evidence.decided(proof);
     }
     list
 }
@@ -374,7 +402,9 @@ impl fmt::Display for Why<'_> {
                 }
                 match (self.width, self.evidence.machine.as_deref()) {
                     (Some(Source::Machine), Some(machine)) => write!(f, "; uname -m is {machine}"),
-                    (Some(Source::Architecture), _) if core.isa.has_aarch64() => f.write_str("; a 32-bit kernel"),
+                    (Some(Source::Architecture), _) if core.isa.has_aarch64() => {
+                        f.write_str("; a 32-bit kernel")
+                    }
                     _ => Ok(()),
                 }
             }

@@ -49,17 +49,17 @@ impl Host {
     /// nothing is no error here but a [`refusal`](Host::refusal).
     pub fn detect(inputs: &Inputs<'_>) -> Result<Host> {
         let order = Order::read(inputs.variant, inputs.platform)?;
-        let mut evidence = match (inputs.cpuinfo, inputs.machine) {
+        let evidence = match (inputs.cpuinfo, inputs.machine) {
             (None, None) => live::observe(),
             (cpuinfo, machine) => recorded(cpuinfo, machine),
         };
-        Ok(Host::from_evidence(&mut evidence, order))
+        Ok(Host::from_evidence(evidence, order))
     }
 
-    fn from_evidence(evidence: &mut Evidence, order: Option<Order<'_>>) -> Host {
-        let verdict = decide::decide(evidence);
+    fn from_evidence(mut evidence: Evidence, order: Option<Order<'_>>) -> Host {
+        let verdict = decide::decide(&mut evidence);
         let Verdict { candidates, refusal, .. } = match order {
-            Some(order) => order.apply(evidence, verdict),
+            Some(order) => order.apply(&mut evidence, verdict),
             None => verdict,
         };
         let best = candidates.first().map(|candidate: &Candidate| candidate.platform.clone());
@@ -67,7 +67,7 @@ impl Host {
             Some(platform) => (platform.os, Some(platform.architecture), platform.variant),
             None => (Platform::new("linux", "", "").os, None, Name::new()),
         };
-        Host { os, architecture, variant, candidates, evidence: evidence.clone(), refusal }
+        Host { os, architecture, variant, candidates, evidence, refusal }
     }
 
     /// The features that every core has, as the kernel names them, separated by spaces; `None` where no
@@ -102,4 +102,114 @@ fn recorded(cpuinfo: Option<&[u8]>, machine: Option<&str>) -> Evidence {
         kept
     });
     evidence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::evidence::{Source, Userland};
+
+    const ARM32: &str = "linux/arm/v7 linux/arm/v8 linux/arm/v6 linux/arm/v5";
+
+    /// A live board; what a real one cannot be made to say is said here.
+    fn board(cores: &[&str], machine: &str) -> Evidence {
+        let mut evidence = Evidence::new(Origin::Live);
+        let fields = cores.iter().map(|core| {
+            let (implementer, part) = core.split_once('/').unwrap();
+            format!("Features: fp asimd\nCPU implementer: {implementer}\nCPU architecture: 8\nCPU part: {part}\n\n")
+        });
+        evidence.cpuinfo = Cpuinfo::parse(fields.collect::<String>().as_bytes());
+        evidence.machine = Some(machine.try_into().unwrap());
+        evidence
+    }
+
+    fn installed(bits: u8, machine: u16) -> Option<Userland> {
+        Some(Userland { bits, big_endian: false, machine, file: "/proc/1/exe" })
+    }
+
+    fn list(evidence: Evidence) -> String {
+        let host = Host::from_evidence(evidence, None);
+        let names: Vec<_> = host.candidates.iter().map(|candidate| candidate.platform.to_string()).collect();
+        names.join(" ")
+    }
+
+    #[test]
+    fn arm_behind_arm64_only_where_the_kernel_says_so() {
+        for (probe, want) in
+            [(Some(true), format!("linux/arm64/v8 {ARM32}")), (Some(false), "linux/arm64/v8".into())]
+        {
+            let mut evidence = board(&["0x41/0xd03"], "aarch64");
+            evidence.aarch32_probe = probe;
+            assert_eq!(list(evidence), want);
+        }
+        // A seccomp filter forbids the question: the core could, but the kernel may be built without.
+        assert_eq!(list(board(&["0x41/0xd03"], "aarch64")), "linux/arm64/v8");
+    }
+
+    #[test]
+    fn an_old_kernel_that_accepts_everything_is_not_believed() {
+        let mut evidence = board(&["0x43/0x0a1"], "aarch64");
+        evidence.aarch32_probe = Some(true);
+        assert_eq!(list(evidence), "linux/arm64/v8");
+    }
+
+    #[test]
+    fn an_unknown_core_is_asked_through_the_kernel() {
+        let mut evidence = board(&["0x41/0xd46"], "aarch64");
+        evidence.aarch32_probe = Some(true);
+        let got = list(evidence);
+        assert!(got.starts_with("linux/arm64/v8 ") && got.ends_with(ARM32), "{got}");
+    }
+
+    #[test]
+    fn a_32_bit_userland_on_a_64_bit_kernel_comes_first_and_says_so() {
+        let mut evidence = board(&["0x41/0xd03"], "aarch64");
+        evidence.userland = installed(32, 40);
+        let host = Host::from_evidence(evidence.clone(), None);
+        assert_eq!(list(evidence), format!("{ARM32} linux/arm64/v8"));
+        let reason = host.candidates[0].reason.as_str();
+        assert!(reason.contains("userland is 32-bit (/proc/1/exe)"), "{reason}");
+        assert!(host.candidates.last().unwrap().reason.contains("the kernel is 64-bit"));
+        assert!(host.evidence.decided_by.contains(&Source::Userland));
+    }
+
+    #[test]
+    fn a_64_bit_userland_keeps_arm64_first() {
+        let mut evidence = board(&["0x41/0xd03"], "aarch64");
+        evidence.userland = installed(64, 183);
+        evidence.aarch32_probe = Some(true);
+        assert_eq!(list(evidence.clone()), format!("linux/arm64/v8 {ARM32}"));
+        // Even when edgepull itself was started through linux32.
+        evidence.machine = Some("armv8l".try_into().unwrap());
+        assert_eq!(list(evidence), format!("linux/arm64/v8 {ARM32}"));
+    }
+
+    #[test]
+    fn at_platform_can_lower_but_not_raise() {
+        let mut evidence = board(&[], "armv7l");
+        evidence.at_platform = Some("v6l".try_into().unwrap());
+        assert_eq!(list(evidence), "linux/arm/v6 linux/arm/v5");
+        let mut evidence = board(&[], "armv6l");
+        evidence.at_platform = Some("v7l".try_into().unwrap());
+        assert_eq!(list(evidence), "linux/arm/v6 linux/arm/v5");
+    }
+
+    #[test]
+    fn x86_follows_its_userland_too() {
+        let mut evidence = board(&[], "x86_64");
+        evidence.userland = installed(32, 3);
+        assert_eq!(list(evidence), "linux/386 linux/amd64");
+    }
+
+    #[test]
+    fn byte_order_comes_from_programs_where_uname_is_silent() {
+        let mut evidence = board(&[], "mips");
+        assert_eq!(list(evidence.clone()), "linux/mips");
+        evidence.userland = installed(32, 8);
+        assert_eq!(list(evidence), "linux/mipsle");
+        let mut evidence = board(&["0x41/0xd03"], "aarch64");
+        evidence.userland = Some(Userland { bits: 64, big_endian: true, machine: 183, file: "/bin/sh" });
+        let host = Host::from_evidence(evidence, None);
+        assert!(host.refusal.unwrap().contains("/bin/sh is big-endian"));
+    }
 }

@@ -108,7 +108,9 @@ pub fn architecture_field(given: &str) -> Option<Word> {
     }
     let (&digit, suffix) = text.as_bytes().split_first()?;
     let level = digit.checked_sub(b'0').filter(|level| (1..=9).contains(level))?;
-    if !suffix.iter().all(|c| b".aejklmtz0123456789-".contains(c)) || suffix.first().is_some_and(u8::is_ascii_digit) {
+    if !suffix.iter().all(|c| b".aejklmtz0123456789-".contains(c))
+        || suffix.first().is_some_and(u8::is_ascii_digit)
+    {
         return None;
     }
     // A 64-bit kernel always prints 8 (fs/proc: arch/arm64/kernel/cpuinfo.c), a 32-bit one never.
@@ -126,7 +128,9 @@ pub fn model_suffix(model: &str) -> Option<Word> {
     let suffix = bracketed.filter_map(|(inside, _)| word(inside)).filter(ends).last();
     suffix.or_else(|| {
         let first = model.split([' ', '-']).next().unwrap_or("");
-        let version = first.get(..5).filter(|name| name.get(..4).is_some_and(|arm| arm.eq_ignore_ascii_case("armv")))?;
+        let version = first
+            .get(..5)
+            .filter(|name| name.get(..4).is_some_and(|arm| arm.eq_ignore_ascii_case("armv")))?;
         // An AArch64 kernel says ARMv8 to both widths.
         word(version).map(|w| if w.level == 8 { Word { width: Width::Unknown, ..w } } else { w })
     })
@@ -138,4 +142,82 @@ fn lower(given: &str) -> Option<heapless::String<24>> {
         text.push(c.to_ascii_lowercase()).ok()?;
     }
     (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rank(text: &str) -> Option<u8> {
+        word(text).map(|word| word.rank())
+    }
+
+    #[test]
+    fn uname_words_have_a_version() {
+        for (text, want) in [
+            ("armv4tl", 4),
+            ("armv5tejl", 5),
+            ("ARMv6l", 6),
+            ("armv7l\n", 7),
+            ("v7l", 7),
+            ("armv8l", 8),
+            ("aarch64", 8),
+        ] {
+            assert_eq!(rank(text), Some(want), "{text}");
+        }
+        for none in
+            ["", "armhf", "armv", "armv9", "v", "vax", "x86_64", "v7 l", "armv7l-extra-words", "\u{e9}"]
+        {
+            assert_eq!(rank(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn big_endian_and_microcontrollers_rank_below_everything() {
+        for text in ["armv5teb", "armv7b", "v8b", "aarch64_be", "armebv7l", "armeb", "armv7ml", "v7ml"] {
+            assert_eq!(rank(text), Some(0), "{text}");
+        }
+    }
+
+    #[test]
+    fn widths_are_those_that_the_word_proves() {
+        let width = |text| word(text).unwrap().width;
+        assert_eq!(width("armv7l"), Width::Bits32);
+        assert_eq!(width("aarch64"), Width::Bits64);
+        assert_eq!(width("armv8l"), Width::Compat);
+        assert_eq!(architecture_field("8").unwrap().width, Width::Bits64);
+        assert_eq!(architecture_field("7").unwrap().width, Width::Bits32);
+    }
+
+    #[test]
+    fn the_architecture_field_has_many_forms() {
+        for (text, want) in
+            [("4T", 4), ("5TEJ", 5), ("6TEJ", 6), ("7", 7), ("8", 8), ("AArch64", 8), ("7M", 0)]
+        {
+            assert_eq!(architecture_field(text).map(|word| word.rank()), Some(want), "{text}");
+        }
+        for none in ["", "?(11)", "undefined/unknown", "17", "0"] {
+            assert_eq!(architecture_field(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_model_name_ends_in_a_word() {
+        let suffix = |text| model_suffix(text).map(|word| word.text.as_str().to_owned());
+        assert_eq!(suffix("ARM926EJ-Sid(wb) rev 5 (v5l)").as_deref(), Some("v5l"));
+        assert_eq!(suffix("Feroceon 88F6282 rev 1 (v5l) @ 2 GHz").as_deref(), Some("v5l"));
+        assert_eq!(suffix("AArch64 Processor rev 2 (aarch64)").as_deref(), Some("aarch64"));
+        assert_eq!(suffix("ARMv6-compatible processor rev 7").as_deref(), Some("armv6"));
+        assert_eq!(suffix("Example board (v2)"), None, "an edition is no architecture");
+        assert_eq!(suffix("Intel(R) Atom(TM)"), None);
+        assert_eq!(suffix("ab\u{e9}\u{e9}\u{e9}"), None);
+    }
+
+    #[test]
+    fn other_machines_get_their_goarch() {
+        assert_eq!(machine("x86_64"), Machine::Other(variant::name("amd64")));
+        assert_eq!(machine("riscv64"), Machine::Other(variant::name("riscv64")));
+        assert_eq!(machine("armhf"), Machine::Unknown, "no kernel says so");
+        assert_eq!(machine("vax"), Machine::Unknown);
+    }
 }

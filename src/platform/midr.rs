@@ -433,9 +433,8 @@ mod tests {
             assert!(!old || row.core.aarch32 == Aarch32::Yes, "{}", row.core.name);
             // A single part hidden by an earlier row would never be found.
             let before = &TABLE[..at];
-            let hides = |b: &&Row| {
-                b.implementer == row.implementer && b.first <= row.first && row.last <= b.last
-            };
+            let hides =
+                |b: &&Row| b.implementer == row.implementer && b.first <= row.first && row.last <= b.last;
             assert!(!before.iter().any(|b| hides(&b)), "{} is hidden", row.core.name);
         }
     }

@@ -25,7 +25,8 @@ impl<'a> Order<'a> {
         if let (Some(variant), Some(platform)) = (&variant, platform) {
             let is_arm = matches!(platform.architecture.as_str(), "arm" | "arm64");
             if !is_arm || platform.variant != *variant {
-                let message = format!("--variant {variant} and --platform {platform} name different platforms");
+                let message =
+                    format!("--variant {variant} and --platform {platform} name different platforms");
                 return Err(Error::new(Kind::Usage, message).hint("give only one of them"));
             }
         }

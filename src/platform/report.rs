@@ -55,7 +55,10 @@ fn write_evidence(evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     if info.cores.is_empty() {
         line(Source::Cores, format_args!("{}", absent(evidence.origin)))?;
     }
-    line(Source::AtPlatform, format_args!("{}", evidence.at_platform.as_deref().unwrap_or(not_looked(evidence))))?;
+    line(
+        Source::AtPlatform,
+        format_args!("{}", evidence.at_platform.as_deref().unwrap_or(not_looked(evidence))),
+    )?;
     line(Source::Machine, format_args!("{}", evidence.machine.as_deref().unwrap_or(not_looked(evidence))))?;
     if !info.model_name.is_empty() {
         line(Source::ModelName, format_args!("{}", info.model_name))?;
@@ -117,14 +120,14 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let core = known(self.0);
         write!(f, "{} x {} (", self.0.count, core.map_or("unknown core", |core| core.name))?;
-        for (at, number) in [self.0.implementer, self.0.part].into_iter().enumerate() {
-            let slash = if at == 0 { "" } else { "/" };
-            match number {
-                Some(number) => write!(f, "{slash}{number:#04x}")?,
-                None => write!(f, "{slash}-")?,
-            }
+        match self.0.implementer {
+            Some(implementer) => write!(f, "{implementer:#04x}/")?,
+            None => f.write_str("-/")?,
         }
-        f.write_str(")")?;
+        match self.0.part {
+            Some(part) => write!(f, "{part:#05x})")?,
+            None => f.write_str("-)")?,
+        }
         let Some(core) = core else { return Ok(()) };
         let runs = match core.aarch32 {
             Aarch32::Yes => "yes",
@@ -175,7 +178,9 @@ impl Serialize for Candidate {
 
 impl Serialize for Listed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let hex = |number: u16| super::candidates::text::<8>(format_args!("{number:#04x}"));
+        // As wide as the kernel prints them.
+        let implementer = self.implementer.map(|n| super::candidates::text::<8>(format_args!("{n:#04x}")));
+        let part = self.part.map(|n| super::candidates::text::<8>(format_args!("{n:#05x}")));
         let core = known(self);
         let isa = core.map(|core| super::candidates::text::<24>(format_args!("{}", core.isa)));
         let aarch32 = core.and_then(|core| match core.aarch32 {
@@ -184,8 +189,8 @@ impl Serialize for Listed {
             Aarch32::Unknown => None,
         });
         let mut map = serializer.serialize_map(Some(6))?;
-        map.serialize_entry("implementer", &self.implementer.map(hex).as_deref())?;
-        map.serialize_entry("part", &self.part.map(hex).as_deref())?;
+        map.serialize_entry("implementer", &implementer.as_deref())?;
+        map.serialize_entry("part", &part.as_deref())?;
         map.serialize_entry("name", &core.map(|core| core.name))?;
         map.serialize_entry("isa", &isa.as_deref())?;
         map.serialize_entry("aarch32", &aarch32)?;

@@ -34,12 +34,24 @@ const ARCHITECTURES: &[&str] = &[
 
 /// The GOOS values that images are labelled with.
 const SYSTEMS: &[&str] = &[
-    "aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "linux", "netbsd", "openbsd", "plan9",
-    "solaris", "wasip1", "windows",
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "illumos",
+    "linux",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "wasip1",
+    "windows",
 ];
 
 /// What every refused `--platform` shows.
-const EXAMPLES: &str = "write it as linux/arm/v6, linux/arm64, linux/amd64 or, for Linux, just arm64 or armhf";
+const EXAMPLES: &str =
+    "write it as linux/arm/v6, linux/arm64, linux/amd64 or, for Linux, just arm64 or armhf";
 
 impl Platform {
     /// The normalized platform. Over-long parts are cut and end with `~`, and characters that no name
@@ -206,7 +218,23 @@ fn normal_variant(architecture: &str, text: &str) -> Name {
     let (version, suffix) = bare.split_at(end);
     let harmless = matches!(
         suffix,
-        "" | "l" | "a" | "-a" | "al" | "t" | "te" | "tel" | "tej" | "tejl" | "tl" | "hf" | "hl" | "k" | "z" | "kz" | "zk" | "neon"
+        "" | "l"
+            | "a"
+            | "-a"
+            | "al"
+            | "t"
+            | "te"
+            | "tel"
+            | "tej"
+            | "tejl"
+            | "tl"
+            | "hf"
+            | "hl"
+            | "k"
+            | "z"
+            | "kz"
+            | "zk"
+            | "neon"
     );
     if version.is_empty() || !harmless {
         return name(text);
@@ -269,9 +297,14 @@ mod tests {
 
     #[test]
     fn what_is_not_a_little_endian_application_core_equals_nothing() {
-        for (arch, variant) in
-            [("armv7b", ""), ("armv7ml", ""), ("armeb", ""), ("arm", "v7b"), ("arm", "v7m"), ("arm", "v77777")]
-        {
+        for (arch, variant) in [
+            ("armv7b", ""),
+            ("armv7ml", ""),
+            ("armeb", ""),
+            ("arm", "v7b"),
+            ("arm", "v7m"),
+            ("arm", "v77777"),
+        ] {
             let odd = Platform::new("linux", arch, variant);
             for variant in ["v5", "v6", "v7", "v8"] {
                 assert_ne!(odd, Platform::new("linux", "arm", variant));
@@ -286,7 +319,10 @@ mod tests {
         assert!(long.architecture.ends_with('~'));
         assert_eq!(long.variant, "v7?[2j");
         assert_eq!(Platform::new("linux", "arm/v7", "").architecture, "arm?v7");
-        assert_eq!(Platform::new("linux", &format!("arm{}", "é".repeat(40)), "").architecture.len(), MAX_NAME);
+        assert_eq!(
+            Platform::new("linux", &format!("arm{}", "é".repeat(40)), "").architecture.len(),
+            MAX_NAME
+        );
     }
 
     #[test]

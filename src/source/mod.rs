@@ -1,10 +1,25 @@
 //! Where an image's bytes come from. Every source answers the same three questions; none knows what
 //! happens to the answers.
+//!
+//! | reference | source |
+//! |---|---|
+//! | `host/repository:tag` | [`registry`] |
+//! | `oci:DIR[:TAG]` | [`layout`] |
+//! | `oci-archive:FILE[:TAG]` | [`layout`] over the members of a tar ([`archive`]) |
+//! | `docker-archive:FILE[:NAME]` | [`docker_archive`] |
+
+mod archive;
+mod docker_archive;
+mod layout;
+mod registry;
 
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::{DOCUMENT_MAX, Descriptor};
+use crate::image::reference::Reference;
 use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// The bytes of an index, manifest or config, whose digest was verified.
 #[derive(Debug, Clone)]
@@ -34,8 +49,48 @@ pub trait Source {
     fn layer(&mut self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>>;
 }
 
-/// Reads a document of `size` bytes (unknown: `None`) whole, within [`DOCUMENT_MAX`].
-fn read_document(reader: &mut dyn Read, size: Option<u64>, what: &str) -> Result<Vec<u8>> {
+/// How a source is to be reached. Local sources heed none of it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Speak HTTP without TLS to the registry. Loopback hosts fall back to it by themselves.
+    pub plain_http: bool,
+    /// PEM certificates that replace the system's trusted roots, as curl's `--cacert` does.
+    pub ca_file: Option<PathBuf>,
+    /// The credentials file; `None`: `$REGISTRY_AUTH_FILE`, else `$DOCKER_CONFIG/config.json`, else
+    /// `~/.docker/config.json`.
+    pub auth_file: Option<PathBuf>,
+    /// How long a connection may send nothing before it counts as dead.
+    pub stall: Duration,
+    /// The pause before the first retry; every further one is twice as long ([`registry`]).
+    pub pause: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            plain_http: false,
+            ca_file: None,
+            auth_file: None,
+            stall: Duration::from_secs(30),
+            pause: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Opens the source that `reference` names. Local files are looked at here; a registry is first spoken
+/// to when something is asked of it. Retries are logged at level info.
+pub fn open(reference: &Reference, options: &Options) -> Result<Box<dyn Source>> {
+    Ok(match reference {
+        Reference::Registry(image) => Box::new(registry::Registry::new(image, options)?),
+        Reference::Layout(local) => Box::new(layout::Layout::directory(local)?),
+        Reference::OciArchive(local) => Box::new(layout::Layout::archive(local)?),
+        Reference::DockerArchive(local) => Box::new(docker_archive::DockerArchive::open(local)?),
+    })
+}
+
+/// Reads a document of `size` bytes (unknown: `None`) whole, within [`DOCUMENT_MAX`]. `kind` is that of
+/// a failed read.
+fn read_document(reader: impl Read, size: Option<u64>, kind: Kind, what: &str) -> Result<Vec<u8>> {
     let too_large = || {
         Error::new(Kind::BadImage, format!("{what} is larger than 4 MiB"))
             .hint("edgepull's limit DOCUMENT_MAX; no real manifest comes near")
@@ -43,9 +98,11 @@ fn read_document(reader: &mut dyn Read, size: Option<u64>, what: &str) -> Result
     if size.is_some_and(|size| size > DOCUMENT_MAX) {
         return Err(too_large());
     }
+    // One byte more than there should be shows what is longer than its descriptor says.
+    let limit = size.unwrap_or(DOCUMENT_MAX) + 1;
     let mut bytes = Vec::new();
-    let mut limited = reader.take(DOCUMENT_MAX + 1);
-    limited.read_to_end(&mut bytes).map_err(|error| Error::from_io(Kind::Network, error).context(what))?;
+    let mut limited = reader.take(limit);
+    limited.read_to_end(&mut bytes).map_err(|error| Error::from_io(kind, error).context(what))?;
     match bytes.len() as u64 > DOCUMENT_MAX {
         true => Err(too_large()),
         false => Ok(bytes),
@@ -55,6 +112,12 @@ fn read_document(reader: &mut dyn Read, size: Option<u64>, what: &str) -> Result
 /// Holds `bytes` against the descriptor that pointed at them.
 fn verified(bytes: Vec<u8>, descriptor: &Descriptor, what: &str) -> Result<Fetched> {
     let digest = Digest::of(&bytes);
+    if bytes.len() as u64 > descriptor.size {
+        return Err(Error::new(
+            Kind::Verification,
+            format!("{what} is longer than the {} bytes that its descriptor says", descriptor.size),
+        ));
+    }
     if digest != descriptor.digest || bytes.len() as u64 != descriptor.size {
         return Err(Error::new(
             Kind::Verification,

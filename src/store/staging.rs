@@ -7,11 +7,11 @@
 //! there is known to be nobody's.
 
 use crate::error::{Error, Kind, Result};
-use crate::layer::remove_tree;
+use crate::layer::rootfs;
 use crate::sys;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -57,7 +57,10 @@ impl Staging {
         check_destination(&staging.destination, replace)?;
         for (name, mode) in [(TREE, 0o755), (SCRATCH, 0o700)] {
             let path = staging.directory.join(name);
-            fs::DirBuilder::new().mode(mode).create(&path).map_err(|error| Error::disk(path.display(), error))?;
+            fs::DirBuilder::new()
+                .mode(mode)
+                .create(&path)
+                .map_err(|error| Error::disk(path.display(), error))?;
         }
         Ok(staging)
     }
@@ -74,7 +77,9 @@ impl Staging {
             "" => Ok(()),
             _ => fs::DirBuilder::new().mode(0o755).create(&path),
         };
-        made.and_then(|()| File::open(&path)).map(OwnedFd::from).map_err(|error| Error::disk(path.display(), error))
+        made.and_then(|()| File::open(&path))
+            .map(OwnedFd::from)
+            .map_err(|error| Error::disk(path.display(), error))
     }
 
     /// An open scratch directory on the same file system.
@@ -88,14 +93,17 @@ impl Staging {
     pub fn commit(self) -> Result<()> {
         let shown = self.destination.display().to_string();
         let failed = |error| Error::disk(&shown, error);
-        sys::sync_file_system(&self.lock).map_err(failed)?;
+        sys::sync_file_system(self.lock.as_fd()).map_err(failed)?;
         let tree = self.tree();
         match fs::rename(&tree, &self.destination) {
             Ok(()) => {}
             Err(error) if self.replace && is_occupied(&error) => self.exchange(&tree)?,
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                return Err(usage(&self.destination, "is a mount point, which cannot be replaced as a whole")
-                    .hint("name a directory inside it"));
+                return Err(usage(
+                    &self.destination,
+                    "is a mount point, which cannot be replaced as a whole",
+                )
+                .hint("name a directory inside it"));
             }
             Err(error) => return Err(failed(error)),
         }
@@ -132,9 +140,7 @@ impl Staging {
 
     /// Removes what an ended pull has left.
     fn clear(&self) -> Result<()> {
-        let entries = fs::read_dir(&self.directory);
-        let cleared = entries.and_then(|mut entries| entries.try_for_each(|entry| remove(&entry?.path())));
-        cleared.map_err(|error| Error::disk(self.directory.display(), error))
+        rootfs::empty(self.lock.as_fd()).map_err(|error| Error::disk(self.directory.display(), error))
     }
 }
 
@@ -149,19 +155,13 @@ impl Drop for Staging {
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path)?.is_dir() {
-        true => remove_tree(path),
-        false => fs::remove_file(path),
-    }
-}
-
 /// `destination` without links, `.` and `..`, so that its parent and name are those on disk.
 fn resolve(destination: &Path) -> Result<PathBuf> {
     match fs::canonicalize(destination) {
         Ok(real) => Ok(real),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let absolute = std::path::absolute(destination).map_err(|e| Error::disk(destination.display(), e))?;
+            let absolute =
+                std::path::absolute(destination).map_err(|e| Error::disk(destination.display(), e))?;
             match (absolute.parent(), absolute.file_name()) {
                 (Some(parent), Some(name)) => Ok(resolve(parent)?.join(name)),
                 _ => Err(usage(destination, "does not end in a name")),
@@ -213,7 +213,9 @@ fn lock(directory: &Path, destination: &Path) -> Result<File> {
         // The holder may have removed the directory between our open and our lock.
         use std::os::unix::fs::MetadataExt;
         let locked = file.metadata().map_err(failed)?;
-        if fs::metadata(directory).is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())) {
+        if fs::metadata(directory)
+            .is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()))
+        {
             return Ok(file);
         }
     }

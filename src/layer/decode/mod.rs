@@ -1,0 +1,120 @@
+//! Compressed bytes to tar bytes: gzip, zstd, or as they are.
+//!
+//! Each decoder is a `BufRead` over a `BufRead` and hands out slices of its own window, so that the
+//! bytes of a file go from the window to `write(2)` without another copy.
+
+mod gzip;
+mod zstd;
+
+use std::io::{self, BufRead, Read};
+
+pub(crate) use gzip::GzipDecoder;
+pub(crate) use zstd::ZstdDecoder;
+
+use super::Compression;
+use super::queue::read_buffered;
+use crate::error::{Error, Kind};
+
+/// One of the decoders.
+pub(crate) enum Decoder<W> {
+    /// The bytes as they are.
+    None(W),
+    /// RFC 1952.
+    Gzip(GzipDecoder<W>),
+    /// RFC 8878.
+    Zstd(ZstdDecoder<W>),
+}
+
+impl<W: BufRead> Decoder<W> {
+    /// A decoder for what `wire` really carries. Registries do hold layers whose media type is wrong;
+    /// like containerd and umoci, the magic number decides, and `declared` only where there is none.
+    /// `start` is how the wire begins: four bytes, or all there are.
+    pub(crate) fn new(wire: W, start: &[u8], declared: Compression, name: &str) -> Decoder<W> {
+        let found = sniff(start);
+        if found != declared {
+            log::debug!("{name}: declared as {declared:?}, but it is {found:?}");
+        }
+        match found {
+            Compression::None => Decoder::None(wire),
+            Compression::Gzip => Decoder::Gzip(GzipDecoder::new(wire)),
+            Compression::Zstd => Decoder::Zstd(ZstdDecoder::new(wire)),
+        }
+    }
+
+    /// What the decoder reads from.
+    pub(crate) fn into_wire(self) -> W {
+        match self {
+            Decoder::None(wire) => wire,
+            Decoder::Gzip(gzip) => gzip.into_wire(),
+            Decoder::Zstd(zstd) => zstd.into_wire(),
+        }
+    }
+}
+
+/// What the first bytes say. A zstd stream may begin with a skippable frame.
+fn sniff(start: &[u8]) -> Compression {
+    match start {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+impl<W: BufRead> BufRead for Decoder<W> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match self {
+            Decoder::None(wire) => wire.fill_buf(),
+            Decoder::Gzip(gzip) => gzip.fill_buf(),
+            Decoder::Zstd(zstd) => zstd.fill_buf(),
+        }
+    }
+
+    fn consume(&mut self, amount: usize) {
+        match self {
+            Decoder::None(wire) => wire.consume(amount),
+            Decoder::Gzip(gzip) => gzip.consume(amount),
+            Decoder::Zstd(zstd) => zstd.consume(amount),
+        }
+    }
+}
+
+impl<W: BufRead> Read for Decoder<W> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        read_buffered(self, into)
+    }
+}
+
+/// An error about the compressed stream.
+fn broken(message: impl Into<std::borrow::Cow<'static, str>>) -> io::Error {
+    Error::new(Kind::BadImage, message).into()
+}
+
+/// The next byte of `wire`; `None` at its end.
+fn next_byte(wire: &mut impl BufRead) -> io::Result<Option<u8>> {
+    let byte = wire.fill_buf()?.first().copied();
+    if byte.is_some() {
+        wire.consume(1);
+    }
+    Ok(byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_magic_number_decides_not_the_media_type() {
+        let tar = b"hello, tar";
+        let gzip = gzip::tests::member(tar, &[]);
+        for declared in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            for bytes in [&gzip[..], tar] {
+                let mut out = Vec::new();
+                Decoder::new(bytes, bytes, declared, "layer").read_to_end(&mut out).unwrap();
+                assert_eq!(out, tar);
+            }
+        }
+        assert_eq!(sniff(b""), Compression::None);
+        assert_eq!(sniff(&[0x1f]), Compression::None);
+        assert_eq!(sniff(&[0x52, 0x2a, 0x4d, 0x18]), Compression::Zstd);
+    }
+}

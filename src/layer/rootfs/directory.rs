@@ -1,0 +1,349 @@
+//! The directories at work: open descriptors from the root down to where the current member belongs.
+//!
+//! Archives go through a tree in order, so the next member is mostly in the same directory or near it:
+//! nearly every member costs no lookup at all. An open directory also remembers the times (and, where
+//! not root, the mode) that it has to have, and gets them back when it is left. So directory times are
+//! right at the end without a list of all directories, whatever is written into them.
+//!
+//! Each component is opened by itself, without following links. A path that does lead through a link
+//! is resolved in the root as a whole, and stands alone: it is forgotten as soon as anything was
+//! removed through it, since that may have been part of the way.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, fstatat, futimens, mkdirat,
+};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchown};
+
+use super::path::{bad, common};
+use super::resolve::{IMPLIED_MODE, Resolver, file_type};
+use super::written::Written;
+use crate::layer::archive::Time;
+
+/// Most directories that are kept open: deeper paths leave those near the root.
+const OPEN_MAX: usize = 16;
+/// What the owner needs to work in a directory.
+const OWNER_ALL: u32 = 0o700;
+
+/// Who writes, and what that changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Who {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Not root: no owners, no devices, and permission bits count for us too.
+    pub(super) rootless: bool,
+}
+
+/// An open directory.
+pub(super) struct OpenDir {
+    fd: OwnedFd,
+    stat: FileStat,
+    /// Access and modification time that it has to have when it is left.
+    times: [TimeSpec; 2],
+    /// The times have to be set again.
+    dirty: bool,
+    /// The mode that it has to have when it is left, where it differs from what we need meanwhile.
+    mode_then: Option<u32>,
+    /// The written set knows it.
+    marked: bool,
+    /// Where its path ends in [`Directories::path`].
+    end: usize,
+}
+
+impl OpenDir {
+    pub(super) fn new(fd: OwnedFd, who: Who) -> io::Result<OpenDir> {
+        let stat = fstat(&fd)?;
+        let times = [
+            TimeSpec::new(stat.st_atime, stat.st_atime_nsec),
+            TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
+        ];
+        let mut dir = OpenDir { fd, stat, times, dirty: false, mode_then: None, marked: false, end: 0 };
+        let mode = dir.stat.st_mode & 0o7777;
+        if who.rootless && mode & OWNER_ALL != OWNER_ALL {
+            dir.set_mode(mode, who)?;
+        }
+        Ok(dir)
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) fn inode(&self) -> u64 {
+        self.stat.st_ino
+    }
+
+    /// Whether files that are made in it get another group than `who`'s (a setgid directory, or a file
+    /// system mounted with `grpid`).
+    pub(super) fn gives_group(&self, who: Who) -> bool {
+        self.stat.st_mode & 0o2000 != 0 || self.stat.st_gid != who.gid
+    }
+
+    /// Its times have to be set again, because something in it changes.
+    pub(super) fn touch(&mut self) {
+        self.dirty = true;
+    }
+
+    /// Gives it other times, when it is left.
+    pub(super) fn set_time(&mut self, time: Time) {
+        self.times = [timespec(time); 2];
+        self.dirty = true;
+    }
+
+    /// Gives it another owner. `Ok(false)` where it has that already.
+    pub(super) fn set_owner(&mut self, uid: u32, gid: u32) -> io::Result<bool> {
+        if (self.stat.st_uid, self.stat.st_gid) == (uid, gid) {
+            return Ok(false);
+        }
+        fchown(&self.fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        (self.stat.st_uid, self.stat.st_gid) = (uid, gid);
+        Ok(true)
+    }
+
+    /// Gives it another mode: at once as far as we can go on working in it, the rest when it is left.
+    pub(super) fn set_mode(&mut self, mode: u32, who: Who) -> io::Result<()> {
+        let now = if who.rootless { mode | OWNER_ALL } else { mode };
+        if self.stat.st_mode & 0o7777 != now {
+            fchmod(&self.fd, Mode::from_bits_truncate(now))?;
+            self.stat.st_mode = self.stat.st_mode & !0o7777 | now;
+        }
+        self.mode_then = (now != mode).then_some(mode);
+        Ok(())
+    }
+
+    /// Makes mode and times what they have to be.
+    pub(super) fn leave(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.dirty) {
+            futimens(&self.fd, &self.times[0], &self.times[1])?;
+        }
+        if let Some(mode) = self.mode_then.take() {
+            fchmod(&self.fd, Mode::from_bits_truncate(mode))?;
+        }
+        Ok(())
+    }
+}
+
+/// The kernel's form of a time; what a 32-bit kernel can't express becomes the nearest that it can.
+pub(super) fn timespec(time: Time) -> TimeSpec {
+    let seconds = time.seconds.clamp(libc::time_t::MIN as i64, libc::time_t::MAX as i64);
+    TimeSpec::new(seconds as libc::time_t, time.nanos as _)
+}
+
+/// Opens a directory without following a link; gives itself permission where it has none.
+pub(super) fn open_child(parent: BorrowedFd<'_>, name: &[u8], who: Who) -> io::Result<OpenDir> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    match openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::EACCES) if who.rootless => {
+            let stat = fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            if file_type(&stat) != SFlag::S_IFDIR {
+                return Err(Errno::ENOTDIR.into());
+            }
+            fchmodat(parent, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
+            let mut dir = OpenDir::new(openat(parent, name, flags, Mode::empty())?, who)?;
+            dir.mode_then = Some(stat.st_mode & 0o7777);
+            Ok(dir)
+        }
+        other => OpenDir::new(other?, who),
+    }
+}
+
+/// The way from the root to the current directory.
+pub(super) struct Directories {
+    root: OpenDir,
+    /// The open directories on the way; some near the root may have been left already.
+    open: Vec<OpenDir>,
+    /// The path of the last one.
+    path: Vec<u8>,
+    /// The path led through a link: `open` is just the one directory it led to.
+    through_link: bool,
+    /// Something was removed where the path led through a link.
+    stale: bool,
+    resolver: Resolver,
+    who: Who,
+}
+
+impl Directories {
+    pub(super) fn new(root: OwnedFd, resolver: Resolver, who: Who) -> io::Result<Directories> {
+        Ok(Directories {
+            root: OpenDir::new(root, who)?,
+            open: Vec::with_capacity(OPEN_MAX),
+            path: Vec::new(),
+            through_link: false,
+            stale: false,
+            resolver,
+            who,
+        })
+    }
+
+    /// The current directory.
+    pub(super) fn top(&mut self) -> &mut OpenDir {
+        self.open.last_mut().unwrap_or(&mut self.root)
+    }
+
+    pub(super) fn root(&mut self) -> &mut OpenDir {
+        &mut self.root
+    }
+
+    /// Something was removed from the current directory.
+    pub(super) fn removed(&mut self) {
+        self.stale = true;
+    }
+
+    /// Makes `parent` (a clean path) the current directory. `Ok(false)` where it does not exist, and
+    /// `create` did not ask for it to be made.
+    pub(super) fn enter(
+        &mut self,
+        parent: &[u8],
+        create: bool,
+        written: &mut Option<Written>,
+    ) -> io::Result<bool> {
+        if self.through_link {
+            if self.path == parent && !self.stale {
+                return Ok(true);
+            }
+            self.leave_to(0)?;
+        }
+        self.leave_to(common(&self.path, parent))?;
+        let mut at = self.open.last().map_or(0, |dir| dir.end);
+        while at < parent.len() {
+            let start = at + usize::from(at > 0);
+            let end =
+                parent[start..].iter().position(|byte| *byte == b'/').map_or(parent.len(), |n| start + n);
+            match self.step(&parent[start..end], create) {
+                Ok(Some(dir)) => self.push(dir, &parent[..end], written)?,
+                Ok(None) => return Ok(false),
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP)) => {
+                    return self.enter_through_link(parent, create);
+                }
+                Err(error) => return Err(error),
+            }
+            at = end;
+        }
+        Ok(true)
+    }
+
+    /// Opens, or makes, a directory in the current one.
+    fn step(&mut self, name: &[u8], create: bool) -> io::Result<Option<OpenDir>> {
+        let who = self.who;
+        let top = self.top();
+        match open_child(top.fd(), name, who) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            other => return other.map(Some),
+        }
+        if !create {
+            return Ok(None);
+        }
+        mkdirat(top.fd(), name, Mode::from_bits_truncate(IMPLIED_MODE))?;
+        top.touch();
+        let mut dir = open_child(top.fd(), name, who)?;
+        if !who.rootless {
+            dir.set_owner(who.uid, who.gid)?;
+        }
+        dir.set_mode(IMPLIED_MODE, who)?;
+        Ok(Some(dir))
+    }
+
+    fn enter_through_link(&mut self, parent: &[u8], create: bool) -> io::Result<bool> {
+        self.leave_to(0)?;
+        let found = match self.resolver.directory(self.root.fd(), parent, create) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !create => return Ok(false),
+            other => other.map_err(|error| match error.raw_os_error() {
+                Some(libc::ENOTDIR) => bad("its parent is not a directory"),
+                Some(libc::ELOOP) => bad("its parent leads through too many links"),
+                _ => error,
+            })?,
+        };
+        let mut dir = open_child(found.as_fd(), b".", self.who)?;
+        dir.end = parent.len();
+        self.open.push(dir);
+        self.path.clear();
+        self.path.extend_from_slice(parent);
+        self.through_link = true;
+        Ok(true)
+    }
+
+    /// Makes `dir`, which is `name` in the current directory, the current one.
+    pub(super) fn descend(
+        &mut self,
+        mut dir: OpenDir,
+        clean: &[u8],
+        written: &mut Option<Written>,
+    ) -> io::Result<()> {
+        // A way through a link is one directory and no more.
+        if self.through_link { dir.leave() } else { self.push(dir, clean, written) }
+    }
+
+    fn push(&mut self, mut dir: OpenDir, path: &[u8], written: &mut Option<Written>) -> io::Result<()> {
+        if self.open.len() == OPEN_MAX {
+            let mut first = self.open.remove(0);
+            first.leave()?;
+            if let (Some(written), false) = (written, first.marked) {
+                written.insert_directory(first.inode())?;
+            }
+        }
+        dir.end = path.len();
+        self.open.push(dir);
+        self.path.clear();
+        self.path.extend_from_slice(path);
+        Ok(())
+    }
+
+    /// Leaves all directories deeper than the first `end` bytes of the path.
+    fn leave_to(&mut self, end: usize) -> io::Result<()> {
+        while let Some(mut dir) = self.open.pop_if(|dir| dir.end > end) {
+            dir.leave()?;
+        }
+        self.path.truncate(self.open.last().map_or(0, |dir| dir.end));
+        if self.open.is_empty() {
+            (self.through_link, self.stale) = (false, false);
+        }
+        Ok(())
+    }
+
+    /// Leaves all directories, the root too.
+    pub(super) fn leave_all(&mut self) -> io::Result<()> {
+        self.leave_to(0)?;
+        self.root.leave()
+    }
+
+    /// Tells the written set that something was written in the current directory: in this one, and so
+    /// in all above it.
+    pub(super) fn mark(&mut self, written: &mut Written) -> io::Result<()> {
+        if self.through_link {
+            return self.mark_ancestors(written);
+        }
+        for dir in self.open.iter_mut().rev().take_while(|dir| !dir.marked) {
+            written.insert_directory(dir.inode())?;
+            dir.marked = true;
+        }
+        Ok(())
+    }
+
+    /// The same where the directories above are not on the path: they are found by way of `..`.
+    fn mark_ancestors(&mut self, written: &mut Written) -> io::Result<()> {
+        let root = self.root.inode();
+        let Some(dir) = self.open.last_mut().filter(|dir| !dir.marked) else { return Ok(()) };
+        let mut inode = dir.inode();
+        let mut at = dir.fd.try_clone()?;
+        while inode != root {
+            written.insert_directory(inode)?;
+            at = openat(&at, "..", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+            inode = fstatat(&at, "", AtFlags::AT_EMPTY_PATH)?.st_ino;
+        }
+        dir.marked = true;
+        Ok(())
+    }
+
+    /// The directory at `path` for a lookup, without making it current.
+    pub(super) fn look_up(&mut self, path: &[u8]) -> io::Result<OwnedFd> {
+        if !self.through_link && self.path == path {
+            return Ok(self.top().fd.try_clone()?);
+        }
+        self.resolver.directory(self.root.fd(), path, false)
+    }
+}

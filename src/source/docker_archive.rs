@@ -1,0 +1,274 @@
+//! What `docker save` and `podman save` write: a tar with `manifest.json`, a config and layers.
+//!
+//! There is no manifest with digests in it, so one is made: the config's digest is computed, and the
+//! layers, which are stored uncompressed, have the config's diff_ids as digests. A layer that some tool
+//! compressed nevertheless is hashed once beforehand.
+
+use super::archive::{Archive, Member};
+use super::layout::listed;
+use super::{Fetched, Source, read_document, verified};
+use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
+use crate::image::manifest::{Descriptor, ImageConfig, LAYERS_MAX, media_type};
+use crate::image::reference::LocalReference;
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+use std::collections::BTreeSet;
+use std::io::Read;
+
+/// The largest `manifest.json`, in bytes.
+const LIST_FILE_MAX: u64 = 1 << 20;
+/// The longest chain of links from a layer's name to its bytes.
+const LINKS_MAX: usize = 4;
+
+/// One image in a Docker archive.
+pub(super) struct DockerArchive {
+    archive: Archive,
+    name: Option<String>,
+    image: Option<Image>,
+}
+
+/// What was found out about the image.
+struct Image {
+    manifest: Fetched,
+    config: Fetched,
+    /// Digest, start in the archive, size.
+    layers: Vec<(Digest, u64, u64)>,
+}
+
+/// An image in `manifest.json`.
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(rename = "Config")]
+    config: String,
+    #[serde(rename = "RepoTags", default)]
+    tags: Option<Vec<String>>,
+    #[serde(rename = "Layers", default)]
+    layers: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct Pointer<'a> {
+    #[serde(rename = "mediaType")]
+    media_type: &'a str,
+    size: u64,
+    digest: Digest,
+}
+
+#[derive(Serialize)]
+struct Manifest<'a> {
+    #[serde(rename = "schemaVersion")]
+    schema_version: u8,
+    #[serde(rename = "mediaType")]
+    media_type: &'a str,
+    config: Pointer<'a>,
+    layers: Vec<Pointer<'a>>,
+}
+
+impl DockerArchive {
+    /// Opens the archive that `reference` names.
+    pub(super) fn open(reference: &LocalReference) -> Result<DockerArchive> {
+        let archive = Archive::open(&reference.path)?;
+        Ok(DockerArchive { archive, name: reference.tag.clone(), image: None })
+    }
+
+    fn image(&mut self) -> Result<&Image> {
+        if self.image.is_none() {
+            self.image = Some(self.load()?);
+        }
+        Ok(self.image.as_ref().expect("just loaded"))
+    }
+
+    fn load(&self) -> Result<Image> {
+        let chosen = self.choose()?;
+        let place = &self.archive.place;
+        let layers = chosen.layers.unwrap_or_default();
+        let (start, size) = self.bytes_of(&chosen.config)?;
+        let what = format!("{place}: {}", chosen.config.escape_debug());
+        let bytes = read_document(self.archive.read(start, size, 0), Some(size), Kind::Disk, &what)?;
+        let diff_ids = ImageConfig::parse(&bytes).map_err(|error| error.context(&what))?.rootfs.diff_ids;
+        if diff_ids.len() != layers.len() || layers.len() > LAYERS_MAX {
+            return Err(Error::new(
+                Kind::BadImage,
+                format!("{place}: {} layers, but the config has {} diff_ids", layers.len(), diff_ids.len()),
+            ));
+        }
+        let config = Fetched {
+            digest: Digest::of(&bytes),
+            bytes,
+            media_type: "application/vnd.docker.container.image.v1+json".to_owned(),
+        };
+        let mut pointers = Vec::new();
+        let mut places = Vec::new();
+        for (name, diff_id) in layers.iter().zip(diff_ids) {
+            let (start, size) = self.bytes_of(name)?;
+            let (media_type, digest) = self.layer_kind(start, size, diff_id)?;
+            pointers.push(Pointer { media_type, size, digest });
+            places.push((digest, start, size));
+        }
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: media_type::DOCKER_MANIFEST,
+            config: Pointer {
+                media_type: &config.media_type,
+                size: config.bytes.len() as u64,
+                digest: config.digest,
+            },
+            layers: pointers,
+        };
+        let bytes = serde_json::to_vec(&manifest).expect("strings and numbers only");
+        let manifest =
+            Fetched { digest: Digest::of(&bytes), bytes, media_type: media_type::DOCKER_MANIFEST.to_owned() };
+        Ok(Image { manifest, config, layers: places })
+    }
+
+    /// The image that the reference means.
+    fn choose(&self) -> Result<Listed> {
+        let place = &self.archive.place;
+        let Some(Member::File { start, size }) = self.archive.find("manifest.json")? else {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("{place} is not a Docker archive: no manifest.json in it"),
+            )
+            .hint("an OCI layout in a tar file is oci-archive:FILE"));
+        };
+        if size > LIST_FILE_MAX {
+            return Err(Error::new(Kind::BadImage, format!("{place}: manifest.json is larger than 1 MiB"))
+                .hint("edgepull's limit LIST_FILE_MAX"));
+        }
+        let what = format!("{place}: manifest.json");
+        let bytes = read_document(self.archive.read(start, size, 0), Some(size), Kind::Disk, &what)?;
+        let mut images: Vec<Listed> = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::new(Kind::BadImage, format!("{what} is not valid: {error}")))?;
+        let names: BTreeSet<&str> = images.iter().flat_map(Listed::names).collect();
+        let listed = listed(&names);
+        match &self.name {
+            None if images.len() == 1 => Ok(images.remove(0)),
+            None if images.is_empty() => Err(Error::new(Kind::NotFound, format!("{place} has no images"))),
+            None => Err(Error::new(Kind::Usage, format!("{place} has several images: {listed}"))
+                .hint("name one: append :NAME:TAG")),
+            Some(wanted) => match images.iter().position(|image| image.names().any(|n| is_name(n, wanted))) {
+                Some(found) => Ok(images.swap_remove(found)),
+                None => Err(Error::new(Kind::NotFound, format!("{place} has no image {wanted:?}"))
+                    .hint(format!("there is {listed}"))),
+            },
+        }
+    }
+
+    /// Where the file `name` lies in the archive. Old `docker save` writes a layer that several images
+    /// share once, and links to it.
+    fn bytes_of(&self, name: &str) -> Result<(u64, u64)> {
+        let mut path = name.to_owned();
+        for _ in 0..=LINKS_MAX {
+            match self.archive.find(&path)? {
+                Some(Member::File { start, size }) => return Ok((start, size)),
+                Some(Member::Link { symbolic, target }) => path = followed(&path, symbolic, &target),
+                None => break,
+            }
+        }
+        Err(Error::new(Kind::NotFound, format!("{} has no {}", self.archive.place, name.escape_debug())))
+    }
+
+    /// A layer's media type and digest: the diff_id, unless the file is compressed.
+    fn layer_kind(&self, start: u64, size: u64, diff_id: Digest) -> Result<(&'static str, Digest)> {
+        let mut reader = self.archive.read(start, size, 0);
+        let mut buffer = [0; 16 << 10];
+        let unreadable = |error| Error::from_io(Kind::Disk, error).context(&self.archive.place);
+        let mut filled = reader.read(&mut buffer).map_err(unreadable)?;
+        let media_type = match &buffer[..filled] {
+            [0x1f, 0x8b, ..] => "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => "application/vnd.docker.image.rootfs.diff.tar.zstd",
+            _ => return Ok(("application/vnd.docker.image.rootfs.diff.tar", diff_id)),
+        };
+        let mut hash = sha2::Sha256::new();
+        while filled > 0 {
+            hash.update(&buffer[..filled]);
+            filled = reader.read(&mut buffer).map_err(unreadable)?;
+        }
+        Ok((media_type, Digest(hash.finalize().into())))
+    }
+}
+
+impl Listed {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.tags.iter().flatten().map(String::as_str)
+    }
+}
+
+impl Source for DockerArchive {
+    fn root(&mut self) -> Result<Fetched> {
+        Ok(self.image()?.manifest.clone())
+    }
+
+    fn manifest(&mut self, descriptor: &Descriptor) -> Result<Fetched> {
+        let fetched = self.root()?;
+        verified(fetched.bytes, descriptor, "manifest")
+    }
+
+    fn config(&mut self, descriptor: &Descriptor) -> Result<Fetched> {
+        let bytes = self.image()?.config.bytes.clone();
+        verified(bytes, descriptor, "config")
+    }
+
+    fn layer(&mut self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
+        let found = self.image()?.layers.iter().find(|layer| layer.0 == descriptor.digest).copied();
+        let Some((_, start, size)) = found else {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("{} has no layer {}", self.archive.place, descriptor.digest),
+            ));
+        };
+        Ok(Box::new(self.archive.read(start, size, offset)))
+    }
+}
+
+/// Does `wanted` mean the image `name`? A tag alone, or a name as Docker shortens it, suffices.
+fn is_name(name: &str, wanted: &str) -> bool {
+    let short = |text: &str| {
+        let text = text.strip_prefix("docker.io/").unwrap_or(text);
+        text.strip_prefix("library/").unwrap_or(text).to_owned()
+    };
+    let (name, wanted) = (short(name), short(wanted));
+    let tag = name.rsplit_once(':').map_or("", |(_, tag)| tag);
+    name == wanted || tag == wanted || (tag == "latest" && name.strip_suffix(":latest") == Some(&wanted))
+}
+
+/// The name in the archive that a link at `path` points at. `..` beyond the top stays at the top.
+fn followed(path: &str, symbolic: bool, target: &str) -> String {
+    let base = match symbolic && !target.starts_with('/') {
+        true => path.rsplit_once('/').map_or("", |(directory, _)| directory),
+        false => "",
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in base.split('/').chain(target.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_stay_in_the_archive() {
+        assert_eq!(followed("aa/layer.tar", true, "../bb/layer.tar"), "bb/layer.tar");
+        assert_eq!(followed("aa/layer.tar", false, "bb/layer.tar"), "bb/layer.tar");
+        assert_eq!(followed("aa/layer.tar", true, "../../../etc/passwd"), "etc/passwd");
+        assert_eq!(followed("layer.tar", true, "./x"), "x");
+    }
+
+    #[test]
+    fn names_as_docker_shortens_them() {
+        assert!(is_name("docker.io/library/alpine:3.20", "alpine:3.20"));
+        assert!(is_name("alpine:latest", "alpine"));
+        assert!(is_name("alpine:3.20", "3.20"));
+        assert!(is_name("alpine:3.20", "docker.io/library/alpine:3.20"));
+        assert!(!is_name("alpine:3.20", "20"));
+        assert!(!is_name("alpine:3.20", "alpine"));
+    }
+}

@@ -1,0 +1,197 @@
+//! From a registry's 401 to an `Authorization` header: Docker's token protocol (distribution docs,
+//! spec/auth/token and spec/auth/oauth), or Basic.
+//!
+//! Secrets go to the registry itself, to its token server if that is https, and over plain http to
+//! nobody but the host that the user chose to reach without TLS.
+
+use super::challenge::Challenge;
+use super::client::{Client, asked_host, outcome};
+use super::credentials::{Credential, Lookup, Secret};
+use super::http::{Answer, Class, Failure};
+use super::retry::retry_after;
+use super::url::{Origin, absolute, encode, shown};
+use crate::error::{Error, Kind};
+use serde::Deserialize;
+use std::io::Read;
+use std::time::SystemTime;
+use ureq::http::{HeaderValue, Uri, header};
+
+/// The largest answer of a token server, in bytes. Tokens of several KiB are normal.
+const TOKEN_MAX: u64 = 64 << 10;
+/// How edgepull calls itself to token servers.
+const CLIENT_ID: &str = "edgepull";
+
+/// Answers the challenges of a 401: the value of the `Authorization` header to try next.
+pub(super) fn authorize(client: &Client, answer: Answer) -> Result<Secret, Failure> {
+    let challenges: Vec<Challenge> = (answer.response.headers().get_all(header::WWW_AUTHENTICATE).iter())
+        .filter_map(|header| header.to_str().ok())
+        .flat_map(Challenge::parse)
+        .collect();
+    let found = client.credentials().map_err(Failure::last)?;
+    let registry = Origin::of(&answer.url);
+    if let Some(bearer) = challenges.iter().find(|challenge| challenge.scheme == "bearer") {
+        if let Some(Credential::Bearer(token)) = &found.credential {
+            return header_value("Bearer", token.reveal());
+        }
+        // Read to its end, the connection is free for the request that follows.
+        outcome(answer);
+        return fetch_token(client, bearer, registry, &found);
+    }
+    match (challenges.iter().any(|challenge| challenge.scheme == "basic"), found.credential) {
+        (true, Some(Credential::Basic(secret))) => {
+            outcome(answer);
+            header_value("Basic", secret.reveal())
+        }
+        _ => Err(client.denied(answer)),
+    }
+}
+
+/// `message` as an error that says what the credentials had to do with it.
+pub(super) fn explain(client: &Client, message: String) -> Error {
+    let host = &client.host;
+    let error = Error::new(Kind::Auth, message);
+    let found = match client.credentials() {
+        Ok(found) => found,
+        Err(error) => return error,
+    };
+    let Some(file) = found.file.as_ref().map(|file| file.display().to_string()) else {
+        return error.hint("there is no credentials file, as neither HOME nor DOCKER_CONFIG is set");
+    };
+    if found.credential.is_some() {
+        return error.hint(format!("the credentials for {host} in {file} were refused"));
+    }
+    let helper = match found.helper {
+        true => ", which leaves them to a helper program that edgepull does not run",
+        false => "",
+    };
+    error.hint(format!(
+        "no credentials found for {host} in {file}{helper}: it may not exist, or be private (docker login {host})"
+    ))
+}
+
+/// Gets a token from the server that the challenge names.
+fn fetch_token(
+    client: &Client,
+    bearer: &Challenge,
+    registry: Option<Origin>,
+    found: &Lookup,
+) -> Result<Secret, Failure> {
+    let fail = |message: String| Failure::last(Error::new(Kind::Auth, format!("{}: {message}", client.host)));
+    let realm = bearer.parameter("realm").unwrap_or_default();
+    let url = absolute(realm)
+        .ok_or_else(|| fail(format!("its token server {:?} is no http or https URL", clipped(realm))))?;
+    let (Some(registry), Some(server)) = (registry, Origin::of(&url)) else {
+        return Err(fail("its token server has no address".into()));
+    };
+    if registry.secure && !server.secure {
+        return Err(fail(format!("its token server {} has no TLS, but it has: refused", shown(&url))));
+    }
+    if !server.secure && server.host != registry.host && found.credential.is_some() {
+        return Err(fail(format!(
+            "its token server {} has no TLS and is another host: credentials are not sent there",
+            shown(&url)
+        )));
+    }
+    let scope = match bearer.parameter("scope") {
+        Some(scope) => scope.to_owned(),
+        None => format!("repository:{}:pull", client.repository),
+    };
+    let mut query = format!("scope={}", encode(&scope));
+    if let Some(service) = bearer.parameter("service") {
+        query = format!("service={}&{query}", encode(service));
+    }
+    let answer = match &found.credential {
+        Some(Credential::Identity(token)) => {
+            let token = encode(token.reveal());
+            let form =
+                format!("grant_type=refresh_token&client_id={CLIENT_ID}&{query}&refresh_token={token}");
+            client.http.post(&url, &form)?
+        }
+        other => {
+            let basic = match other {
+                Some(Credential::Basic(secret)) => Some(header_value("Basic", secret.reveal())?),
+                _ => None,
+            };
+            let url =
+                with_query(&url, &query).ok_or_else(|| fail("its token server has no usable URL".into()))?;
+            client.http.get(&url, &[], basic.as_ref().map(Secret::reveal))?
+        }
+    };
+    token_of(client, answer)
+}
+
+fn token_of(client: &Client, answer: Answer) -> Result<Secret, Failure> {
+    #[derive(Deserialize)]
+    struct Token {
+        token: Option<Secret>,
+        access_token: Option<Secret>,
+    }
+    let server = asked_host(&answer);
+    match answer.status() {
+        200 => {}
+        429 | 500 | 502 | 503 | 504 => {
+            let asked =
+                answer.header(header::RETRY_AFTER).and_then(|value| retry_after(value, SystemTime::now()));
+            let error = Error::new(Kind::Network, format!("token server {server}: {}", outcome(answer)));
+            return Err(Failure { retry_after: asked, ..Failure::new(Class::Passing, error) });
+        }
+        _ => {
+            let message = format!("{}: token server {server}: {}", client.host, outcome(answer));
+            return Err(Failure::last(explain(client, message)));
+        }
+    }
+    let wrong = |what: &str| {
+        Failure::last(Error::new(Kind::Auth, format!("{}: token server {server}: {what}", client.host)))
+    };
+    let mut bytes = Vec::new();
+    let url = answer.url.clone();
+    let body = answer.response.into_body().into_reader();
+    (body.take(TOKEN_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| client.http.broken_body(error, &url))?;
+    if bytes.len() as u64 > TOKEN_MAX {
+        return Err(wrong("the answer is larger than 64 KiB (edgepull's limit TOKEN_MAX)"));
+    }
+    // No serde text here: it quotes what it could not take.
+    let token: Token = serde_json::from_slice(&bytes).map_err(|_| wrong("the answer holds no token"))?;
+    let filled = |token: &Secret| !token.reveal().is_empty();
+    let token = token.token.filter(filled).or(token.access_token.filter(filled));
+    header_value("Bearer", token.ok_or_else(|| wrong("the answer holds no token"))?.reveal())
+}
+
+/// `scheme secret`, if that can stand in a header.
+fn header_value(scheme: &str, secret: &str) -> Result<Secret, Failure> {
+    let value = format!("{scheme} {secret}");
+    match HeaderValue::from_str(&value) {
+        Ok(_) => Ok(Secret::new(value)),
+        Err(_) => Err(Failure::last(Error::new(Kind::Auth, "the token has characters that no token has"))),
+    }
+}
+
+fn with_query(url: &Uri, query: &str) -> Option<Uri> {
+    let joint = if url.query().is_some() { '&' } else { '?' };
+    absolute(&format!("{url}{joint}{query}"))
+}
+
+fn clipped(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_realm_may_have_a_query_already() {
+        let join = |realm: &str| with_query(&absolute(realm).unwrap(), "scope=a").unwrap().to_string();
+        assert_eq!(join("https://a.example/token"), "https://a.example/token?scope=a");
+        assert_eq!(join("https://a.example/token?x=y"), "https://a.example/token?x=y&scope=a");
+        assert_eq!(join("https://a.example"), "https://a.example/?scope=a");
+    }
+
+    #[test]
+    fn a_token_cannot_smuggle_headers() {
+        let error = header_value("Bearer", "x\r\nHost: evil").unwrap_err().error;
+        assert_eq!(error.kind(), Kind::Auth);
+        assert_eq!(header_value("Bearer", "x.y-z=").unwrap().reveal(), "Bearer x.y-z=");
+    }
+}

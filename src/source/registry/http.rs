@@ -1,0 +1,304 @@
+//! One HTTP request, redirects included: what is sent to whom, and what kind of failure comes back.
+//!
+//! Redirects are followed here and not by ureq, because an `Authorization` header belongs to one origin
+//! (S3 answers 400 to a foreign one, and it is nobody else's business), and https must not lead to http.
+//! Time-outs are such that a slow link never fails: only connecting, and a connection that sends nothing
+//! at all, are limited.
+
+use super::tls::{HandshakeFailed, Tls};
+use super::url::{Origin, resolve, shown};
+use crate::error::{Error, Kind};
+use crate::source::Options;
+use rustls::CertificateError;
+use std::io;
+use std::time::Duration;
+use ureq::http::{HeaderName, Request, Response, Uri, header};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{Connector, NextTimeout, TcpConnector};
+use ureq::{Agent, Body, Timeout};
+
+/// The most redirects that one request follows.
+pub(super) const REDIRECTS_MAX: usize = 5;
+/// How long connecting may take, TLS handshake included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// What one read takes from a connection at most, in bytes: one TLS record.
+const INPUT_BUFFER: usize = 16 << 10;
+/// Room for a request's head, in bytes. Longer ones (signed URLs) go out in several writes.
+const OUTPUT_BUFFER: usize = 4 << 10;
+/// Open connections that are kept for the next request: the registry's and its blob store's.
+const IDLE_CONNECTIONS: usize = 2;
+
+/// What a failure means for the next try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Nobody is there: connection refused, unknown name. May be a typing error.
+    Unreachable,
+    /// Will pass: reset, stalled, overloaded.
+    Passing,
+    /// Trying again would change nothing.
+    Final,
+}
+
+/// A request that got no answer, or one that is an error.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What it means for the next try.
+    pub(super) class: Class,
+    /// Did the peer answer the TLS handshake with something else, or not at all?
+    pub(super) no_tls: bool,
+    /// When the server wants to be asked again.
+    pub(super) retry_after: Option<Duration>,
+    /// For the user.
+    pub(super) error: Error,
+}
+
+impl Failure {
+    /// A failure of `class` without a Retry-After.
+    pub(super) fn new(class: Class, error: Error) -> Failure {
+        Failure { class, no_tls: false, retry_after: None, error }
+    }
+
+    /// The same, met behind a redirect: the host that was asked is there and speaks its protocol.
+    fn behind_redirect(mut self) -> Failure {
+        self.no_tls = false;
+        if self.class == Class::Unreachable {
+            self.class = Class::Passing;
+        }
+        self
+    }
+
+    /// A failure that no further try will mend.
+    pub(super) fn last(error: Error) -> Failure {
+        Failure::new(Class::Final, error)
+    }
+}
+
+/// An answer, whatever its status.
+pub(super) struct Answer {
+    /// Head and body.
+    pub(super) response: Response<Body>,
+    /// Who gave it, after redirects.
+    pub(super) url: Uri,
+    /// Is that the origin that was asked?
+    pub(super) same_origin: bool,
+}
+
+impl Answer {
+    /// The status code.
+    pub(super) fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    /// A header as text; `None` if it is missing or not ASCII.
+    pub(super) fn header(&self, name: impl ureq::http::header::AsHeaderName) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+}
+
+/// Sends requests.
+pub(super) struct Http {
+    agent: Agent,
+    stall: Duration,
+}
+
+impl Http {
+    /// A client with no connections yet.
+    pub(super) fn new(options: &Options) -> Http {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .user_agent(concat!("edgepull/", env!("CARGO_PKG_VERSION")))
+            // Digests are those of the bytes as stored; nobody on the way may compress them.
+            .accept_encoding("identity")
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_per_read(Some(options.stall))
+            .timeout_per_write(Some(options.stall))
+            .input_buffer_size(INPUT_BUFFER)
+            .output_buffer_size(OUTPUT_BUFFER)
+            .max_idle_connections(IDLE_CONNECTIONS)
+            .max_idle_connections_per_host(1)
+            .build();
+        let connector = ().chain(TcpConnector::default()).chain(Tls::new(options.ca_file.clone()));
+        let agent = Agent::with_parts(config, connector, Dns(DefaultResolver::default()));
+        Http { agent, stall: options.stall }
+    }
+
+    /// GET, following redirects. `authorization` goes to the origin of `url` only.
+    pub(super) fn get(
+        &self,
+        url: &Uri,
+        headers: &[(HeaderName, &str)],
+        authorization: Option<&str>,
+    ) -> Result<Answer, Failure> {
+        let first = Origin::of(url);
+        let mut url = url.clone();
+        for hop in 0..=REDIRECTS_MAX {
+            let same_origin = Origin::of(&url) == first;
+            let mut request = Request::get(&url);
+            for (name, value) in headers {
+                request = request.header(name, *value);
+            }
+            if let (Some(authorization), true) = (authorization, same_origin) {
+                request = request.header(header::AUTHORIZATION, authorization);
+            }
+            let request = request.body(()).map_err(|error| self.failure(error.into(), &url))?;
+            let response = self.agent.run(request).map_err(|error| {
+                let failure = self.failure(error, &url);
+                if hop == 0 { failure } else { failure.behind_redirect() }
+            })?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(Answer { response, url, same_origin });
+            }
+            url = next(&url, &response).map_err(Failure::last)?;
+            log::debug!("redirected to {}", shown(&url));
+        }
+        let message = format!("{}: more than {REDIRECTS_MAX} redirects", shown(&url));
+        Err(Failure::last(Error::new(Kind::Network, message).hint("edgepull's limit REDIRECTS_MAX")))
+    }
+
+    /// POST of a form. A redirect is an answer like any other: a form with a secret follows none.
+    pub(super) fn post(&self, url: &Uri, form: &str) -> Result<Answer, Failure> {
+        let request = Request::post(url)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form)
+            .map_err(|error| self.failure(error.into(), url))?;
+        let response = self.agent.run(request).map_err(|error| self.failure(error, url))?;
+        Ok(Answer { response, url: url.clone(), same_origin: true })
+    }
+
+    /// What a failed request means. `url` was asked.
+    pub(super) fn failure(&self, error: ureq::Error, url: &Uri) -> Failure {
+        let host = url.authority().map_or_else(String::new, |authority| authority.to_string());
+        let network = |message: String| Error::new(Kind::Network, format!("{host}: {message}"));
+        match error {
+            ureq::Error::Timeout(Timeout::Connect) => {
+                Failure::new(Class::Passing, network(format!("no connection within {CONNECT_TIMEOUT:?}")))
+            }
+            ureq::Error::Timeout(_) => {
+                Failure::new(Class::Passing, network(format!("not a byte for {:?}", self.stall)))
+            }
+            ureq::Error::HostNotFound => Failure::new(
+                Class::Unreachable,
+                network("the host name is not known".into()).hint("check the name, and this board's DNS"),
+            ),
+            ureq::Error::Other(other) => match other.downcast::<HandshakeFailed>() {
+                Ok(failed) => self.handshake(failed.0, url, &host),
+                Err(other) => match other.downcast::<Error>() {
+                    Ok(own) => Failure::last(*own),
+                    Err(other) => Failure::last(network(other.to_string())),
+                },
+            },
+            ureq::Error::Io(error) => self.io(error, &host),
+            ureq::Error::Protocol(_) => Failure::last(
+                network("the answer is no HTTP".into())
+                    .hint("is this a registry, and does it speak http (--plain-http) or https?"),
+            ),
+            other => Failure::last(network(other.to_string())),
+        }
+    }
+
+    /// What a failed read of a body means. The server spoke proper HTTP a moment ago, so whatever cut it
+    /// short will pass.
+    pub(super) fn broken_body(&self, error: io::Error, url: &Uri) -> Failure {
+        let error = match ureq::Error::from(error) {
+            ureq::Error::Protocol(_) => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
+            other => other,
+        };
+        Failure::new(Class::Passing, self.failure(error, url).error)
+    }
+
+    fn io(&self, error: io::Error, host: &str) -> Failure {
+        let network = |message: String| Error::new(Kind::Network, format!("{host}: {message}"));
+        if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return Failure::new(Class::Passing, network(format!("TLS: {tls}")));
+        }
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                let error =
+                    network("connection refused".into()).hint("nothing listens there: check host and port");
+                Failure::new(Class::Unreachable, error)
+            }
+            io::ErrorKind::UnexpectedEof => {
+                Failure::new(Class::Passing, network("the connection was closed too early".into()))
+            }
+            _ => Failure::new(Class::Passing, Error::from_io(Kind::Network, error).context(host)),
+        }
+    }
+
+    fn handshake(&self, error: io::Error, url: &Uri, host: &str) -> Failure {
+        let network = |message: String| Error::new(Kind::Network, format!("{host}: {message}"));
+        let mut failure = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidMessage(_)) => Failure::last(network("the answer is no TLS".into())),
+            Some(rustls::Error::InvalidCertificate(why)) => return Failure::last(certificate(host, why)),
+            Some(other) => return Failure::last(network(format!("TLS: {other}"))),
+            None => self.failure(error.into(), url),
+        };
+        failure.no_tls = true;
+        failure.error = failure.error.hint("--plain-http if this registry has no TLS");
+        failure
+    }
+}
+
+/// Where a redirect leads.
+fn next(url: &Uri, response: &Response<Body>) -> Result<Uri, Error> {
+    let wrong = |what: &str| Error::new(Kind::Network, format!("{}: {what}", shown(url)));
+    let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+    let target = location
+        .and_then(|location| resolve(url, location))
+        .ok_or_else(|| wrong("redirects to nowhere (Location is missing, or no http or https URL)"))?;
+    if url.scheme_str() == Some("https") && target.scheme_str() != Some("https") {
+        return Err(wrong(&format!("redirects from https to {}", shown(&target)))
+            .hint("refused: what is protected must not become readable on the way"));
+    }
+    Ok(target)
+}
+
+fn certificate(host: &str, why: &CertificateError) -> Error {
+    use CertificateError::*;
+    let (what, hint) = match why {
+        Expired | ExpiredContext { .. } => (
+            "has expired",
+            "check this board's clock; if it is right, the registry's certificate must be renewed",
+        ),
+        NotValidYet | NotValidYetContext { .. } => {
+            ("is not valid yet", "this board's clock is behind: set it (most boards start in 1970)")
+        }
+        // A bad signature is what an authority of the same name with another key looks like.
+        UnknownIssuer | BadSignature => (
+            "is issued by an authority that is not trusted here",
+            "--ca-file FILE names a private CA's certificate",
+        ),
+        NotValidForName | NotValidForNameContext { .. } => {
+            ("is for another name", "use the name that the certificate was issued for")
+        }
+        _ => ("is not accepted", "--ca-file FILE names a private CA's certificate"),
+    };
+    let detail = match why {
+        Expired | NotValidYet | UnknownIssuer | BadSignature | NotValidForName => String::new(),
+        other => format!(" ({other})"),
+    };
+    Error::new(Kind::Network, format!("{host}: the server's certificate {what}{detail}")).hint(hint)
+}
+
+/// The system's resolver. The one thing added: its failures can be told from those of a socket.
+#[derive(Debug)]
+struct Dns(DefaultResolver);
+
+impl Resolver for Dns {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        self.0.resolve(uri, config, timeout).map_err(|error| match error {
+            ureq::Error::Io(error) => {
+                log::debug!("{error}");
+                ureq::Error::HostNotFound
+            }
+            other => other,
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! Pulling from a registry (OCI distribution-spec, "Pull"; Docker Registry HTTP API V2).
+//!
+//! ```text
+//! Registry            which document, which blob; what was promised about it
+//!   blob              one blob as an unbroken stream: ranges, foreign urls
+//!   client            one repository: 401 -> auth, 429/5xx -> retry, loopback without TLS
+//!     auth            challenge, credentials -> token
+//!     http            one request with its redirects; what kind of failure
+//!       tls, roots    rustls below ureq
+//! ```
+
+mod auth;
+mod blob;
+mod challenge;
+mod client;
+mod credentials;
+mod http;
+mod retry;
+mod roots;
+mod tls;
+mod url;
+
+use self::blob::BlobReader;
+use self::client::{Ask, Client, asked_host, outcome};
+use self::http::{Class, Failure};
+use super::{Fetched, Options, Source, read_document, verified};
+use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
+use crate::image::manifest::Descriptor;
+use crate::image::reference::RegistryReference;
+use std::io::Read;
+use std::sync::Arc;
+use ureq::http::{HeaderName, header};
+
+/// The manifests that edgepull understands, indexes first: a registry that has both sends the index.
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
+/// What the registry takes the manifest's digest for.
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// One image in a registry.
+pub(super) struct Registry {
+    client: Arc<Client>,
+    image: RegistryReference,
+}
+
+impl Registry {
+    /// Nothing is sent yet.
+    pub(super) fn new(image: &RegistryReference, options: &Options) -> Result<Registry> {
+        Ok(Registry { client: Arc::new(Client::new(image, options)), image: image.clone() })
+    }
+
+    /// The manifest called `name` (a tag or digest). `size` is what a descriptor promised.
+    fn fetch(&self, name: &str, size: Option<u64>) -> Result<Fetched> {
+        let what = format!("manifest {name} of {}", self.image.repository);
+        let mut attempts = self.client.attempts();
+        loop {
+            match self.try_fetch(name, size, &what) {
+                Ok(fetched) => return Ok(fetched),
+                Err(failure) => self.client.pause(&mut attempts, failure, &what)?,
+            }
+        }
+    }
+
+    fn try_fetch(&self, name: &str, size: Option<u64>, what: &str) -> Result<Fetched, Failure> {
+        let path = format!("manifests/{name}");
+        let answer = self.client.attempt(&Ask { path: &path, headers: &[(header::ACCEPT, ACCEPT)] })?;
+        let host = asked_host(&answer);
+        match answer.status() {
+            200 => {}
+            404 => {
+                let error =
+                    Error::new(Kind::NotFound, format!("{host} does not have it: {}", outcome(answer)));
+                return Err(Failure::last(error.hint("check the name and the tag")));
+            }
+            _ => {
+                let message = format!("{host}: unexpected answer {}", outcome(answer));
+                return Err(Failure::last(Error::new(Kind::Network, message)));
+            }
+        }
+        let media_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
+        let promised = answer.header(DOCKER_CONTENT_DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
+        let bytes =
+            read_document(self.client.body(answer), size, Kind::Network, "the answer").map_err(|error| {
+                let class = if error.kind() == Kind::Network { Class::Passing } else { Class::Final };
+                Failure::new(class, error)
+            })?;
+        let digest = Digest::of(&bytes);
+        if promised.is_some_and(|promised| promised != digest) {
+            return Err(Failure::last(Error::new(
+                Kind::Verification,
+                format!("{host}: {what}: the registry says {}, got {digest}", promised.expect("just seen")),
+            )));
+        }
+        Ok(Fetched { bytes, digest, media_type })
+    }
+}
+
+impl Source for Registry {
+    fn root(&mut self) -> Result<Fetched> {
+        let fetched = self.fetch(&self.image.tag_or_digest(), None)?;
+        match self.image.digest {
+            Some(wanted) if wanted != fetched.digest => Err(Error::new(
+                Kind::Verification,
+                format!("{}: asked for {wanted}, got {}", self.image.host, fetched.digest),
+            )),
+            _ => Ok(fetched),
+        }
+    }
+
+    fn manifest(&mut self, descriptor: &Descriptor) -> Result<Fetched> {
+        let fetched = self.fetch(&descriptor.digest.to_string(), Some(descriptor.size))?;
+        verified(fetched.bytes, descriptor, &format!("{}: manifest", self.image.host))
+    }
+
+    fn config(&mut self, descriptor: &Descriptor) -> Result<Fetched> {
+        let reader = BlobReader::open(self.client.clone(), descriptor, 0)?;
+        let what = format!("{}: config {}", self.image.host, descriptor.digest);
+        let bytes = read_document(reader, Some(descriptor.size), Kind::Network, &what)?;
+        verified(bytes, descriptor, &what)
+    }
+
+    fn layer(&mut self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
+        Ok(Box::new(BlobReader::open(self.client.clone(), descriptor, offset)?))
+    }
+}

@@ -1,0 +1,140 @@
+//! How often and after how long something is tried again.
+//!
+//! The pause doubles from try to try and is drawn at random from its upper half, so that a thousand
+//! boards that lost the same registry don't come back in the same second. A server that names a time
+//! (Retry-After) gets what it asks for.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::{Duration, SystemTime};
+
+/// The most tries in a row without one new byte.
+pub(super) const ATTEMPTS_MAX: u32 = 6;
+/// The most tries of a host that has never answered: nobody listens there, or the name is wrong.
+pub(super) const ATTEMPTS_UNKNOWN_MAX: u32 = 3;
+/// The longest pause of our own choice.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// The longest pause that a server can ask for.
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// Counts the tries of one thing.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    first_pause: Duration,
+    failed: u32,
+}
+
+impl Attempts {
+    /// Nothing tried yet; the first pause will be about `first_pause`.
+    pub(super) fn new(first_pause: Duration) -> Attempts {
+        Attempts { first_pause, failed: 0 }
+    }
+
+    /// There was progress: all tries are open again.
+    pub(super) fn reset(&mut self) {
+        self.failed = 0;
+    }
+
+    /// How many tries failed since the last progress.
+    pub(super) fn failed(&self) -> u32 {
+        self.failed
+    }
+
+    /// One more try failed. How long to wait before the next of at most `most`; `None`: give up.
+    /// `asked` is what the server asked for.
+    pub(super) fn pause(&mut self, most: u32, asked: Option<Duration>) -> Option<Duration> {
+        self.failed += 1;
+        if self.failed >= most {
+            return None;
+        }
+        let whole = self.first_pause.saturating_mul(1 << (self.failed - 1).min(16)).min(PAUSE_MAX);
+        let pause = whole / 2 + (whole / 2).mul_f64(random());
+        Some(asked.map_or(pause, |asked| asked.clamp(pause, RETRY_AFTER_MAX.max(pause))))
+    }
+}
+
+/// From 0 to 1. The standard library's hash keys are random; spreading retries needs no better source.
+fn random() -> f64 {
+    f64::from(RandomState::new().build_hasher().finish() as u32) / f64::from(u32::MAX)
+}
+
+/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date.
+pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(http_date(value)?);
+    Some(then.duration_since(now).unwrap_or_default())
+}
+
+/// Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7; the obsolete forms are not
+/// understood).
+fn http_date(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut words = text.split_once(", ")?.1.split(' ');
+    let day: u64 = words.next()?.parse().ok().filter(|day| (1..=31).contains(day))?;
+    let name = words.next()?;
+    let month = MONTHS.iter().position(|month| *month == name)? as u64 + 1;
+    let year: u64 = words.next()?.parse().ok().filter(|year| (1970..=9999).contains(year))?;
+    let mut clock = words.next()?.split(':').map(|part| part.parse::<u64>().ok().filter(|part| *part <= 60));
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    if words.next() != Some("GMT") || words.next().is_some() {
+        return None;
+    }
+    // Days since 1970, in years that start in March so that the leap day comes last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_end() {
+        let mut attempts = Attempts::new(Duration::from_millis(500));
+        for upper in [500, 1000, 2000, 4000, 8000] {
+            let pause = attempts.pause(ATTEMPTS_MAX, None).unwrap();
+            let upper = Duration::from_millis(upper);
+            assert!(pause >= upper / 2 && pause <= upper, "{pause:?} of {upper:?}");
+        }
+        assert_eq!(attempts.pause(ATTEMPTS_MAX, None), None);
+        attempts.reset();
+        assert!(attempts.pause(ATTEMPTS_MAX, None).unwrap() <= Duration::from_millis(500));
+        let mut long = Attempts::new(Duration::from_secs(20));
+        long.pause(9, None);
+        assert!(long.pause(9, None).unwrap() <= PAUSE_MAX);
+    }
+
+    #[test]
+    fn a_server_s_wish_is_heard_within_reason() {
+        let mut attempts = Attempts::new(Duration::from_millis(500));
+        assert_eq!(attempts.pause(9, Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));
+        assert_eq!(attempts.pause(9, Some(Duration::from_secs(86_400))), Some(RETRY_AFTER_MAX));
+        assert!(attempts.pause(9, Some(Duration::ZERO)).unwrap() >= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now), Some(Duration::from_secs(10)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:00 GMT", now), Some(Duration::ZERO));
+        for bad in [
+            "",
+            "soon",
+            "-1",
+            "Sun, 06 Foo 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49 GMT",
+            "1e9",
+            "Sun, 06 anF 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(retry_after(bad, now), None, "{bad}");
+        }
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(http_date("Thu, 29 Feb 2024 00:00:00 GMT"), Some(1_709_164_800));
+        assert_eq!(http_date("Fri, 01 Mar 2024 00:00:00 GMT"), Some(1_709_251_200));
+    }
+}

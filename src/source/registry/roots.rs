@@ -1,0 +1,106 @@
+//! Which certificate authorities are trusted.
+//!
+//! `--ca-file` alone, if given; else `$SSL_CERT_FILE` alone; else the system's bundle; else Mozilla's roots as compiled in
+//! (webpki-roots), which cost no memory and are as old as this binary. A bundle is read as a stream, and
+//! of each certificate only name, key and constraints are kept: about 70 KB for the 140 of a Linux
+//! distribution.
+
+use crate::error::{Error, Kind, Result};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use std::fs::File;
+use std::io::{BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// The largest bundle that is read, in bytes. Linux distributions have about 220 KB.
+const BUNDLE_MAX: u64 = 4 << 20;
+/// The most certificates that are taken from a bundle.
+const ROOTS_MAX: usize = 1024;
+
+/// Where distributions keep their bundle: Debian and Alpine, Fedora, SUSE, Alpine and OpenWrt, CentOS.
+const BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+];
+
+/// The roots that `ca_file` names, else the system's, else those compiled in.
+pub(super) fn load(ca_file: Option<&Path>) -> Result<RootCertStore> {
+    if let Some(path) = ca_file {
+        return bundle(path, true);
+    }
+    if let Some(named) = std::env::var_os("SSL_CERT_FILE").filter(|name| !name.is_empty()) {
+        // Who names a bundle means that one: no falling back to more trust than was asked for.
+        return bundle(&PathBuf::from(named), false).map_err(|error| error.context("$SSL_CERT_FILE"));
+    }
+    for path in BUNDLES {
+        match bundle(Path::new(path), false) {
+            Ok(roots) => return Ok(roots),
+            Err(error) => log::debug!("{error}"),
+        }
+    }
+    log::debug!("no CA bundle on this system: using the built-in roots");
+    Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+}
+
+/// Reads a file of PEM certificates. In a `strict` one, a broken certificate is an error; a system's
+/// bundle may have some that rustls doesn't understand.
+fn bundle(path: &Path, strict: bool) -> Result<RootCertStore> {
+    let wrong = |what: &str| {
+        Error::new(Kind::Usage, format!("CA file {}: {what}", path.display()))
+            .hint("it must hold certificates in PEM form (-----BEGIN CERTIFICATE-----)")
+    };
+    let file = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::new(Kind::Usage, format!("CA file {}: no such file", path.display())),
+        _ => Error::from_io(Kind::Usage, error).context(format_args!("CA file {}", path.display())),
+    })?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_reader_iter(BufReader::new(file.take(BUNDLE_MAX))).take(ROOTS_MAX)
+    {
+        let added = certificate.map_err(|_| "broken PEM").and_then(|certificate| {
+            roots.add(certificate).map_err(|_| "a certificate cannot be used as a trusted root")
+        });
+        match added {
+            Ok(()) => {}
+            Err(what) if strict => return Err(wrong(what)),
+            Err(_) => {}
+        }
+    }
+    match roots.is_empty() {
+        true => Err(wrong("no certificate in it")),
+        false => Ok(roots),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ca_file_without_certificates_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        for (content, reason) in [
+            ("", "no certificate"),
+            ("hello", "no certificate"),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cannot be used"),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n", "PEM"),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let error = load(Some(&path)).unwrap_err();
+            assert_eq!(error.kind(), Kind::Usage);
+            assert!(error.to_string().contains(reason), "{content:?}: {error}");
+            assert!(error.to_string().contains("ca.pem"));
+        }
+        let error = load(Some(Path::new("/nonexistent/ca.pem"))).unwrap_err();
+        assert!(error.to_string().contains("no such file"), "{error}");
+    }
+
+    #[test]
+    fn there_are_always_roots() {
+        assert!(!load(None).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,176 @@
+//! The little of RFC 3986 that redirects and token servers need, on top of [`ureq::http::Uri`].
+
+use ureq::http::Uri;
+
+/// Scheme, host and port: who is spoken to. Credentials never leave the origin they belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// Is it https?
+    pub(super) secure: bool,
+    /// In lower case, IPv6 addresses in brackets.
+    pub(super) host: String,
+    /// The explicit or the scheme's default port.
+    pub(super) port: u16,
+}
+
+impl Origin {
+    /// The origin of an absolute `http` or `https` URL; `None` for anything else.
+    pub(super) fn of(url: &Uri) -> Option<Origin> {
+        let secure = match url.scheme_str()? {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let host = url.host().filter(|host| !host.is_empty())?.to_ascii_lowercase();
+        // User names in URLs are phishing or leaked secrets; nothing in a registry's protocol uses them.
+        if url.authority()?.as_str().contains('@') {
+            return None;
+        }
+        let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        Some(Origin { secure, host, port })
+    }
+}
+
+/// An absolute `http` or `https` URL; `None` for anything else. A fragment is dropped.
+pub(super) fn absolute(text: &str) -> Option<Uri> {
+    let url: Uri = text.split('#').next()?.parse().ok()?;
+    Origin::of(&url)?;
+    Some(url)
+}
+
+/// What `reference` (a `Location`) means at `base` (RFC 3986, 5.2); `None` if it is no http(s) URL.
+pub(super) fn resolve(base: &Uri, reference: &str) -> Option<Uri> {
+    let reference = reference.split('#').next()?;
+    let scheme = base.scheme_str()?;
+    let has_scheme = reference.split_once(':').is_some_and(|(scheme, _)| {
+        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    });
+    if has_scheme {
+        return absolute(reference);
+    }
+    if reference.starts_with("//") {
+        return absolute(&format!("{scheme}:{reference}"));
+    }
+    let authority = base.authority()?;
+    let (path, query) = match reference.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (reference, None),
+    };
+    let path = match path {
+        "" => base.path().to_owned(),
+        path if path.starts_with('/') => without_dots(path),
+        path => {
+            let directory = base.path().rsplit_once('/').map_or("", |(directory, _)| directory);
+            without_dots(&format!("{directory}/{path}"))
+        }
+    };
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    absolute(&format!("{scheme}://{authority}{path}{query}"))
+}
+
+/// Removes `.` and `..` segments (RFC 3986, 5.2.4) from an absolute path.
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    kept.pop();
+                }
+                if last {
+                    kept.push("");
+                }
+            }
+            other => kept.push(other),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+/// A URL for messages: without the query, where signed URLs have their secrets.
+pub(super) fn shown(url: &Uri) -> String {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    format!("{}://{authority}{}", url.scheme_str().unwrap_or_default(), url.path())
+}
+
+/// `text` for a query or form: all but RFC 3986's unreserved characters percent-encoded.
+pub(super) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
+}
+
+/// Is `host` (`name` or `name:port`) this machine itself? Docker tries these without TLS.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_resolved() {
+        let base: Uri = "https://r.example:5000/v2/a/blobs/sha256:1?x=1".parse().unwrap();
+        for (location, url) in [
+            ("https://cdn.example/x?sig=%2F#part", "https://cdn.example/x?sig=%2F"),
+            ("HTTPS://cdn.example/x", "https://cdn.example/x"),
+            ("//cdn.example/x", "https://cdn.example/x"),
+            ("/x?y", "https://r.example:5000/x?y"),
+            ("x", "https://r.example:5000/v2/a/blobs/x"),
+            ("./x", "https://r.example:5000/v2/a/blobs/x"),
+            ("../../x/.", "https://r.example:5000/v2/x/"),
+            ("/../../x", "https://r.example:5000/x"),
+            ("?y=2", "https://r.example:5000/v2/a/blobs/sha256:1?y=2"),
+            ("x/a:b", "https://r.example:5000/v2/a/blobs/x/a:b"),
+        ] {
+            assert_eq!(
+                resolve(&base, location).map(|url| url.to_string()).as_deref(),
+                Some(url),
+                "{location}"
+            );
+        }
+        for location in
+            ["ftp://x/y", "file:///etc/passwd", "javascript:1", "https://u:p@x/y", "https://", "/a b"]
+        {
+            assert_eq!(resolve(&base, location), None, "{location}");
+        }
+    }
+
+    #[test]
+    fn default_ports_are_the_same_origin() {
+        let origin = |text: &str| Origin::of(&text.parse().unwrap()).unwrap();
+        assert_eq!(origin("https://A.example/x"), origin("https://a.example:443/y"));
+        assert_ne!(origin("https://a.example/"), origin("http://a.example/"));
+        assert_ne!(origin("https://a.example/"), origin("https://a.example:444/"));
+    }
+
+    #[test]
+    fn loopback_is_this_machine_only() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1", "127.9.9.9:1", "[::1]:5000", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.example", "128.0.0.1", "[::2]", "127.0.0.1.example", "10.0.0.1:80"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn messages_have_no_signatures() {
+        let url: Uri = "https://cdn.example/x?X-Amz-Signature=secret".parse().unwrap();
+        assert_eq!(shown(&url), "https://cdn.example/x");
+        assert_eq!(encode("repository:a/b:pull é"), "repository%3Aa%2Fb%3Apull%20%C3%A9");
+    }
+}

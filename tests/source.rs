@@ -1,0 +1,60 @@
+//! Sources from outside: a scripted registry that misbehaves in every way that registries and links do,
+//! layouts and archives as tools write them, and as attackers would.
+
+#[path = "source/archives.rs"]
+mod archives;
+#[path = "source/auth.rs"]
+mod auth;
+#[path = "source/blobs.rs"]
+mod blobs;
+#[path = "source/image.rs"]
+mod image;
+#[path = "source/manifests.rs"]
+mod manifests;
+#[path = "source/server.rs"]
+mod server;
+#[path = "source/tls.rs"]
+mod tls;
+
+use edgepull::error::{Error, Kind, Result};
+use edgepull::image::manifest::Descriptor;
+use edgepull::source::{Options, Source, open};
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Options that find no credentials and don't wait long.
+fn options() -> Options {
+    Options {
+        plain_http: true,
+        auth_file: Some(PathBuf::from("/nonexistent/auth.json")),
+        pause: Duration::from_millis(1),
+        ..Options::default()
+    }
+}
+
+/// The image `team/app:v1` at `address`.
+fn registry(address: SocketAddr, options: &Options) -> Box<dyn Source> {
+    open(&format!("{address}/team/app:v1").parse().unwrap(), options).unwrap()
+}
+
+/// Reads a layer from `offset` to its end.
+fn read_layer(source: &mut dyn Source, descriptor: &Descriptor, offset: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut reader = source.layer(descriptor, offset)?;
+    reader.read_to_end(&mut bytes).map_err(|error| Error::from_io(Kind::Other, error))?;
+    Ok(bytes)
+}
+
+/// The error of `result`, which must be of `kind` and say all of `parts`.
+#[track_caller]
+fn refused<T>(result: Result<T>, kind: Kind, parts: &[&str]) -> String {
+    let error = result.err().expect("an error");
+    let text = error.to_string();
+    assert_eq!(error.kind(), kind, "{text}");
+    for part in parts {
+        assert!(text.contains(part), "no {part:?} in: {text}");
+    }
+    text
+}

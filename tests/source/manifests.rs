@@ -1,0 +1,205 @@
+//! Documents from a registry.
+
+use crate::image::{Image, descriptor};
+use crate::server::{Reply, Server, closed_port};
+use crate::{options, read_layer, refused, registry};
+use edgepull::error::Kind;
+use edgepull::image::digest::Digest;
+use edgepull::image::manifest::{Document, media_type};
+use edgepull::source::{Options, Source, open};
+use std::sync::Arc;
+
+/// A registry that has `image` as `team/app:v1`.
+fn serve(image: Arc<Image>) -> Server {
+    Server::start(move |request, _| {
+        let manifest = format!("/v2/team/app/manifests/{}", Digest::of(&image.manifest));
+        let config = format!("/v2/team/app/blobs/{}", Digest::of(&image.config));
+        let layer = format!("/v2/team/app/blobs/{}", Digest::of(&image.layer));
+        match request.target.as_str() {
+            "/v2/team/app/manifests/v1" => {
+                Reply::typed("application/vnd.oci.image.index.v1+json; charset=utf-8", image.index.clone())
+                    .with("Docker-Content-Digest", &Digest::of(&image.index).to_string())
+            }
+            path if path == manifest => Reply::typed(media_type::OCI_MANIFEST, image.manifest.clone()),
+            path if path == config => Reply::new(200, image.config.clone()),
+            path if path == layer => Reply::ranged(request, &image.layer),
+            _ => Reply::new(
+                404,
+                r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest \u001b[2Junknown"}]}"#,
+            ),
+        }
+    })
+}
+
+/// Walks from the tag to the layer and compares every byte.
+fn pull(source: &mut dyn Source, image: &Image) {
+    let root = source.root().unwrap();
+    assert_eq!((&root.bytes, root.digest), (&image.index, Digest::of(&image.index)));
+    assert_eq!(root.media_type, media_type::OCI_INDEX);
+    let Document::Index(index) = Document::parse(&root.media_type, &root.bytes).unwrap() else { panic!() };
+    let manifest = source.manifest(&index.entries[0]).unwrap();
+    assert_eq!(manifest.bytes, image.manifest);
+    let Document::Manifest(manifest) = Document::parse(&manifest.media_type, &manifest.bytes).unwrap() else {
+        panic!()
+    };
+    assert_eq!(source.config(&manifest.config).unwrap().bytes, image.config);
+    assert_eq!(read_layer(source, &manifest.layers[0], 0).unwrap(), image.layer);
+}
+
+#[test]
+fn a_whole_pull_over_one_connection_s_worth_of_requests() {
+    let image = Arc::new(Image::new());
+    let server = serve(image.clone());
+    pull(&mut *registry(server.address, &options()), &image);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 4, "nothing is asked twice: {requests:?}");
+    assert!(requests.iter().all(|request| request.method == "GET"));
+    assert!(requests[0].header("accept").unwrap().contains(media_type::DOCKER_LIST));
+    assert_eq!(requests[0].header("user-agent"), Some(concat!("edgepull/", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(requests[3].header("accept-encoding"), Some("identity"));
+    assert_eq!(requests[3].header("authorization"), None);
+}
+
+#[test]
+fn a_loopback_registry_without_tls_needs_no_option() {
+    let image = Arc::new(Image::new());
+    let server = serve(image.clone());
+    pull(&mut *registry(server.address, &Options { plain_http: false, ..options() }), &image);
+    assert_eq!(server.requests().len(), 4);
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let server = serve(Arc::new(Image::new()));
+    let reference = format!("{}/team/app:v2", server.address).parse().unwrap();
+    let text = refused(
+        open(&reference, &options()).unwrap().root(),
+        Kind::NotFound,
+        &["manifest v2 of team/app", "HTTP 404 (MANIFEST_UNKNOWN: manifest  [2Junknown)"],
+    );
+    assert!(!text.contains('\x1b'));
+    assert_eq!(server.requests().len(), 1, "not found is final");
+}
+
+#[test]
+fn a_digest_in_the_reference_is_held_against_the_bytes() {
+    let image = Image::new();
+    let index = image.index.clone();
+    let server = Server::start(move |_, _| Reply::typed(media_type::OCI_INDEX, index.clone()));
+    let at = |digest: Digest| {
+        let reference = format!("{}/team/app:v1@{digest}", server.address).parse().unwrap();
+        open(&reference, &options()).unwrap().root()
+    };
+    assert_eq!(at(Digest::of(&image.index)).unwrap().bytes, image.index);
+    let other = Digest::of(b"other");
+    refused(at(other), Kind::Verification, &[&other.to_string()]);
+    assert!(server.requests()[0].target.ends_with(&Digest::of(&image.index).to_string()));
+}
+
+#[test]
+fn bytes_that_are_not_what_was_promised() {
+    let wrong = Server::start(|_, _| {
+        Reply::typed(media_type::OCI_INDEX, "{}")
+            .with("Docker-Content-Digest", &Digest::of(b"other").to_string())
+    });
+    refused(registry(wrong.address, &options()).root(), Kind::Verification, &["the registry says sha256:"]);
+
+    let other = Server::start(|_, _| Reply::typed(media_type::OCI_MANIFEST, "{ }"));
+    let mut source = registry(other.address, &options());
+    refused(source.manifest(&descriptor(media_type::OCI_MANIFEST, b"{}")), Kind::Verification, &["longer"]);
+    refused(
+        source.manifest(&descriptor(media_type::OCI_MANIFEST, b"[ ]")),
+        Kind::Verification,
+        &["expected"],
+    );
+    refused(source.config(&descriptor(media_type::OCI_CONFIG, b"[ ]")), Kind::Verification, &["expected"]);
+}
+
+#[test]
+fn an_endless_manifest_is_cut_at_the_limit() {
+    let server = Server::start(|_, _| Reply::typed(media_type::OCI_INDEX, [b' '; 65536]).endless());
+    refused(registry(server.address, &options()).root(), Kind::BadImage, &["4 MiB", "DOCUMENT_MAX"]);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn schema_1_reaches_the_parser_by_its_media_type() {
+    let server =
+        Server::start(|_, _| Reply::typed("application/vnd.docker.distribution.manifest.v1+prettyjws", "{}"));
+    let root = registry(server.address, &options()).root().unwrap();
+    let error = Document::parse(&root.media_type, &root.bytes).unwrap_err();
+    assert!(error.to_string().contains("schema 1"));
+}
+
+#[test]
+fn overload_is_waited_for() {
+    for status in [429, 500, 502, 503, 504] {
+        let server = Server::start(move |_, before| match before {
+            0 | 1 => Reply::new(status, "busy").with("Retry-After", "0"),
+            _ => Reply::typed(media_type::OCI_INDEX, "{}"),
+        });
+        assert_eq!(registry(server.address, &options()).root().unwrap().bytes, b"{}");
+        assert_eq!(server.requests().len(), 3, "{status}");
+    }
+}
+
+#[test]
+fn patience_ends() {
+    let server = Server::start(|_, _| {
+        Reply::new(429, r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#)
+    });
+    refused(
+        registry(server.address, &options()).root(),
+        Kind::Network,
+        &["tried 6 times", "HTTP 429 (TOOMANYREQUESTS: slow down)", "wait, or log in"],
+    );
+    assert_eq!(server.requests().len(), 6);
+}
+
+#[test]
+fn a_manifest_that_breaks_off_is_fetched_again() {
+    let image = Image::new();
+    let index = image.index.clone();
+    let server = Server::start(move |_, before| {
+        let reply = Reply::typed(media_type::OCI_INDEX, index.clone());
+        if before < 2 { reply.cut(10) } else { reply }
+    });
+    assert_eq!(registry(server.address, &options()).root().unwrap().bytes, image.index);
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn nobody_there_is_found_out_quickly() {
+    for plain_http in [true, false] {
+        let options = Options { plain_http, ..options() };
+        let text = refused(
+            registry(closed_port(), &options).root(),
+            Kind::Network,
+            &["tried 3 times", "connection refused", "check host and port"],
+        );
+        assert!(text.contains("127.0.0.1:"), "{text}");
+    }
+}
+
+#[test]
+fn a_name_without_address_says_so() {
+    let reference = "no-such-host.invalid/a:b".parse().unwrap();
+    refused(
+        open(&reference, &options()).unwrap().root(),
+        Kind::Network,
+        &["no-such-host.invalid", "not known"],
+    );
+}
+
+#[test]
+fn what_is_no_http_is_final() {
+    use std::io::Write;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let _ = connection.unwrap().write_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n");
+        }
+    });
+    refused(registry(address, &options()).root(), Kind::Network, &["no HTTP", "--plain-http"]);
+}

@@ -1,0 +1,238 @@
+//! A scripted HTTP server: each test says what is answered, byte by byte if need be, and afterwards
+//! looks at what was asked.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+/// What a client sent.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// `GET`, `POST`.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    headers: Vec<(String, String)>,
+    /// The body, as text.
+    pub body: String,
+}
+
+impl Request {
+    /// A header, its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// `N` and `M` of `Range: bytes=N-M`.
+    pub fn range(&self) -> Option<(usize, usize)> {
+        let (first, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        Some((first.parse().unwrap(), last.parse().expect("a closed range")))
+    }
+}
+
+/// How a body ends before its time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// It does not.
+    None,
+    /// The connection is closed after so many bytes of it.
+    Cut(usize),
+    /// Nothing more comes after so many bytes; the connection stays open.
+    Stall(usize),
+    /// It never ends.
+    Endless,
+}
+
+/// What is answered.
+#[derive(Clone)]
+pub struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// What Content-Length says; `None`: there is none, and the end of the connection is the end.
+    length: Option<usize>,
+    trouble: Trouble,
+}
+
+impl Reply {
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Reply {
+        let body = body.into();
+        let length = Some(body.len());
+        Reply { status, headers: Vec::new(), body, length, trouble: Trouble::None }
+    }
+
+    /// 200 with a body of that media type.
+    pub fn typed(media_type: &str, body: impl Into<Vec<u8>>) -> Reply {
+        Reply::new(200, body).with("Content-Type", media_type)
+    }
+
+    /// The part of `whole` that the request's Range asks for, or all of it.
+    pub fn ranged(request: &Request, whole: &[u8]) -> Reply {
+        match request.range() {
+            Some((first, last)) => Reply::new(206, &whole[first..=last])
+                .with("Content-Range", &format!("bytes {first}-{last}/{}", whole.len())),
+            None => Reply::new(200, whole),
+        }
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Reply {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn length(mut self, length: Option<usize>) -> Reply {
+        self.length = length;
+        self
+    }
+
+    pub fn cut(mut self, after: usize) -> Reply {
+        self.trouble = Trouble::Cut(after);
+        self
+    }
+
+    pub fn stall(mut self, after: usize) -> Reply {
+        self.trouble = Trouble::Stall(after);
+        self
+    }
+
+    pub fn endless(mut self) -> Reply {
+        self.trouble = Trouble::Endless;
+        self.length = None;
+        self
+    }
+}
+
+type Script = dyn Fn(&Request, usize) -> Reply + Send + Sync;
+
+/// A server on a loopback port, until the test ends.
+pub struct Server {
+    pub address: SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Server {
+    /// `script` gets each request and how many there were before it.
+    pub fn start(script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Server {
+        Server::listen(None, script)
+    }
+
+    /// The same over TLS.
+    pub fn start_tls(
+        config: Arc<rustls::ServerConfig>,
+        script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
+    ) -> Server {
+        Server::listen(Some(config), script)
+    }
+
+    fn listen(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
+    ) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let script: Arc<Script> = Arc::new(script);
+        let seen = requests.clone();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let (script, seen, tls) = (script.clone(), seen.clone(), tls.clone());
+                let connection = connection.unwrap();
+                std::thread::spawn(move || match tls {
+                    None => serve(connection, &*script, &seen),
+                    Some(config) => {
+                        let session = rustls::ServerConnection::new(config).unwrap();
+                        serve(rustls::StreamOwned::new(session, connection), &*script, &seen);
+                    }
+                });
+            }
+        });
+        Server { address, requests }
+    }
+
+    /// Everything that was asked so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// The requests whose target contains `part`.
+    pub fn asked(&self, part: &str) -> Vec<Request> {
+        self.requests().into_iter().filter(|request| request.target.contains(part)).collect()
+    }
+}
+
+/// Answers one connection's requests until one side has enough.
+fn serve(connection: impl Read + Write, script: &Script, seen: &Mutex<Vec<Request>>) {
+    let mut connection = BufReader::new(connection);
+    // A TLS handshake where http is spoken is answered as Go's server does.
+    if connection.fill_buf().is_ok_and(|bytes| bytes.first() == Some(&0x16)) {
+        let _ = connection.get_mut().write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nno TLS here");
+        return;
+    }
+    while let Some(request) = read_request(&mut connection) {
+        let before = {
+            let mut seen = seen.lock().unwrap();
+            seen.push(request.clone());
+            seen.len() - 1
+        };
+        let reply = script(&request, before);
+        if write_reply(connection.get_mut(), &reply).is_err() || reply.length.is_none() {
+            return;
+        }
+        match reply.trouble {
+            Trouble::None => {}
+            // Held until the client gives up.
+            Trouble::Stall(_) => return drop(connection.read(&mut [0])),
+            _ => return,
+        }
+    }
+}
+
+fn read_request(connection: &mut impl BufRead) -> Option<Request> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if connection.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let mut words = lines[0].split(' ');
+    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let headers: Vec<_> = (lines[1..].iter())
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
+    let mut request = Request { method, target, headers, body: String::new() };
+    let length: usize = request.header("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    connection.read_exact(&mut body).ok()?;
+    request.body = String::from_utf8(body).unwrap();
+    Some(request)
+}
+
+fn write_reply(connection: &mut impl Write, reply: &Reply) -> std::io::Result<()> {
+    write!(connection, "HTTP/1.1 {} Whatever\r\n", reply.status)?;
+    for (name, value) in &reply.headers {
+        write!(connection, "{name}: {value}\r\n")?;
+    }
+    match reply.length {
+        Some(length) => write!(connection, "Content-Length: {length}\r\n\r\n")?,
+        None => write!(connection, "Connection: close\r\n\r\n")?,
+    }
+    match reply.trouble {
+        Trouble::None => connection.write_all(&reply.body)?,
+        Trouble::Cut(after) | Trouble::Stall(after) => connection.write_all(&reply.body[..after])?,
+        Trouble::Endless => loop {
+            connection.write_all(&reply.body)?;
+        },
+    }
+    connection.flush()
+}
+
+/// An address where nobody listens: its port was just given back.
+pub fn closed_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}

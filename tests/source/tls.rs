@@ -1,0 +1,153 @@
+//! Registries with TLS, their certificates made by openssl. Without openssl these tests print that they
+//! were skipped.
+
+use crate::image::Image;
+use crate::server::{Reply, Server};
+use crate::{options, read_layer, refused, registry};
+use edgepull::error::Kind;
+use edgepull::image::manifest::media_type;
+use edgepull::source::{Options, open};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+/// A private authority and a server certificate for 127.0.0.1 issued by it.
+struct Pki(tempfile::TempDir);
+
+impl Pki {
+    /// `None`, with a line that says so, where there is no openssl.
+    fn new() -> Option<Pki> {
+        Pki::issue(&["-days", "30"])
+    }
+
+    fn issue(validity: &[&str]) -> Option<Pki> {
+        if Command::new("openssl").arg("version").output().is_err() {
+            println!("skipped: no openssl on this machine");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let run = |arguments: &[&str]| {
+            let output = Command::new("openssl").current_dir(&directory).args(arguments).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+        run(&[&["req", "-x509"], &key[..], &["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test CA"]]
+            .concat());
+        run(&[&["req"], &key[..], &["-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=registry"]]
+            .concat());
+        let extensions = "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n";
+        std::fs::write(directory.path().join("extensions"), extensions).unwrap();
+        let issue =
+            ["x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
+        run(&[&issue[..], &["-extfile", "extensions", "-out", "cert.pem"], validity].concat());
+        Some(Pki(directory))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn server(&self) -> Arc<rustls::ServerConfig> {
+        let certificate = CertificateDer::from_pem_file(self.path("cert.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(self.path("key.pem")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        Arc::new(config)
+    }
+}
+
+fn trusting(ca_file: &Path) -> Options {
+    Options { plain_http: false, ca_file: Some(ca_file.to_owned()), ..options() }
+}
+
+#[test]
+fn a_private_authority_and_a_link_that_breaks() {
+    let Some(pki) = Pki::new() else { return };
+    let image = Image::new();
+    let bytes = image.layer.clone();
+    let server = Server::start_tls(pki.server(), move |request, before| {
+        let reply = Reply::ranged(request, &bytes);
+        // Cut without TLS's own goodbye, as a lost link does it.
+        if before < 3 { reply.cut(20_001) } else { reply }
+    });
+    let mut source = registry(server.address, &trusting(&pki.path("ca.pem")));
+    assert!(read_layer(&mut *source, &image.layer_descriptor(), 0).unwrap() == image.layer);
+    assert_eq!(server.requests().len(), 4);
+    assert_eq!(server.requests()[3].range(), Some((60_003, 99_999)));
+}
+
+#[test]
+fn an_unknown_authority_is_final_and_never_answered_by_plain_http() {
+    let (Some(pki), Some(other)) = (Pki::new(), Pki::new()) else { return };
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    refused(
+        registry(server.address, &trusting(&other.path("ca.pem"))).root(),
+        Kind::Network,
+        &["authority that is not trusted", "--ca-file"],
+    );
+    // The system's roots do not know it either: --ca-file replaces them, here nothing does.
+    let options = Options { plain_http: false, ..options() };
+    refused(registry(server.address, &options).root(), Kind::Network, &["not trusted"]);
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn a_certificate_for_another_name() {
+    let Some(pki) = Pki::new() else { return };
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let reference = format!("localhost:{}/team/app:v1", server.address.port()).parse().unwrap();
+    let mut source = open(&reference, &trusting(&pki.path("ca.pem"))).unwrap();
+    refused(source.root(), Kind::Network, &["is for another name"]);
+}
+
+#[test]
+fn a_certificate_out_of_its_time_points_at_the_clock() {
+    let Some(pki) = Pki::issue(&["-days", "-1"]) else { return };
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    refused(
+        registry(server.address, &trusting(&pki.path("ca.pem"))).root(),
+        Kind::Network,
+        &["has expired", "clock"],
+    );
+}
+
+#[test]
+fn https_does_not_lead_to_http() {
+    let Some(pki) = Pki::new() else { return };
+    let plain = Server::start(|_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let target = format!("http://{}/x", plain.address);
+    let server =
+        Server::start_tls(pki.server(), move |request, _| match request.target.contains("manifests") {
+            true => Reply::new(307, "").with("Location", &target),
+            false => Reply::new(401, "").with("WWW-Authenticate", &format!("Bearer realm=\"{target}\"")),
+        });
+    let mut source = registry(server.address, &trusting(&pki.path("ca.pem")));
+    refused(source.root(), Kind::Network, &["redirects from https to http://", "refused"]);
+    let layer = Image::new().layer_descriptor();
+    refused(read_layer(&mut *source, &layer, 0), Kind::Auth, &["has no TLS", "refused"]);
+    assert_eq!(plain.requests().len(), 0);
+}
+
+#[test]
+fn a_ca_file_that_is_none_is_a_usage_error() {
+    let Some(pki) = Pki::new() else { return };
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let missing = pki.path("missing.pem");
+    refused(
+        registry(server.address, &trusting(&missing)).root(),
+        Kind::Usage,
+        &["missing.pem", "no such file"],
+    );
+    refused(
+        registry(server.address, &trusting(&pki.path("key.pem"))).root(),
+        Kind::Usage,
+        &["no certificate"],
+    );
+}
