@@ -150,7 +150,8 @@ impl<W: BufRead> GzipDecoder<W> {
             }
         }
         if flags & FHCRC != 0 {
-            (self.byte()?, self.byte()?);
+            self.byte()?;
+            self.byte()?;
         }
         self.inflate.init();
         self.starved = true;
@@ -221,7 +222,7 @@ pub(super) mod tests {
 
     /// 200 KB with matches near and far, so that the window wraps several times.
     fn text() -> Vec<u8> {
-        (0..40_000u32).flat_map(|i| [i as u8, (i >> 7) as u8, (i * i >> 5) as u8, b'a', b'b']).collect()
+        (0..40_000u32).flat_map(|i| [i as u8, (i >> 7) as u8, ((i * i) >> 5) as u8, b'a', b'b']).collect()
     }
 
     #[test]

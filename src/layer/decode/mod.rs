@@ -22,7 +22,7 @@ pub(crate) enum Decoder<W> {
     /// RFC 1952.
     Gzip(GzipDecoder<W>),
     /// RFC 8878.
-    Zstd(ZstdDecoder<W>),
+    Zstd(Box<ZstdDecoder<W>>),
 }
 
 impl<W: BufRead> Decoder<W> {
@@ -37,7 +37,7 @@ impl<W: BufRead> Decoder<W> {
         match found {
             Compression::None => Decoder::None(wire),
             Compression::Gzip => Decoder::Gzip(GzipDecoder::new(wire)),
-            Compression::Zstd => Decoder::Zstd(ZstdDecoder::new(wire)),
+            Compression::Zstd => Decoder::Zstd(Box::new(ZstdDecoder::new(wire))),
         }
     }
 

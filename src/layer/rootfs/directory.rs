@@ -128,10 +128,15 @@ impl OpenDir {
     }
 }
 
-/// The kernel's form of a time; what a 32-bit kernel can't express becomes the nearest that it can.
+/// The kernel's form of a time. Where that has 32 bits, times beyond them become the last or first.
 pub(super) fn timespec(time: Time) -> TimeSpec {
-    let seconds = time.seconds.clamp(libc::time_t::MIN as i64, libc::time_t::MAX as i64);
-    TimeSpec::new(seconds as libc::time_t, time.nanos as _)
+    TimeSpec::new(narrow(time.seconds), time.nanos as _)
+}
+
+/// `T` is the C library's `time_t`, which may not be named (its width changes in musl).
+fn narrow<T: TryFrom<i64> + From<i32>>(seconds: i64) -> T {
+    let end = if seconds < 0 { i32::MIN } else { i32::MAX };
+    T::try_from(seconds).unwrap_or_else(|_| T::from(end))
 }
 
 /// Opens a directory without following a link; gives itself permission where it has none.
@@ -342,7 +347,7 @@ impl Directories {
     /// The directory at `path` for a lookup, without making it current.
     pub(super) fn look_up(&mut self, path: &[u8]) -> io::Result<OwnedFd> {
         if !self.through_link && self.path == path {
-            return Ok(self.top().fd.try_clone()?);
+            return self.top().fd.try_clone();
         }
         self.resolver.directory(self.root.fd(), path, false)
     }

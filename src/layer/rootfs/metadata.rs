@@ -16,6 +16,7 @@ use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmod, fchmodat, futi
 use nix::unistd::{Gid, Uid, fchown, fchownat};
 
 use super::directory::{OpenDir, Who, timespec};
+use super::path::bad;
 use super::warning::{WarningKind, Warnings};
 use crate::error::Error;
 use crate::layer::archive::{Member, MemberKind};
@@ -160,6 +161,9 @@ impl Metadata {
                     // ENOSPC too: an inode's room for attributes is small.
                     None => {
                         let name = name.to_string_lossy();
+                        if let Some(libc::EINVAL | libc::ERANGE) = error.raw_os_error() {
+                            return Err(bad(format!("the extended attribute {name:?} is malformed")));
+                        }
                         return Err(Error::disk(format_args!("extended attribute {name:?}"), error).into());
                     }
                 },
