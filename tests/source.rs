@@ -7,6 +7,8 @@ mod archives;
 mod auth;
 #[path = "source/blobs.rs"]
 mod blobs;
+#[path = "source/by_hand.rs"]
+mod by_hand;
 #[path = "source/image.rs"]
 mod image;
 #[path = "source/manifests.rs"]

@@ -25,7 +25,7 @@ use std::path::Path;
 struct Chosen {
     digest: Digest,
     platform: Platform,
-    manifest: Manifest,
+    manifest: Box<Manifest>,
     config: ImageConfig,
 }
 

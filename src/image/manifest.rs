@@ -129,7 +129,7 @@ pub enum Document {
     /// A list of entries to choose from.
     Index(Index),
     /// One image.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
 }
 
 impl Descriptor {
@@ -212,7 +212,7 @@ impl Document {
             }
             (Some(entries), None, None) => Document::Index(Index { entries }),
             (None, Some(config), layers) => {
-                Document::Manifest(Manifest { config, layers: layers.unwrap_or_default() })
+                Document::Manifest(Box::new(Manifest { config, layers: layers.unwrap_or_default() }))
             }
             (None, None, _) => {
                 return Err(bad(format!("{} is neither an index nor an image manifest", shown(media_type))));

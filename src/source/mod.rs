@@ -3,10 +3,10 @@
 //!
 //! | reference | source |
 //! |---|---|
-//! | `host/repository:tag` | [`registry`] |
-//! | `oci:DIR[:TAG]` | [`layout`] |
-//! | `oci-archive:FILE[:TAG]` | [`layout`] over the members of a tar ([`archive`]) |
-//! | `docker-archive:FILE[:NAME]` | [`docker_archive`] |
+//! | `host/repository:tag` | `registry` |
+//! | `oci:DIR[:TAG]` | `layout` |
+//! | `oci-archive:FILE[:TAG]` | `layout` over the members of a tar (`archive`) |
+//! | `docker-archive:FILE[:NAME]` | `docker_archive` |
 
 mod archive;
 mod docker_archive;
@@ -61,7 +61,7 @@ pub struct Options {
     pub auth_file: Option<PathBuf>,
     /// How long a connection may send nothing before it counts as dead.
     pub stall: Duration,
-    /// The pause before the first retry; every further one is twice as long ([`registry`]).
+    /// The pause before the first retry; every further one is twice as long, up to 30 s.
     pub pause: Duration,
 }
 

@@ -220,6 +220,7 @@ fn foreign_layers_come_from_their_urls() {
     let server = Server::start(|_, _| Reply::new(404, ""));
     let urls = [
         "file:///etc/passwd".to_owned(),
+        format!("http://{}/down", closed_port()),
         format!("http://{}/gone", vendor.address),
         format!("http://{}/layer", vendor.address),
     ];

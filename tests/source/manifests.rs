@@ -69,6 +69,25 @@ fn a_loopback_registry_without_tls_needs_no_option() {
 }
 
 #[test]
+fn a_loopback_registry_that_hangs_up_on_tls() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut head = [0; 4096];
+            let read = connection.read(&mut head).unwrap();
+            if head[..read].starts_with(b"GET ") {
+                connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+            }
+        }
+    });
+    let options = Options { plain_http: false, ..options() };
+    assert_eq!(registry(address, &options).root().unwrap().bytes, b"{}");
+}
+
+#[test]
 fn what_is_not_there_is_not_found() {
     let server = serve(Arc::new(Image::new()));
     let reference = format!("{}/team/app:v2", server.address).parse().unwrap();

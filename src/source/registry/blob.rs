@@ -77,20 +77,23 @@ impl BlobReader {
         format!("blob {} of {}", self.digest.short(), self.client.repository)
     }
 
-    /// Opens a body at `position`, however many tries that takes.
+    /// Opens a body at `position`, however many tries and places that takes.
     fn connect(&mut self) -> Result<()> {
         loop {
-            let failure = match self.ask(self.places.first().cloned().flatten()) {
+            let error = match self.ask(self.places.first().cloned().flatten()) {
                 Ok(()) => return Ok(()),
-                Err(Miss::Absent(error)) if self.places.len() > 1 => {
-                    log::info!("{}: {error}; trying elsewhere", self.what());
-                    self.places.remove(0);
-                    continue;
-                }
-                Err(Miss::Absent(error)) => Failure::last(error),
-                Err(Miss::Failed(failure)) => failure,
+                Err(Miss::Absent(error)) => error.context(self.what()),
+                Err(Miss::Failed(failure)) => match self.wait(failure) {
+                    Ok(()) => continue,
+                    Err(error) => error,
+                },
             };
-            self.wait(failure)?;
+            if self.places.len() == 1 || !matches!(error.kind(), Kind::NotFound | Kind::Network) {
+                return Err(error);
+            }
+            log::info!("{error}; trying elsewhere");
+            self.places.remove(0);
+            self.attempts.reset();
         }
     }
 

@@ -103,8 +103,8 @@ pub(super) fn lookup(named: Option<&Path>, host: &str, repository: &str) -> Resu
     let read = std::fs::File::open(&path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes));
     match read {
         Ok(_) if bytes.len() as u64 > FILE_MAX => {
-            return Err(Error::new(Kind::Usage, format!("{} is larger than 1 MiB", path.display()))
-                .hint("edgepull's limit FILE_MAX for credentials"));
+            Err(Error::new(Kind::Usage, format!("{} is larger than 1 MiB", path.display()))
+                .hint("edgepull's limit FILE_MAX for credentials"))
         }
         Ok(_) => lookup_in(&bytes, path, host, repository),
         Err(error) if error.kind() == ErrorKind::NotFound => {
