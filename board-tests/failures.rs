@@ -79,14 +79,6 @@ fn another_range_than_asked_for_is_never_used() {
 }
 
 #[test]
-fn a_server_whose_ranges_are_all_wrong_is_read_in_one_go_or_given_up() {
-    let app = app();
-    let layer = app.layer(0);
-    let drops = (0..50).flat_map(|_| [Answer::DropAfter(100_000), Answer::RangeEarlierBy(10_000)]);
-    pull_fails(&FakeRegistry::serving(&app).at_blob(&layer, drops), exit::NETWORK);
-}
-
-#[test]
 fn too_many_requests_are_followed_by_a_pause_and_another_try() {
     let app = app();
     let busy = Answer::Exactly(429, vec![("Retry-After", "1".into())], Vec::new());
