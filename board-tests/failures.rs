@@ -139,6 +139,25 @@ fn a_dropped_connection_behind_a_redirect_asks_the_registry_again() {
 }
 
 #[test]
+fn a_foreign_layer_comes_from_its_own_address() {
+    let app = app();
+    let layer = app.layer(0);
+    let elsewhere = FakeRegistry::serving_at("127.0.0.2", &app);
+    let url = elsewhere.blob_url(&layer);
+    let foreign = app.with_manifest(|manifest| {
+        let kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+        manifest["layers"][0]["mediaType"] = kind.into();
+        manifest["layers"][0]["urls"] = serde_json::json!([url]);
+    });
+    // The registry itself does not have it, as none has that keeps to the licence.
+    let registry = FakeRegistry::serving(&foreign).at_blob(&layer, vec![Answer::status(404); 100]);
+    let scratch = Scratch::new();
+    pull(&registry.image(), &scratch).succeeds();
+    assert_whole(&scratch);
+    assert_eq!(elsewhere.ranges_of(&layer).len(), 1);
+}
+
+#[test]
 fn redirects_in_a_circle_are_left() {
     let app = app();
     let registry = FakeRegistry::serving(&app);
