@@ -201,5 +201,7 @@ fn a_user_who_may_not_give_files_away_is_warned_once() {
     let seen = Tree::of(scratch.path("home/as-nobody"));
     assert!(!seen.has("null") && !seen.has("zero"), "devices by a user who may not make any?");
     assert!(seen.entry("etc/thousand").contains("owner=65534:65534"), "{}", seen.entry("etc/thousand"));
+    // The note in which rootless tools keep the owner: field 1 the user, field 2 the group, as protobuf varints.
+    assert!(seen.entry("etc/thousand").ends_with("user.rootlesscontainers=0x08e80710e807"));
     expected.without(&["null", "zero"]).without_owners().equals(&seen.without_owners());
 }

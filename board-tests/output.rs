@@ -71,7 +71,7 @@ fn platform_gives_the_ordered_list_of_what_runs() {
         (Board::armv7(), vec!["linux/arm/v7", "linux/arm/v6", "linux/arm/v5"]),
         (
             Board::aarch64(),
-            vec!["linux/arm64", "linux/arm/v8", "linux/arm/v7", "linux/arm/v6", "linux/arm/v5"],
+            vec!["linux/arm64/v8", "linux/arm/v7", "linux/arm/v8", "linux/arm/v6", "linux/arm/v5"],
         ),
     ] {
         let outcome = board.edgepull(["--json", "platform"]).succeeds();
@@ -115,7 +115,7 @@ fn what_makes_no_sense_is_a_usage_failure() {
         vec!["pull", HELLO],
         vec!["pull", HELLO, &root, "more"],
         vec!["pull", "--no-such-option", HELLO, &root],
-        vec!["pull", "UPPER/case:tag", &root],
+        vec!["pull", "board/UPPER:tag", &root],
         vec!["pull", "board/app@sha256:short", &root],
         vec!["no-such-command"],
         vec!["--variant", "v42", "platform"],

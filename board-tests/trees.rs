@@ -173,7 +173,7 @@ fn sparse_files_of_every_format_that_gnu_tar_writes() {
         [
             "-c",
             &format!(
-                "printf middle | dd of={file} bs=1 seek=3000000 conv=notrunc status=none && truncate -s 9000000 {file}"
+                "printf middle | dd of={file} bs=1 seek=3000000 conv=notrunc status=none && truncate -s 9000000 {file} && touch -d @1700000000 {file}"
             ),
         ],
     );

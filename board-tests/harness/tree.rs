@@ -35,11 +35,12 @@ impl Tree {
         self
     }
 
-    /// The tree without owners, for users who may not give files away.
+    /// The tree without owners and notes about them, for users who may not give files away.
     pub fn without_owners(mut self) -> Tree {
+        let about_owners =
+            |part: &&str| part.starts_with("owner=") || part.starts_with("user.rootlesscontainers=");
         for entry in self.0.values_mut() {
-            *entry =
-                entry.split(' ').filter(|part| !part.starts_with("owner=")).collect::<Vec<_>>().join(" ");
+            *entry = entry.split(' ').filter(|part| !about_owners(part)).collect::<Vec<_>>().join(" ");
         }
         self
     }
