@@ -115,7 +115,7 @@ fn hold(elf: &Elf, path: &str, label: &Platform, host: &Host) -> Result<()> {
     if let Some(why) = elf.contradicts(label) {
         return Err(lie(why));
     }
-    match elf.lacks_feature(&|name| host.has_feature(name)) {
+    match elf.lacks_feature(&|name| host.has_arm_feature(name)) {
         Some(feature) => Err(lie(format!("it needs {feature}, which this board does not have"))),
         None => Ok(()),
     }
@@ -217,6 +217,20 @@ mod tests {
         assert!(refusal(&[("app", &program)], &["/app"]).contains("needs /lib/ld.so"));
         assert!(refusal(&[("app", &program), ("lib/ld.so", &v7())], &["/app"]).contains("/lib/ld.so says"));
         assert!(judge(&[("app", &program), ("lib/ld.so", &v6())], &["/app"]).is_ok());
+    }
+
+    #[test]
+    fn an_image_ordered_on_another_machine_is_not_held_against_its_features() {
+        let cpuinfo = Some(&b"processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu sse2 lm\n"[..]);
+        let order = Platform::parse("linux/arm/v7").unwrap();
+        let inputs =
+            Inputs { cpuinfo, machine: Some("x86_64"), platform: Some(&order), ..Default::default() };
+        let host = Host::detect(&inputs).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), v7()).unwrap();
+        let config = RunConfig { cmd: vec!["/app".into()], ..Default::default() };
+        let found = check(&config, &order, &host, &|_| File::open(file.path()));
+        assert_eq!(found.unwrap(), Finding::Fits(vec!["/app".into()]));
     }
 
     #[test]

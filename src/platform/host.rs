@@ -1,7 +1,7 @@
 //! Who the board is: gathers the evidence, lets the rules decide, and keeps both for the user to see.
 
 use super::candidates::{Candidate, Candidates};
-use super::cpuinfo::Cpuinfo;
+use super::cpuinfo::{Cpuinfo, Family};
 use super::decide::{self, Refusal, Verdict};
 use super::evidence::{Evidence, Origin};
 use super::live;
@@ -79,6 +79,12 @@ impl Host {
     /// Whether every core has the feature; `None` where that is unknown.
     pub fn has_feature(&self, name: &str) -> Option<bool> {
         self.own_cpuinfo()?.has(name)
+    }
+
+    /// As [`Host::has_feature`], but `None` unless this is an Arm machine: another's list of features
+    /// says nothing about the board that an image was ordered for.
+    pub fn has_arm_feature(&self, name: &str) -> Option<bool> {
+        self.own_cpuinfo().filter(|cpuinfo| cpuinfo.family() == Family::Arm)?.has(name)
     }
 
     fn own_cpuinfo(&self) -> Option<&Cpuinfo> {

@@ -12,7 +12,7 @@ use crate::sys;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The name of what becomes the destination, inside the staging directory.
@@ -177,6 +177,7 @@ fn check_destination(destination: &Path, replace: bool) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::disk(destination.display(), error)),
         Ok(metadata) if !metadata.is_dir() => Err(usage(destination, "is not a directory")),
+        Ok(metadata) if is_mount_point(destination, &metadata) => Err(mount_point(destination)),
         Ok(_) if replace => Ok(()),
         Ok(_) => {
             let mut entries = fs::read_dir(destination).map_err(|e| Error::disk(destination.display(), e))?;
@@ -188,6 +189,17 @@ fn check_destination(destination: &Path, replace: bool) -> Result<()> {
             }
         }
     }
+}
+
+/// Another file system than its parent's? It could not be renamed to.
+fn is_mount_point(destination: &Path, metadata: &fs::Metadata) -> bool {
+    let parent = destination.parent().and_then(|parent| fs::metadata(parent).ok());
+    parent.is_some_and(|parent| parent.dev() != metadata.dev())
+}
+
+fn mount_point(destination: &Path) -> Error {
+    usage(destination, "is a mount point, which cannot be replaced as a whole")
+        .hint("name a directory inside it")
 }
 
 /// Makes the staging directory and locks it.
@@ -211,7 +223,6 @@ fn lock(directory: &Path, destination: &Path) -> Result<File> {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         // The holder may have removed the directory between our open and our lock.
-        use std::os::unix::fs::MetadataExt;
         let locked = file.metadata().map_err(failed)?;
         if fs::metadata(directory)
             .is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()))
