@@ -34,11 +34,13 @@ impl TokenServer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let server = (Arc::clone(&scratch), Arc::clone(&asked));
+        // The thread outlives the test; the folder must not.
+        let server = (Arc::downgrade(&scratch), Arc::clone(&asked));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                let Some(scratch) = server.0.upgrade() else { break };
                 // A client that hangs up is its own affair.
-                let _ = answer(stream, &server.0, &server.1);
+                let _ = answer(stream, &scratch, &server.1);
             }
         });
         TokenServer { address, scratch, asked }
