@@ -11,6 +11,7 @@ use crate::image::manifest::{Descriptor, Document, ImageConfig};
 use crate::image::select::Lookup;
 use crate::platform::{Host, Inputs, Platform};
 use crate::source::{self, Source};
+use crate::sys;
 use report::Report;
 use std::fs::File;
 use std::io::Read;
@@ -18,8 +19,16 @@ use std::io::Read;
 /// The most of a recorded cpuinfo that is read, in bytes. The largest in the field, of 256 cores, has 100 KB.
 const CPUINFO_MAX: u64 = 1 << 20;
 
-/// Does what the command line says.
+/// Does what the command line says; with `-v` also says what memory it took, whatever came of it.
 pub fn run(invocation: &Invocation) -> Result<()> {
+    let outcome = dispatch(invocation);
+    if let Some(kib) = sys::peak_resident_kib() {
+        log::info!("peak memory (VmHWM): {kib} KiB");
+    }
+    outcome
+}
+
+fn dispatch(invocation: &Invocation) -> Result<()> {
     let report = Report::new(&invocation.options);
     let options = &invocation.options;
     match &invocation.command {

@@ -65,7 +65,7 @@ pub fn run(pull: &cli::Pull, host: &Host, options: &Options, report: &Report) ->
             "unpacked": totals.tar_bytes,
         })
     })?;
-    log_resources(&totals);
+    log::info!("CPU by stage: {}", totals.cpu);
     Ok(())
 }
 
@@ -223,12 +223,4 @@ fn write_config(chosen: &Chosen, root: std::os::fd::BorrowedFd, staging: &Stagin
     let path = staging.tree().join("config.json");
     let written = File::create(&path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| Error::disk(path.display(), error))
-}
-
-/// What the run cost, for `-v` and the benchmarks.
-fn log_resources(totals: &Stats) {
-    log::info!("CPU by stage: {}", totals.cpu);
-    if let Some(kib) = sys::peak_resident_kib() {
-        log::info!("peak memory (VmHWM): {kib} KiB");
-    }
 }

@@ -50,7 +50,7 @@ fn manifest(source: &mut dyn Source) -> Result<Manifest, Error> {
     let mut fetched = source.root()?;
     loop {
         match Document::parse(&fetched.media_type, &fetched.bytes)? {
-            Document::Manifest(manifest) => return Ok(manifest),
+            Document::Manifest(manifest) => return Ok(*manifest),
             Document::Index(index) => fetched = source.manifest(&index.entries[0])?,
         }
     }
