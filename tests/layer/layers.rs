@@ -123,6 +123,17 @@ fn many_files_of_a_layer_survive_its_whiteout() {
 }
 
 #[test]
+fn a_whiteout_spares_what_lies_deeper_than_directories_are_kept_open() {
+    let deep: String = (1..=30).map(|i| format!("{i}/")).collect();
+    let lower = tar().file(&format!("{deep}old"), "old").file("1/2/old", "old");
+    let upper = tar().file(&format!("{deep}new"), "new").file(".wh.1", "");
+    unpacked(&[lower, upper], |bench| {
+        assert_eq!(bench.names(&deep), ["new"]);
+        assert_eq!(bench.names("1/2"), ["3"]);
+    });
+}
+
+#[test]
 fn every_type_replaces_every_other() {
     type Make = fn(Tar) -> Tar;
     let kinds: [(&str, Make); 6] = [

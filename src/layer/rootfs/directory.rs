@@ -78,10 +78,10 @@ impl OpenDir {
         self.stat.st_ino
     }
 
-    /// Whether files that are made in it get another group than `who`'s (a setgid directory, or a file
-    /// system mounted with `grpid`).
+    /// Whether files that are made in it may get another group than `who`'s: in a setgid directory, or on a
+    /// file system mounted with `grpid`, they get the directory's.
     pub(super) fn gives_group(&self, who: Who) -> bool {
-        self.stat.st_mode & 0o2000 != 0 || self.stat.st_gid != who.gid
+        self.stat.st_gid != who.gid
     }
 
     /// Its times have to be set again, because something in it changes.

@@ -186,6 +186,7 @@ mod tests {
         for (link, target) in [
             ("lib", "usr/lib"),
             ("abs", "/usr/lib"),
+            ("usr/lib/deep/abs", "/usr/lib"),
             ("up", "../../../usr/lib"),
             ("usr/lib/deep/back", "../../../../../secret"),
             ("chain", "up/deep/../../../abs/"),
@@ -219,9 +220,16 @@ mod tests {
                 file.read_to_string(&mut text).unwrap();
                 Ok(text)
             };
-            for path in
-                ["usr/lib/libc", "/usr/lib/libc", "lib/libc", "abs/libc", "up/libc", "chain/libc", "tolibc"]
-            {
+            for path in [
+                "usr/lib/libc",
+                "/usr/lib/libc",
+                "lib/libc",
+                "abs/libc",
+                "up/libc",
+                "chain/libc",
+                "tolibc",
+                "lib/deep/abs/libc",
+            ] {
                 assert_eq!(read(path).as_deref(), Ok("libc"), "{path}, emulated: {emulate}");
             }
             for path in ["secret", "../secret", "out", "usr/lib/deep/back", "lib/deep/back", "/../../secret"]
