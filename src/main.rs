@@ -4,7 +4,7 @@ use edgepull::cli::{self, Options};
 use edgepull::commands;
 use edgepull::error::Error;
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 /// Log lines on standard error: `edgepull: warning: …`.
@@ -24,8 +24,11 @@ impl Log for Stderr {
             Level::Warn => "warning: ",
             _ => "",
         };
+        let mut stderr = std::io::stderr();
+        // On a terminal a progress bar may stand there, without a line end.
+        let clear = if stderr.is_terminal() { "\r\x1b[K" } else { "" };
         // A log that cannot be written must not end a pull.
-        let _ = writeln!(std::io::stderr(), "edgepull: {word}{}", record.args());
+        let _ = writeln!(stderr, "{clear}edgepull: {word}{}", record.args());
     }
     fn flush(&self) {}
 }
