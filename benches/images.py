@@ -148,7 +148,8 @@ def big(layout, scale):
     random.Random(1).shuffle(everything)  # a sample of all sizes and kinds, the same every time
     chosen, total = [], 0
     for path, meta in everything:
-        if total + meta.st_size <= wanted:
+        # No file so large that it fills a layer, and more, by itself.
+        if meta.st_size <= wanted / 20 and total + meta.st_size <= wanted:
             chosen.append((path.lstrip("/"), path, meta))
             total += meta.st_size
     if total < wanted * 0.75:
