@@ -12,7 +12,7 @@ use crate::sys;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The name of what becomes the destination, inside the staging directory.
@@ -26,6 +26,8 @@ const SCRATCH: &str = "scratch";
 pub struct Staging {
     destination: PathBuf,
     directory: PathBuf,
+    /// Parents of the destination that were not there before, deepest first.
+    made: Vec<PathBuf>,
     /// Holds the lock.
     lock: File,
     replace: bool,
@@ -45,13 +47,14 @@ impl Staging {
         staged.push(name);
         staged.push(".edgepull");
         let directory = parent.join(staged);
+        let made = parent.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
         if !directory.exists() {
             // Refused before anything is made.
             check_destination(&destination, replace)?;
             fs::create_dir_all(parent).map_err(|error| Error::disk(parent.display(), error))?;
         }
         let lock = lock(&directory, &destination)?;
-        let staging = Staging { destination, directory, lock, replace };
+        let staging = Staging { destination, directory, made, lock, replace };
         staging.recover()?;
         staging.clear()?;
         check_destination(&staging.destination, replace)?;
@@ -77,9 +80,13 @@ impl Staging {
             "" => Ok(()),
             _ => fs::DirBuilder::new().mode(0o755).create(&path),
         };
-        made.and_then(|()| File::open(&path))
-            .map(OwnedFd::from)
-            .map_err(|error| Error::disk(path.display(), error))
+        let opened = made.and_then(|()| {
+            let directory = open_directory(&path)?;
+            // Whatever the umask: a root that only root may enter runs nothing for other users.
+            directory.set_permissions(fs::Permissions::from_mode(0o755))?;
+            Ok(OwnedFd::from(directory))
+        });
+        opened.map_err(|error| Error::disk(path.display(), error))
     }
 
     /// An open scratch directory on the same file system.
@@ -152,6 +159,8 @@ impl Drop for Staging {
         if let Err(error) = removed {
             log::warn!("not all of the staging directory could be removed: {error}");
         }
+        // After a commit they are not empty, and stay.
+        self.made.iter().all(|parent| fs::remove_dir(parent).is_ok());
     }
 }
 
@@ -210,10 +219,11 @@ fn lock(directory: &Path, destination: &Path) -> Result<File> {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => {}
         }
-        let file = match File::open(directory) {
+        let file = match open_directory(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // its holder has just ended
             other => other.map_err(failed)?,
         };
+        check_ours(directory, &file.metadata().map_err(failed)?)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -230,6 +240,23 @@ fn lock(directory: &Path, destination: &Path) -> Result<File> {
             return Ok(file);
         }
     }
+}
+
+/// Opens a directory, and nothing that only leads to one.
+fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    fs::OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// What lies in the staging directory is removed without a question: in a directory like /tmp, where anyone
+/// may have put it, it has to be ours alone.
+fn check_ours(directory: &Path, metadata: &fs::Metadata) -> Result<()> {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    if metadata.uid() == sys::effective_ids().0 && metadata.mode() & WRITABLE_BY_OTHERS == 0 {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Other, format!("{} belongs to somebody else", directory.display()))
+        .hint("pull into another directory"))
 }
 
 fn is_occupied(error: &io::Error) -> bool {
@@ -256,7 +283,7 @@ mod tests {
         write(&staging, "half");
         assert!(!destination.exists());
         drop(staging);
-        assert_eq!(fs::read_dir(home.path().join("new")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "its parent was not there before either");
 
         let staging = Staging::begin(&destination, false).unwrap();
         write(&staging, "whole");
@@ -295,6 +322,8 @@ mod tests {
         assert!(error.to_string().contains("another edgepull"), "{error}");
         drop(running);
 
+        // As Staging makes it; a directory that others may write to would be refused.
+        fs::DirBuilder::new().mode(0o700).create(home.path().join(".root.edgepull")).unwrap();
         let left = home.path().join(".root.edgepull/tree/a/b");
         fs::create_dir_all(&left).unwrap();
         let staging = Staging::begin(&destination, false).unwrap();
@@ -307,10 +336,27 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let destination = home.path().join("root");
         let aside = home.path().join(".root.edgepull/replaced");
-        fs::create_dir_all(&aside).unwrap();
+        fs::DirBuilder::new().mode(0o700).recursive(true).create(&aside).unwrap();
         fs::write(aside.join("old"), "old").unwrap();
         assert!(Staging::begin(&destination, false).is_err(), "it is there again, and not empty");
         assert_eq!(fs::read_to_string(destination.join("old")).unwrap(), "old");
+    }
+
+    #[test]
+    fn a_staging_directory_that_somebody_else_prepared_is_not_emptied() {
+        let home = tempfile::tempdir().unwrap();
+        let victim = home.path().join("victim");
+        fs::create_dir(&victim).unwrap();
+        fs::write(victim.join("file"), "v").unwrap();
+        let staged = home.path().join(".root.edgepull");
+        std::os::unix::fs::symlink(&victim, &staged).unwrap();
+        assert!(Staging::begin(&home.path().join("root"), false).is_err());
+        fs::remove_file(&staged).unwrap();
+        fs::rename(&victim, &staged).unwrap();
+        fs::set_permissions(&staged, fs::Permissions::from_mode(0o777)).unwrap();
+        let error = Staging::begin(&home.path().join("root"), false).err().unwrap();
+        assert!(error.to_string().contains("somebody else"), "{error}");
+        assert!(staged.join("file").exists());
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Trash {
     }
 }
 
-/// Empties a directory, however deep or wide, with the memory of [`Trash`]: the directory is its own.
+/// Empties a directory, however deep or wide: it is its own trash, so this needs little memory and two descriptors.
 ///
 /// # Errors
 /// Those of the system calls.
