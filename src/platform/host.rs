@@ -76,9 +76,19 @@ impl Host {
         self.own_cpuinfo()?.features.as_deref()
     }
 
-    /// Whether every core has the feature; `None` where that is unknown.
+    /// Whether every core has the feature, by the kernel's name for it or by the one that images use;
+    /// `None` where that is unknown.
     pub fn has_feature(&self, name: &str) -> Option<bool> {
-        self.own_cpuinfo()?.has(name)
+        let cpuinfo = self.own_cpuinfo()?;
+        let kernels: &[&str] = match name {
+            "sse3" => &["pni"], // Prescott New Instructions
+            "sse4" => &["sse4_1", "sse4_2"],
+            // A 64-bit kernel's names for what every AArch64 core that runs Linux has.
+            "neon" if cpuinfo.has("asimd") == Some(true) => &["asimd"],
+            "vfp" if cpuinfo.has("fp") == Some(true) => &["fp"],
+            _ => &[name],
+        };
+        kernels.iter().try_fold(true, |all, name| Some(all && cpuinfo.has(name)?))
     }
 
     /// As [`Host::has_feature`], but `None` unless this is an Arm machine: another's list of features
@@ -131,6 +141,26 @@ mod tests {
 
     fn installed(bits: u8, machine: u16) -> Option<Userland> {
         Some(Userland { bits, big_endian: false, machine, file: "/proc/1/exe" })
+    }
+
+    #[test]
+    fn features_by_the_names_that_images_use() {
+        let features = |cpuinfo: &str, machine| {
+            let inputs =
+                Inputs { cpuinfo: Some(cpuinfo.as_bytes()), machine: Some(machine), ..Default::default() };
+            Host::detect(&inputs).unwrap()
+        };
+        let a53 =
+            features("Features\t: fp asimd crc32\nCPU implementer\t: 0x41\nCPU part\t: 0xd03\n", "aarch64");
+        let a9 =
+            features("Features\t: half thumb vfp\nCPU implementer\t: 0x41\nCPU part\t: 0xc09\n", "armv7l");
+        let pc = features("vendor_id\t: GenuineIntel\nflags\t\t: fpu pni sse4_1\n", "x86_64");
+        assert_eq!(
+            ["neon", "vfp", "aes"].map(|name| a53.has_feature(name)),
+            [Some(true), Some(true), Some(false)]
+        );
+        assert_eq!(["neon", "vfp"].map(|name| a9.has_feature(name)), [Some(false), Some(true)]);
+        assert_eq!(["sse3", "sse4"].map(|name| pc.has_feature(name)), [Some(true), Some(false)]);
     }
 
     fn list(evidence: Evidence) -> String {
