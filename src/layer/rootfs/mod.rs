@@ -193,14 +193,12 @@ impl Rootfs {
         self.dirs.leave_all().map_err(|error| Error::disk("the root file system", error))
     }
 
-    /// All layers are complete: everything goes to the disk.
+    /// All layers are complete. Making them durable is the business of whoever makes them visible.
     ///
     /// # Errors
-    /// [`Kind::Disk`], also for data that could not be written after all.
+    /// [`Kind::Disk`].
     pub fn finish(mut self) -> Result<Summary> {
         self.finish_layer()?;
-        sys::sync_file_system(self.dirs.root().fd())
-            .map_err(|error| Error::disk("writing the root file system to the disk", error))?;
         Ok(Summary { entries: self.entries, warnings: self.metadata.warnings.into_list() })
     }
 
