@@ -7,22 +7,21 @@ pub mod report;
 
 use crate::cli::{Command, HELP, Invocation, Options};
 use crate::error::{Error, Kind, Result};
-use crate::image::manifest::{Descriptor, Document, ImageConfig};
+use crate::image::manifest::{Descriptor, Document, ImageConfig, Manifest};
 use crate::image::select::Lookup;
-use crate::platform::{Host, Inputs, Platform};
+use crate::platform::{Host, Inputs, Platform, cpuinfo};
 use crate::source::{self, Source};
 use crate::sys;
 use report::Report;
 use std::fs::File;
 use std::io::Read;
 
-/// The most of a recorded cpuinfo that is read, in bytes. The largest in the field, of 256 cores, has 100 KB.
-const CPUINFO_MAX: u64 = 1 << 20;
-
 /// Does what the command line says; with `-v` also says what memory it took, whatever came of it.
 pub fn run(invocation: &Invocation) -> Result<()> {
     let outcome = dispatch(invocation);
-    if let Some(kib) = sys::peak_resident_kib() {
+    if log::log_enabled!(log::Level::Info)
+        && let Some(kib) = sys::peak_resident_kib()
+    {
         log::info!("peak memory (VmHWM): {kib} KiB");
     }
     outcome
@@ -48,7 +47,9 @@ fn host(options: &Options) -> Result<Host> {
         None => None,
         Some(path) => {
             let mut bytes = Vec::new();
-            let read = File::open(path).and_then(|file| file.take(CPUINFO_MAX).read_to_end(&mut bytes));
+            // One byte more than is looked at shows that the file is cut.
+            let most = cpuinfo::MAX_BYTES as u64 + 1;
+            let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
             read.map_err(|error| {
                 Error::from_io(Kind::Usage, error).context(format!("--cpuinfo {}", path.display()))
             })?;
@@ -78,6 +79,17 @@ fn open(image: &crate::image::reference::Reference, options: &Options) -> Result
 struct Documents<'a>(&'a mut dyn Source);
 
 impl Documents<'_> {
+    /// The manifest of an entry that says it is an image.
+    fn image(&mut self, descriptor: &Descriptor) -> Result<Box<Manifest>> {
+        match self.document(descriptor)? {
+            Document::Manifest(manifest) => Ok(manifest),
+            Document::Index(_) => {
+                let message = format!("{} is announced as an image, but is an index", descriptor.digest);
+                Err(Error::new(Kind::BadImage, message))
+            }
+        }
+    }
+
     /// An image's config, by its descriptor in the manifest.
     fn config(&mut self, descriptor: &Descriptor) -> Result<ImageConfig> {
         const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
@@ -97,12 +109,7 @@ impl Lookup for Documents<'_> {
     }
 
     fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Platform> {
-        match self.document(descriptor)? {
-            Document::Manifest(manifest) => Ok(self.config(&manifest.config)?.platform()),
-            Document::Index(_) => {
-                let message = format!("{} is announced as an image, but is an index", descriptor.digest);
-                Err(Error::new(Kind::BadImage, message))
-            }
-        }
+        let manifest = self.image(descriptor)?;
+        Ok(self.config(&manifest.config)?.platform())
     }
 }

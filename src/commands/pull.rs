@@ -5,12 +5,12 @@ use super::{Documents, open};
 use crate::cli::{self, Options};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{Descriptor, Document, ImageConfig, LayerKind, Manifest};
+use crate::image::manifest::{Compression, Descriptor, Document, ImageConfig, Manifest};
 use crate::image::program::{self, Finding};
 use crate::image::runtime;
 use crate::image::select;
 use crate::layer::rootfs::{self, Rootfs, open_in_root};
-use crate::layer::{self, Compression, Layer, Stats};
+use crate::layer::{self, Layer, Stats};
 use crate::platform::{Host, Platform};
 use crate::source::Source;
 use crate::store::staging::Staging;
@@ -96,10 +96,7 @@ fn choose(source: &mut dyn Source, host: &Host, pull: &cli::Pull, report: &Repor
             let Some((entry, candidate)) = selection.taken else { return Err(selection.refusal(host)) };
             let count = selection.entries.len();
             let entry = selection.entries.swap_remove(entry);
-            let Document::Manifest(manifest) = select::Lookup::document(&mut documents, &entry.descriptor)?
-            else {
-                return Err(Error::new(Kind::BadImage, "an index is announced as an image"));
-            };
+            let manifest = documents.image(&entry.descriptor)?;
             let best = &host.candidates[candidate];
             let why = format!("{} of {count} entries: {}", ordinal(candidate), best.reason);
             (entry.descriptor.digest, Some(best.platform.clone()), manifest, why)
@@ -134,12 +131,17 @@ fn ordinal(candidate: usize) -> String {
 
 fn single_platform(config: &ImageConfig, host: &Host, force: bool) -> Result<Platform> {
     let platform = config.platform();
-    match select::check_single(&platform, host) {
-        Ok(_) => {}
-        Err(error) if force => log::warn!("forced: {error}"),
-        Err(error) => return Err(error),
-    }
+    select::check_single(&platform, host).or_else(|error| refuse(error, force))?;
     Ok(platform)
+}
+
+/// A refusal, which `--force` turns into a warning.
+fn refuse(error: Error, force: bool) -> Result<()> {
+    if !force {
+        return Err(error);
+    }
+    log::warn!("forced: {error}");
+    Ok(())
 }
 
 /// A layer that is to be unpacked.
@@ -159,11 +161,8 @@ fn plan(chosen: &Chosen) -> Result<Vec<Planned<'_>>> {
     }
     let mut planned = Vec::with_capacity(layers.len());
     for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
-        let compression = match descriptor.layer_kind() {
-            Some(LayerKind::Tar) => Compression::None,
-            Some(LayerKind::Gzip) => Compression::Gzip,
-            Some(LayerKind::Zstd) => Compression::Zstd,
-            None => return Err(bad(format!("{:?} is no layer that can be unpacked", descriptor.media_type))),
+        let Some(compression) = descriptor.layer_compression() else {
+            return Err(bad(format!("{:?} is no layer that can be unpacked", descriptor.media_type)));
         };
         planned.push(Planned { descriptor, compression, diff_id: *diff_id });
     }
@@ -208,8 +207,7 @@ fn check_program(chosen: &Chosen, host: &Host, root: std::os::fd::BorrowedFd, fo
     match program::check(&chosen.config.config, &chosen.platform, host, &open) {
         Ok(Finding::Fits(files)) => log::info!("checked against {}: {}", chosen.platform, files.join(", ")),
         Ok(Finding::Unknown(why)) => log::info!("no program checked: {why}"),
-        Err(error) if force => log::warn!("forced: {error}"),
-        Err(error) => return Err(error),
+        Err(error) => refuse(error, force)?,
     }
     Ok(())
 }

@@ -41,11 +41,12 @@ pub mod media_type {
     pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+";
 }
 
-/// How a layer's tar is compressed on the wire, going by its media type.
+/// How a layer's tar is compressed on the wire, going by its media type. What its bytes really are is seen
+/// when they come; registries hold layers whose media type is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LayerKind {
+pub enum Compression {
     /// A plain tar.
-    Tar,
+    None,
     /// gzip, one member or several.
     Gzip,
     /// zstd, one frame or several.
@@ -152,20 +153,20 @@ impl Descriptor {
             .is_some_and(|annotations| annotations.reference_type.as_deref() == Some("attestation-manifest"))
     }
 
-    /// What kind of layer this is; `None` if it is no layer that edgepull knows.
-    pub fn layer_kind(&self) -> Option<LayerKind> {
+    /// How this layer is compressed; `None` if it is no layer that edgepull knows.
+    pub fn layer_compression(&self) -> Option<Compression> {
         match self.media_type.as_str() {
             "application/vnd.oci.image.layer.v1.tar"
             | "application/vnd.oci.image.layer.nondistributable.v1.tar"
             | "application/vnd.docker.image.rootfs.diff.tar"
-            | "application/vnd.docker.image.rootfs.foreign.diff.tar" => Some(LayerKind::Tar),
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar" => Some(Compression::None),
             "application/vnd.oci.image.layer.v1.tar+gzip"
             | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
             | "application/vnd.docker.image.rootfs.diff.tar.gzip"
-            | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => Some(LayerKind::Gzip),
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => Some(Compression::Gzip),
             "application/vnd.oci.image.layer.v1.tar+zstd"
             | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
-            | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Some(LayerKind::Zstd),
+            | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Some(Compression::Zstd),
             _ => None,
         }
     }
@@ -391,7 +392,7 @@ mod tests {
             panic!()
         };
         assert_eq!(manifest.layers.len(), 2);
-        assert_eq!(manifest.layers[0].layer_kind(), Some(LayerKind::Gzip));
+        assert_eq!(manifest.layers[0].layer_compression(), Some(Compression::Gzip));
     }
 
     #[test]

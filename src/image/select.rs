@@ -234,10 +234,10 @@ impl Selection {
 }
 
 /// Holds a single image's own platform against the host.
-pub fn check_single(platform: &Platform, host: &Host) -> Result<usize> {
-    match host.candidates.iter().position(|candidate| candidate.platform == *platform) {
-        Some(candidate) => Ok(candidate),
-        None => Err(refuse(host, &format!("the image is for {platform} and nothing else"))
+pub fn check_single(platform: &Platform, host: &Host) -> Result<()> {
+    match host.candidates.iter().any(|candidate| candidate.platform == *platform) {
+        true => Ok(()),
+        false => Err(refuse(host, &format!("the image is for {platform} and nothing else"))
             .hint("--force unpacks it all the same")),
     }
 }

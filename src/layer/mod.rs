@@ -21,6 +21,7 @@ use std::ops::AddAssign;
 use std::thread;
 use std::time::Duration;
 
+pub use crate::image::manifest::Compression;
 pub use meter::CpuTimes;
 pub use rootfs::Rootfs;
 
@@ -30,18 +31,6 @@ use decode::Decoder;
 use hash::Wire;
 use meter::{Meter, Stage};
 use queue::{DiffHasher, WireReader};
-
-/// How the bytes of a layer are compressed, by its media type. What they really are is seen from their
-/// first bytes; registries hold layers whose media type is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// Gzip.
-    Gzip,
-    /// Zstandard.
-    Zstd,
-}
 
 /// What is promised about a layer.
 #[derive(Debug, Clone)]
