@@ -111,6 +111,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What became of the command `line`.
+    pub(super) fn new(output: Output, line: String) -> Outcome {
+        Outcome { output, line }
+    }
+
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
