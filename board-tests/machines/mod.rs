@@ -2,12 +2,15 @@
 //! [`table`] says what the machines are, the other modules what is proved on them.
 //! `board-tests/run BOARD` brings kernels, QEMU and binaries, and runs these tests one after the other.
 
+mod alignment;
 mod pulls;
 mod results;
 mod table;
+mod tight_memory;
 
+/// The tests of a board, and those that only some boards have.
 macro_rules! board {
-    ($board:ident, $model:ident) => {
+    ($board:ident, $model:ident $(, $more:ident)*) => {
         mod $board {
             use super::table::$model;
 
@@ -15,12 +18,23 @@ macro_rules! board {
             fn pulls() {
                 super::pulls::prove(&$model);
             }
+
+            #[test]
+            fn tight_memory() {
+                super::tight_memory::prove(&$model);
+            }
+            $(
+                #[test]
+                fn $more() {
+                    super::$more::prove(&$model);
+                }
+            )*
         }
     };
 }
 
-board!(armv5, ARMV5);
-board!(armv6, ARMV6);
+board!(armv5, ARMV5, alignment);
+board!(armv6, ARMV6, alignment);
 board!(armv7, ARMV7);
 board!(aarch64, AARCH64);
 board!(aarch64_32, AARCH64_32);

@@ -50,6 +50,7 @@ pub static ARMV5: Machine = Machine {
     ],
     takes: "v5",
     falls_back_to: None,
+    traps_unaligned: &["ldr", "ldm", "ldrd"],
 };
 
 /// An ARM1176: the Raspberry Pi 1 A+. Slow: its network is USB, some 0.2 MB/s.
@@ -80,6 +81,7 @@ pub static ARMV6: Machine = Machine {
     ],
     takes: "v6",
     falls_back_to: Some("v5"),
+    traps_unaligned: &["ldm", "ldrd"],
 };
 
 /// A Cortex-A7.
@@ -102,6 +104,7 @@ pub static ARMV7: Machine = Machine {
     ],
     takes: "v7",
     falls_back_to: Some("v6"),
+    traps_unaligned: &[],
 };
 
 /// A Cortex-A53.
@@ -117,6 +120,7 @@ pub static AARCH64: Machine = Machine {
     ],
     takes: "arm64",
     falls_back_to: Some("v7"),
+    traps_unaligned: &[],
 };
 
 /// The same with a 32-bit userland, as Raspberry Pi OS had it for years.
@@ -131,6 +135,7 @@ pub static AARCH64_32: Machine = Machine {
     ],
     takes: "v7",
     falls_back_to: Some("v6"),
+    traps_unaligned: &[],
 };
 
 /// A Fujitsu A64FX, which cannot run 32-bit programs.
@@ -150,6 +155,7 @@ pub static AARCH64_64ONLY: Machine = Machine {
     ],
     takes: "arm64",
     falls_back_to: None,
+    traps_unaligned: &[],
 };
 
 /// A machine, and what is true on it.
@@ -163,4 +169,6 @@ pub struct Machine {
     pub takes: &'static str,
     /// The program that it takes where that entry is missing.
     pub falls_back_to: Option<&'static str>,
+    /// The loads that this machine does not do from any address: the subject of [`super::alignment`].
+    pub traps_unaligned: &'static [&'static str],
 }
