@@ -1,6 +1,8 @@
 //! A board that runs edgepull: the real program, fed with the recorded evidence of one machine.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use super::tools::Scratch;
@@ -55,6 +57,13 @@ impl Board {
     /// The machine that the tests run on, whatever it is.
     pub fn this_machine() -> Board {
         Board { evidence: Vec::new(), env: Vec::new(), program: vec![env!("CARGO_BIN_EXE_edgepull").into()] }
+    }
+
+    /// A static binary of `cross/build` under qemu-user, on a CPU that has no more instructions than `cpu`.
+    pub fn emulated(binary: &str, qemu: &str, cpu: &str) -> Board {
+        let path = format!("{}/target/dist/edgepull-{binary}", env!("CARGO_MANIFEST_DIR"));
+        assert!(Path::new(&path).exists(), "no {path}: run cross/build {binary} first");
+        Board { program: [qemu, "-cpu", cpu, &path].map(str::to_owned).into(), ..Board::this_machine() }
     }
 
     /// Sets an environment variable for edgepull.
@@ -123,6 +132,11 @@ impl Outcome {
     #[track_caller]
     pub fn code(&self) -> i32 {
         self.output.status.code().unwrap_or_else(|| panic!("{}", self.story()))
+    }
+
+    /// The signal that it died of.
+    pub fn signal(&self) -> Option<i32> {
+        self.output.status.signal()
     }
 
     fn story(&self) -> String {
