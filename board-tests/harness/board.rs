@@ -23,6 +23,8 @@ pub struct Board {
     env: Vec<(String, String)>,
     /// The program, and what runs it.
     program: Vec<String>,
+    /// What edgepull remembers on this board.
+    state: Scratch,
 }
 
 impl Board {
@@ -54,7 +56,8 @@ impl Board {
 
     /// The machine that the tests run on, whatever it is.
     pub fn this_machine() -> Board {
-        Board { evidence: Vec::new(), env: Vec::new(), program: vec![env!("CARGO_BIN_EXE_edgepull").into()] }
+        let program = vec![env!("CARGO_BIN_EXE_edgepull").into()];
+        Board { evidence: Vec::new(), env: Vec::new(), program, state: Scratch::new() }
     }
 
     /// Sets an environment variable for edgepull.
@@ -82,6 +85,17 @@ impl Board {
         self
     }
 
+    /// What edgepull has recorded of the time.
+    pub fn recorded_time(&self) -> Option<String> {
+        std::fs::read_to_string(self.state.path("state/clock")).ok()
+    }
+
+    /// Puts a record of the time there.
+    pub fn with_recorded_time(self, content: &str) -> Board {
+        self.state.write("state/clock", content);
+        self
+    }
+
     /// Runs edgepull to its end.
     pub fn edgepull<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Outcome {
         let home = Scratch::new(); // no credentials of whoever runs the tests
@@ -95,7 +109,8 @@ impl Board {
     pub fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = Command::new(&self.program[0]);
         command.args(&self.program[1..]);
-        command.args(&self.evidence).args(args).stdin(Stdio::null());
+        command.args(&self.evidence).args(["--state-dir", &self.state.at("state")]).args(args);
+        command.stdin(Stdio::null());
         for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "SSL_CERT_FILE"] {
             command.env_remove(name);
         }
