@@ -2,29 +2,56 @@
 
 use super::tools::{Scratch, run};
 
-/// A private CA with one server certificate for the loopback addresses and `localhost`.
+/// Keys of P-256, and of RSA.
+const EC: &[&str] = &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+const RSA: &[&str] = &["-newkey", "rsa:2048", "-nodes"];
+
+/// What `openssl ca` wants to be told: where it keeps its books, and that any name will do.
+const BOOKS: &str = "[ca]\ndefault_ca = own\n[own]\ndatabase = FOLDER/index\nnew_certs_dir = FOLDER\n\
+    rand_serial = yes\ndefault_md = sha256\npolicy = any\n[any]\ncommonName = supplied\n";
+
+/// A private CA with one server certificate for the loopback addresses, `localhost`, and 10.0.2.2, which
+/// the loopback of this machine is to a guest in QEMU.
 pub struct Authority {
     scratch: Scratch,
 }
 
 impl Authority {
+    /// Certificates that were valid a year ago and are still: also a board whose clock stands at the
+    /// time when edgepull was built takes them.
     pub fn new() -> Authority {
+        Authority::signing(EC, "-1 year", "+30 days")
+    }
+
+    /// The same with RSA keys.
+    pub fn with_rsa() -> Authority {
+        Authority::signing(RSA, "-1 year", "+30 days")
+    }
+
+    /// The server's certificate ended a year ago.
+    pub fn expired() -> Authority {
+        Authority::signing(EC, "-2 years", "-1 year")
+    }
+
+    fn signing(new_key: &[&str], from: &str, until: &str) -> Authority {
         let scratch = Scratch::new();
-        let names = "subjectAltName=IP:127.0.0.1,IP:127.0.0.2,DNS:localhost\nextendedKeyUsage=serverAuth\n";
+        let names = "subjectAltName=IP:127.0.0.1,IP:127.0.0.2,IP:10.0.2.2,DNS:localhost\n\
+            extendedKeyUsage=serverAuth\n";
         let extensions = scratch.write("server.ext", names);
         let [ca, ca_key, key, request, certificate] =
             ["ca.pem", "ca.key", "server.key", "server.csr", "server.pem"].map(|name| scratch.at(name));
-        let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
         let root =
             ["req", "-x509", "-days", "30", "-subj", "/CN=board-tests", "-keyout", &ca_key, "-out", &ca];
-        run("openssl", root.iter().chain(&new_key));
+        run("openssl", root.iter().chain(new_key));
         let asked = ["req", "-subj", "/CN=localhost", "-keyout", &key, "-out", &request];
-        run("openssl", asked.iter().chain(&new_key));
-        let signed = ["x509", "-req", "-days", "30", "-in", &request, "-CA", &ca, "-CAkey", &ca_key];
-        run(
-            "openssl",
-            signed.iter().chain(&["-CAcreateserial", "-extfile", &extensions, "-out", &certificate]),
-        );
+        run("openssl", asked.iter().chain(new_key));
+        scratch.write("index", "");
+        let books = scratch.write("ca.cnf", BOOKS.replace("FOLDER", &scratch.at("")));
+        let moment = |when: &str| run("date", ["-u", "-d", when, "+%Y%m%d%H%M%SZ"]).trim().to_owned();
+        let (from, until) = (moment(from), moment(until));
+        let signed = ["ca", "-batch", "-notext", "-config", &books, "-cert", &ca, "-keyfile", &ca_key];
+        let dated = ["-startdate", &from, "-enddate", &until, "-extfile", &extensions];
+        run("openssl", signed.iter().chain(&dated).chain(&["-in", &request, "-out", &certificate]));
         Authority { scratch }
     }
 
