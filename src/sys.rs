@@ -205,21 +205,22 @@ pub fn effective_ids() -> (u32, u32) {
     (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
 }
 
-/// The most memory that this process has had resident, in KiB (VmHWM of proc_pid_status(5)); `None` without
-/// `/proc`.
-pub fn peak_resident_kib() -> Option<u64> {
+/// The most memory that this process has had resident, in KiB: VmHWM of proc_pid_status(5). Where `/proc` is
+/// not mounted, `getrusage(2)` says it, who also counts what the process was before `execve`: never less.
+pub fn peak_resident_kib() -> u64 {
+    resident_high_water_mark().unwrap_or_else(|| {
+        // SAFETY: rusage is made of integers, for which zeros are a value.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: `usage` is a valid rusage for the call to write to; nothing else is touched.
+        unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+        u64::try_from(usage.ru_maxrss).unwrap_or(0)
+    })
+}
+
+fn resident_high_water_mark() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
-}
-
-/// The same by `getrusage(2)`, which needs no `/proc` but counts what the process was before `execve`, too.
-pub fn peak_resident_kib_by_getrusage() -> u64 {
-    // SAFETY: rusage is made of integers, for which zeros are a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` is a valid rusage for the call to write to; nothing else is touched.
-    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
-    u64::try_from(usage.ru_maxrss).unwrap_or(0)
 }
 
 // --- platform ---

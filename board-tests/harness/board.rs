@@ -25,6 +25,8 @@ pub struct Board {
     program: Vec<String>,
     /// What edgepull remembers on this board.
     state: Scratch,
+    /// What its clock says, in the words of faketime; `None`: the truth.
+    clock: Option<String>,
 }
 
 impl Board {
@@ -57,7 +59,7 @@ impl Board {
     /// The machine that the tests run on, whatever it is.
     pub fn this_machine() -> Board {
         let program = vec![env!("CARGO_BIN_EXE_edgepull").into()];
-        Board { evidence: Vec::new(), env: Vec::new(), program, state: Scratch::new() }
+        Board { evidence: Vec::new(), env: Vec::new(), program, state: Scratch::new(), clock: None }
     }
 
     /// Sets an environment variable for edgepull.
@@ -85,6 +87,12 @@ impl Board {
         self
     }
 
+    /// Sets the board's clock: `@1970-01-01 00:00:30` (UTC), or `+3d` from now.
+    pub fn with_clock(mut self, time: &str) -> Board {
+        self.clock = Some(time.to_owned());
+        self
+    }
+
     /// What edgepull has recorded of the time.
     pub fn recorded_time(&self) -> Option<String> {
         std::fs::read_to_string(self.state.path("state/clock")).ok()
@@ -107,8 +115,10 @@ impl Board {
 
     /// The command that [`Board::edgepull`] runs, for a test that wants to end it early.
     pub fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
-        let mut command = Command::new(&self.program[0]);
-        command.args(&self.program[1..]);
+        let faketime = self.clock.iter().flat_map(|time| ["faketime", "-f", time]);
+        let mut program = faketime.chain(self.program.iter().map(String::as_str));
+        let mut command = Command::new(program.next().expect("a program"));
+        command.args(program).env("TZ", "UTC").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.args(&self.evidence).args(["--state-dir", &self.state.at("state")]).args(args);
         command.stdin(Stdio::null());
         for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "SSL_CERT_FILE"] {

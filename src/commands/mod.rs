@@ -24,13 +24,7 @@ use std::sync::Arc;
 pub fn run(invocation: &Invocation) -> Result<()> {
     let outcome = dispatch(invocation);
     if log::log_enabled!(log::Level::Info) {
-        match sys::peak_resident_kib() {
-            Some(kib) => log::info!("peak memory (VmHWM): {kib} KiB"),
-            None => {
-                let kib = sys::peak_resident_kib_by_getrusage();
-                log::info!("peak memory (VmHWM): {kib} KiB (by getrusage, as /proc is not mounted)");
-            }
-        }
+        log::info!("peak memory (VmHWM): {} KiB", sys::peak_resident_kib());
     }
     outcome
 }
