@@ -2,6 +2,7 @@
 //! `board-tests/run` installs what they need and runs them; they want root, as they compare owners.
 
 mod binaries;
+mod clock;
 mod destination;
 mod distribution;
 mod example;

@@ -6,6 +6,9 @@ use crate::platform::Platform;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+/// Where edgepull remembers things between runs, unless `--state-dir` names another place.
+pub const STATE_DIR: &str = "/var/lib/edgepull";
+
 /// What `edgepull --help` prints.
 pub const HELP: &str = "\
 edgepull puts the right container image onto this board.
@@ -34,6 +37,7 @@ Options, before or after the command:
   --machine NAME                         decide by this recorded `uname -m`, not by this machine
   --plain-http                           the registry has no TLS
   --ca-file FILE                         trust these certificates (PEM) instead of the system's
+  --state-dir DIR                        what edgepull remembers between runs (default /var/lib/edgepull)
   --json                                 one JSON object a line on standard output
   -v, --verbose                          say more: choices, requests, timings (-vv: still more)
   -q, --quiet                            say nothing but errors
@@ -67,6 +71,8 @@ pub struct Options {
     pub plain_http: bool,
     /// `--ca-file`.
     pub ca_file: Option<PathBuf>,
+    /// `--state-dir`, or [`STATE_DIR`].
+    pub state_dir: PathBuf,
     /// `--json`.
     pub json: bool,
     /// `-q`.
@@ -114,7 +120,7 @@ pub struct Pull {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation> {
     use lexopt::prelude::*;
     let mut parser = lexopt::Parser::from_args(arguments);
-    let mut options = Options::default();
+    let mut options = Options { state_dir: STATE_DIR.into(), ..Options::default() };
     let mut words: Vec<OsString> = Vec::new();
     let (mut raw, mut replace, mut bundle, mut force) = (false, false, false, false);
     let (mut help, mut version) = (false, false);
@@ -127,6 +133,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             Long("cpuinfo") => options.cpuinfo = Some(parser.value().map_err(usage)?.into()),
             Long("machine") => options.machine = Some(text(&mut parser)?),
             Long("ca-file") => options.ca_file = Some(parser.value().map_err(usage)?.into()),
+            Long("state-dir") => options.state_dir = parser.value().map_err(usage)?.into(),
             Long("plain-http") => options.plain_http = true,
             Long("json") => options.json = true,
             Short('v') | Long("verbose") => options.verbose = options.verbose.saturating_add(1),
@@ -228,6 +235,8 @@ mod tests {
             assert_eq!(pull.directory, PathBuf::from("/x"));
         }
         assert_eq!(run("--variant auto platform").unwrap().options.variant, None);
+        assert_eq!(run("platform").unwrap().options.state_dir, PathBuf::from("/var/lib/edgepull"));
+        assert_eq!(run("platform --state-dir /s").unwrap().options.state_dir, PathBuf::from("/s"));
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub struct Board {
     env: Vec<(String, String)>,
     /// The program, and what runs it.
     program: Vec<String>,
+    /// What edgepull remembers on this board.
+    state: Scratch,
+    /// What its clock says, in the words of faketime; `None`: the truth.
+    clock: Option<String>,
 }
 
 impl Board {
@@ -56,7 +60,8 @@ impl Board {
 
     /// The machine that the tests run on, whatever it is.
     pub fn this_machine() -> Board {
-        Board { evidence: Vec::new(), env: Vec::new(), program: vec![env!("CARGO_BIN_EXE_edgepull").into()] }
+        let program = vec![env!("CARGO_BIN_EXE_edgepull").into()];
+        Board { evidence: Vec::new(), env: Vec::new(), program, state: Scratch::new(), clock: None }
     }
 
     /// A static binary of `cross/build` under qemu-user, on a CPU that has no more instructions than `cpu`.
@@ -91,6 +96,23 @@ impl Board {
         self
     }
 
+    /// Sets the board's clock: `@1970-01-01 00:00:30` (UTC), or `+3d` from now.
+    pub fn with_clock(mut self, time: &str) -> Board {
+        self.clock = Some(time.to_owned());
+        self
+    }
+
+    /// What edgepull has recorded of the time.
+    pub fn recorded_time(&self) -> Option<String> {
+        std::fs::read_to_string(self.state.path("state/clock")).ok()
+    }
+
+    /// Puts a record of the time there.
+    pub fn with_recorded_time(self, content: &str) -> Board {
+        self.state.write("state/clock", content);
+        self
+    }
+
     /// Runs edgepull to its end.
     pub fn edgepull<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Outcome {
         let home = Scratch::new(); // no credentials of whoever runs the tests
@@ -102,9 +124,12 @@ impl Board {
 
     /// The command that [`Board::edgepull`] runs, for a test that wants to end it early.
     pub fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
-        let mut command = Command::new(&self.program[0]);
-        command.args(&self.program[1..]);
-        command.args(&self.evidence).args(args).stdin(Stdio::null());
+        let faketime = self.clock.iter().flat_map(|time| ["faketime", "-f", time]);
+        let mut program = faketime.chain(self.program.iter().map(String::as_str));
+        let mut command = Command::new(program.next().expect("a program"));
+        command.args(program).env("TZ", "UTC").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        command.args(&self.evidence).args(["--state-dir", &self.state.at("state")]).args(args);
+        command.stdin(Stdio::null());
         for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "SSL_CERT_FILE"] {
             command.env_remove(name);
         }
