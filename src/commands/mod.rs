@@ -5,7 +5,7 @@ mod platform;
 mod pull;
 pub mod report;
 
-use crate::cli::{Command, HELP, Invocation, Options};
+use crate::cli::{Command, Invocation, Options};
 use crate::clock::{self, Clock, date::Utc};
 use crate::error::{Error, Kind, Result};
 use crate::image::manifest::{Descriptor, Document, ImageConfig, Manifest};
@@ -33,7 +33,7 @@ fn dispatch(invocation: &Invocation) -> Result<()> {
     let report = Report::new(&invocation.options);
     let options = &invocation.options;
     match &invocation.command {
-        Command::Help => report.text(HELP.trim_end()),
+        Command::Help(help) => report.text(help),
         Command::Version => {
             report.text(format_args!("edgepull {} ({:#})", env!("CARGO_PKG_VERSION"), Utc(clock::BUILT)))
         }
