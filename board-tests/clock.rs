@@ -133,6 +133,7 @@ fn a_server_that_lies_about_the_time_is_not_recorded() {
     for (clock, date, said) in [
         ("+0", "2099-01-01", "not believed"), // no certificate of this server is valid then
         (SWITCHED_ON, "2099-01-01", "not believed"),
+        ("+3d", "+2 years", "not believed"),
         (SWITCHED_ON, "+20 days", "as 127.0.0.1 says"), // it is, but the clock cannot confirm it
         ("+0", "+20 days", "peak memory"),
         ("+0", "2001-01-01", "peak memory"),

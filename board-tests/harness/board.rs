@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::tools::Scratch;
+use super::tools::{Scratch, run};
 
 /// The exit codes that edgepull documents.
 pub mod exit {
@@ -93,6 +93,20 @@ impl Board {
         }
         let drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
         self.program = drop.map(str::to_owned).into_iter().chain([program]).collect();
+        self
+    }
+
+    /// edgepull is run in a root that holds nothing but itself, the libraries that it is linked with here,
+    /// and what the test puts there: no /proc, /dev or /etc, as early in a boot.
+    pub fn run_in(mut self, root: &Scratch) -> Board {
+        let program = self.program.remove(0);
+        let libraries = run("ldd", [&program]);
+        let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+        for (from, to) in libraries.map(|path| (path, &path[1..])).chain([(program.as_str(), "edgepull")]) {
+            let to = root.write(to, std::fs::read(from).expect("a file to copy"));
+            std::fs::set_permissions(to, PermissionsExt::from_mode(0o755)).expect("a mode");
+        }
+        self.program = ["chroot", &root.at(""), "/edgepull"].map(str::to_owned).to_vec();
         self
     }
 
