@@ -6,6 +6,7 @@ mod distribution;
 mod example;
 mod failures;
 mod harness;
+mod machines;
 mod output;
 mod registries;
 mod selection;

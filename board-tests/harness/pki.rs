@@ -2,7 +2,8 @@
 
 use super::tools::{Scratch, run};
 
-/// A private CA with one server certificate for the loopback addresses and `localhost`.
+/// A private CA with one server certificate for the loopback addresses, `localhost`, and 10.0.2.2, which is
+/// this machine's loopback to a guest in QEMU.
 pub struct Authority {
     scratch: Scratch,
 }
@@ -10,7 +11,8 @@ pub struct Authority {
 impl Authority {
     pub fn new() -> Authority {
         let scratch = Scratch::new();
-        let names = "subjectAltName=IP:127.0.0.1,IP:127.0.0.2,DNS:localhost\nextendedKeyUsage=serverAuth\n";
+        let names = "subjectAltName=IP:127.0.0.1,IP:127.0.0.2,IP:10.0.2.2,DNS:localhost\n\
+            extendedKeyUsage=serverAuth\n";
         let extensions = scratch.write("server.ext", names);
         let [ca, ca_key, key, request, certificate] =
             ["ca.pem", "ca.key", "server.key", "server.csr", "server.pem"].map(|name| scratch.at(name));
