@@ -9,6 +9,7 @@ mod distribution;
 mod example;
 mod failures;
 mod harness;
+mod machines;
 mod output;
 mod registries;
 mod selection;
