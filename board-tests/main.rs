@@ -1,6 +1,9 @@
 //! The board tests: the finished program against real registries, real tools and hostile servers.
 //! `board-tests/run` installs what they need and runs them; they want root, as they compare owners.
 
+mod bare;
+mod binaries;
+mod clock;
 mod destination;
 mod distribution;
 mod example;

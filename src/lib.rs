@@ -6,6 +6,7 @@
 //! | room | knows |
 //! |---|---|
 //! | [`error`], [`sys`] | failures and their exit codes; every raw syscall with its fallback |
+//! | [`clock`] | what time it is, on boards whose clock may not know |
 //! | [`platform`] | who the board is, and which platforms it can run, best first |
 //! | [`image`] | references, digests, manifests, which entry a host takes, what an ELF file needs |
 //! | [`source`] | where an image's bytes come from: registry, OCI layout, archives |
@@ -18,6 +19,7 @@
 #![warn(missing_docs)]
 
 pub mod cli;
+pub mod clock;
 pub mod commands;
 pub mod error;
 pub mod image;

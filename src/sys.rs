@@ -8,6 +8,72 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+// --- time and chance ---
+
+/// Seconds since 1970 by the system clock; 0 for what is before, or cannot be asked.
+///
+/// Not `SystemTime::now`: on 32-bit musl its `time_t` has 32 bits, and it panics from 2038-01-19 on.
+pub fn unix_time() -> u64 {
+    #[cfg(target_pointer_width = "32")]
+    {
+        /// Since Linux 5.1, the same number on every 32-bit architecture (asm-generic/unistd.h).
+        const CLOCK_GETTIME64: libc::c_long = 403;
+        // struct __kernel_timespec: 64 bits each on every architecture.
+        let mut time = [0i64; 2];
+        // SAFETY: `time` has the size and alignment of a __kernel_timespec for the call to write to.
+        let result = unsafe { libc::syscall(CLOCK_GETTIME64, libc::CLOCK_REALTIME, time.as_mut_ptr()) };
+        if result == 0 {
+            return u64::try_from(time[0]).unwrap_or(0);
+        }
+        // ENOSYS before 5.1, EPERM of an old seccomp filter: such kernels' time ends in 2038 anyway.
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec for the call to write to; nothing else is touched.
+    match unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut time) } {
+        0 => u64::try_from(time.tv_sec).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Whether the kernel has random numbers that keys can be made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Randomness {
+    /// It has.
+    Ready,
+    /// Not yet, as it has gathered too little since it started: getrandom(2) waits.
+    NotYet,
+    /// Nobody here gives any: no getrandom (Linux before 3.17, or a filter), and no /dev/urandom.
+    Missing,
+}
+
+/// Asks without waiting.
+pub fn randomness() -> Randomness {
+    match random_bytes(&mut [0; 1], libc::GRND_NONBLOCK) {
+        Ok(_) => Randomness::Ready,
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Randomness::NotYet,
+        Err(_) if Path::new("/dev/urandom").exists() => Randomness::Ready,
+        Err(_) => Randomness::Missing,
+    }
+}
+
+/// A number from 0 to 1 to spread retries with, from what there is: never waits, never fails.
+pub fn any_fraction() -> f64 {
+    let mut bytes = [0; 4];
+    if random_bytes(&mut bytes, libc::GRND_NONBLOCK).is_err() {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a valid timespec for the call to write to; nothing else is touched.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+        // Fibonacci hashing: the low bits, which differ most from board to board, decide the high ones.
+        bytes = (time.tv_nsec as u32).wrapping_mul(2_654_435_769).to_ne_bytes();
+    }
+    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+fn random_bytes(buffer: &mut [u8], flags: libc::c_uint) -> io::Result<usize> {
+    // SAFETY: the buffer is writable for the length that is given.
+    check(unsafe { libc::syscall(libc::SYS_getrandom, buffer.as_mut_ptr(), buffer.len(), flags) })
+}
+
 // --- file systems ---
 
 /// CPU time, user and system, that the calling thread has used. Zero where the kernel can't say.
@@ -139,9 +205,19 @@ pub fn effective_ids() -> (u32, u32) {
     (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
 }
 
-/// The most memory that this process has had resident, in KiB (VmHWM of proc_pid_status(5)); `None` without
-/// `/proc`.
-pub fn peak_resident_kib() -> Option<u64> {
+/// The most memory that this process has had resident, in KiB: VmHWM of proc_pid_status(5). Where `/proc` is
+/// not mounted, `getrusage(2)` says it, who also counts what the process was before `execve`: never less.
+pub fn peak_resident_kib() -> u64 {
+    resident_high_water_mark().unwrap_or_else(|| {
+        // SAFETY: rusage is made of integers, for which zeros are a value.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: `usage` is a valid rusage for the call to write to; nothing else is touched.
+        unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+        u64::try_from(usage.ru_maxrss).unwrap_or(0)
+    })
+}
+
+fn resident_high_water_mark() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()

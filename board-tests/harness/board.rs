@@ -1,9 +1,11 @@
 //! A board that runs edgepull: the real program, fed with the recorded evidence of one machine.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::tools::Scratch;
+use super::tools::{Scratch, run};
 
 /// The exit codes that edgepull documents.
 pub mod exit {
@@ -23,6 +25,10 @@ pub struct Board {
     env: Vec<(String, String)>,
     /// The program, and what runs it.
     program: Vec<String>,
+    /// What edgepull remembers on this board.
+    state: Scratch,
+    /// What its clock says, in the words of faketime; `None`: the truth.
+    clock: Option<String>,
 }
 
 impl Board {
@@ -54,7 +60,15 @@ impl Board {
 
     /// The machine that the tests run on, whatever it is.
     pub fn this_machine() -> Board {
-        Board { evidence: Vec::new(), env: Vec::new(), program: vec![env!("CARGO_BIN_EXE_edgepull").into()] }
+        let program = vec![env!("CARGO_BIN_EXE_edgepull").into()];
+        Board { evidence: Vec::new(), env: Vec::new(), program, state: Scratch::new(), clock: None }
+    }
+
+    /// A static binary of `cross/build` under qemu-user, on a CPU that has no more instructions than `cpu`.
+    pub fn emulated(binary: &str, qemu: &str, cpu: &str) -> Board {
+        let path = format!("{}/target/dist/edgepull-{binary}", env!("CARGO_MANIFEST_DIR"));
+        assert!(Path::new(&path).exists(), "no {path}: run cross/build {binary} first");
+        Board { program: [qemu, "-cpu", cpu, &path].map(str::to_owned).into(), ..Board::this_machine() }
     }
 
     /// Sets an environment variable for edgepull.
@@ -82,6 +96,37 @@ impl Board {
         self
     }
 
+    /// edgepull is run in a root that holds nothing but itself, the libraries that it is linked with here,
+    /// and what the test puts there: no /proc, /dev or /etc, as early in a boot.
+    pub fn run_in(mut self, root: &Scratch) -> Board {
+        let program = self.program.remove(0);
+        let libraries = run("ldd", [&program]);
+        let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+        for (from, to) in libraries.map(|path| (path, &path[1..])).chain([(program.as_str(), "edgepull")]) {
+            let to = root.write(to, std::fs::read(from).expect("a file to copy"));
+            std::fs::set_permissions(to, PermissionsExt::from_mode(0o755)).expect("a mode");
+        }
+        self.program = ["chroot", &root.at(""), "/edgepull"].map(str::to_owned).to_vec();
+        self
+    }
+
+    /// Sets the board's clock: `@1970-01-01 00:00:30` (UTC), or `+3d` from now.
+    pub fn with_clock(mut self, time: &str) -> Board {
+        self.clock = Some(time.to_owned());
+        self
+    }
+
+    /// What edgepull has recorded of the time.
+    pub fn recorded_time(&self) -> Option<String> {
+        std::fs::read_to_string(self.state.path("state/clock")).ok()
+    }
+
+    /// Puts a record of the time there.
+    pub fn with_recorded_time(self, content: &str) -> Board {
+        self.state.write("state/clock", content);
+        self
+    }
+
     /// Runs edgepull to its end.
     pub fn edgepull<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Outcome {
         let home = Scratch::new(); // no credentials of whoever runs the tests
@@ -93,9 +138,12 @@ impl Board {
 
     /// The command that [`Board::edgepull`] runs, for a test that wants to end it early.
     pub fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
-        let mut command = Command::new(&self.program[0]);
-        command.args(&self.program[1..]);
-        command.args(&self.evidence).args(args).stdin(Stdio::null());
+        let faketime = self.clock.iter().flat_map(|time| ["faketime", "-f", time]);
+        let mut program = faketime.chain(self.program.iter().map(String::as_str));
+        let mut command = Command::new(program.next().expect("a program"));
+        command.args(program).env("TZ", "UTC").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        command.args(&self.evidence).args(["--state-dir", &self.state.at("state")]).args(args);
+        command.stdin(Stdio::null());
         for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "SSL_CERT_FILE"] {
             command.env_remove(name);
         }
@@ -128,6 +176,11 @@ impl Outcome {
     #[track_caller]
     pub fn code(&self) -> i32 {
         self.output.status.code().unwrap_or_else(|| panic!("{}", self.story()))
+    }
+
+    /// The signal that it died of.
+    pub fn signal(&self) -> Option<i32> {
+        self.output.status.signal()
     }
 
     fn story(&self) -> String {

@@ -60,6 +60,7 @@ struct State {
     artifact: Option<Artifact>,
     script: HashMap<String, VecDeque<Answer>>,
     login: Option<String>,
+    date: Option<String>,
     requests: Vec<Request>,
 }
 
@@ -167,6 +168,12 @@ impl FakeRegistry {
         self
     }
 
+    /// Manifests and blobs come with this `Date` field; without it, with none.
+    pub fn saying_date(self, date: String) -> FakeRegistry {
+        self.state().date = Some(date);
+        self
+    }
+
     /// Every request so far.
     pub fn requests(&self) -> Vec<Request> {
         self.state().requests.clone()
@@ -189,7 +196,11 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()>
         let scripted = state.script.iter_mut().find(|(path, _)| request.path.ends_with(path.as_str()));
         let answer = scripted.and_then(|(_, answers)| answers.pop_front()).unwrap_or(Answer::Honest);
         let allowed = state.login.is_none() || state.login.as_deref() == request.header("authorization");
-        (answer, state.artifact.as_ref().and_then(|artifact| find(artifact, &request.path)), allowed)
+        let mut honest = state.artifact.as_ref().and_then(|artifact| find(artifact, &request.path));
+        if let Some((_, fields)) = &mut honest {
+            fields.extend(state.date.iter().map(|date| ("Date", date.clone())));
+        }
+        (answer, honest, allowed)
     };
     let out = stream.get_mut();
     if !allowed {

@@ -1,8 +1,8 @@
 //! What the tests in this folder are written with, so that each reads as what it proves:
-//! boards that run edgepull ([`Board`]), registries real ([`Registry`]) and scripted
-//! ([`FakeRegistry`]), images made on the spot ([`Image`], [`Layer`], [`Index`]) and trees to compare
-//! ([`Tree`]); and machines that QEMU boots ([`Machine`]). Everything lives in a [`Scratch`] folder or a child process and goes when the test ends,
-//! also when it fails.
+//! boards that run edgepull, as recorded ([`Board`]) and booted in QEMU ([`Machine`]), registries real
+//! ([`Registry`]) and scripted ([`FakeRegistry`]), images made on the spot ([`Image`], [`Layer`],
+//! [`Index`]) and trees to compare ([`Tree`]). Everything lives in a [`Scratch`] folder or a child process
+//! and goes when the test ends, also when it fails.
 
 mod board;
 mod fake;

@@ -5,24 +5,26 @@ mod platform;
 mod pull;
 pub mod report;
 
-use crate::cli::{Command, HELP, Invocation, Options};
+use crate::cli::{Command, Invocation, Options};
+use crate::clock::{self, Clock, date::Utc};
 use crate::error::{Error, Kind, Result};
 use crate::image::manifest::{Descriptor, Document, ImageConfig, Manifest};
+use crate::image::reference::Reference;
 use crate::image::select::Lookup;
 use crate::platform::{Host, Inputs, Platform, cpuinfo};
 use crate::source::{self, Source};
+use crate::store;
 use crate::sys;
 use report::Report;
 use std::fs::File;
 use std::io::Read;
+use std::sync::Arc;
 
 /// Does what the command line says; with `-v` also says what memory it took, whatever came of it.
 pub fn run(invocation: &Invocation) -> Result<()> {
     let outcome = dispatch(invocation);
-    if log::log_enabled!(log::Level::Info)
-        && let Some(kib) = sys::peak_resident_kib()
-    {
-        log::info!("peak memory (VmHWM): {kib} KiB");
+    if log::log_enabled!(log::Level::Info) {
+        log::info!("peak memory (VmHWM): {} KiB", sys::peak_resident_kib());
     }
     outcome
 }
@@ -31,14 +33,34 @@ fn dispatch(invocation: &Invocation) -> Result<()> {
     let report = Report::new(&invocation.options);
     let options = &invocation.options;
     match &invocation.command {
-        Command::Help => report.text(HELP.trim_end()),
-        Command::Version => report.text(concat!("edgepull ", env!("CARGO_PKG_VERSION"))),
+        Command::Help(help) => report.text(help),
+        Command::Version => {
+            report.text(format_args!("edgepull {} ({:#})", env!("CARGO_PKG_VERSION"), Utc(clock::BUILT)))
+        }
         Command::Platform => platform::run(&host(options)?, options, &report),
         Command::Inspect { image, raw } => {
-            inspect::run(image, *raw, || host(options), &mut *open(image, options)?, &report)
+            let clock = clock(image, options);
+            inspect::run(image, *raw, || host(options), &mut *open(image, options, &clock)?, &report)
         }
-        Command::Pull(pull) => pull::run(pull, &host(options)?, options, &report),
+        Command::Pull(pull) => {
+            let clock = clock(&pull.image, options);
+            let outcome = pull::run(pull, &host(options)?, options, &clock, &report);
+            // What a server said about the time is as true when something else went wrong afterwards.
+            if let Some(time) = clock.to_record() {
+                store::clock::save(&options.state_dir, time);
+            }
+            outcome
+        }
     }
+}
+
+/// The clock that a registry's certificate is judged by. Local images need none, and read no record.
+fn clock(image: &Reference, options: &Options) -> Arc<Clock> {
+    let recorded = match image {
+        Reference::Registry(_) => store::clock::load(&options.state_dir),
+        _ => None,
+    };
+    Arc::new(Clock::new(recorded))
 }
 
 /// Who this board is, or who the options say that it is.
@@ -64,12 +86,13 @@ fn host(options: &Options) -> Result<Host> {
     })
 }
 
-fn open(image: &crate::image::reference::Reference, options: &Options) -> Result<Box<dyn Source>> {
+fn open(image: &Reference, options: &Options, clock: &Arc<Clock>) -> Result<Box<dyn Source>> {
     source::open(
         image,
         &source::Options {
             plain_http: options.plain_http,
             ca_file: options.ca_file.clone(),
+            clock: clock.clone(),
             ..Default::default()
         },
     )

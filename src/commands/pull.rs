@@ -3,6 +3,7 @@
 use super::report::{Report, bytes};
 use super::{Documents, open};
 use crate::cli::{self, Options};
+use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Compression, Descriptor, Document, ImageConfig, Manifest};
@@ -20,6 +21,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 /// An image that is settled on: everything but the layers' bytes.
 struct Chosen {
@@ -29,11 +31,17 @@ struct Chosen {
     config: ImageConfig,
 }
 
-pub fn run(pull: &cli::Pull, host: &Host, options: &Options, report: &Report) -> Result<()> {
+pub fn run(
+    pull: &cli::Pull,
+    host: &Host,
+    options: &Options,
+    clock: &Arc<Clock>,
+    report: &Report,
+) -> Result<()> {
     log::info!("{host}");
     // Claimed before anything is fetched: a destination that cannot be should not cost a download.
     let staging = Staging::begin(&pull.directory, pull.replace)?;
-    let mut source = open(&pull.image, options)?;
+    let mut source = open(&pull.image, options, clock)?;
     announce(host, pull, report)?;
     let chosen = choose(&mut *source, host, pull, report)?;
     let layers = plan(&chosen)?;

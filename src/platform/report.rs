@@ -100,7 +100,7 @@ fn label(source: Source) -> &'static str {
 fn absent(origin: Origin) -> &'static str {
     match origin {
         Origin::NotAsked => "no recorded cpuinfo was given",
-        Origin::Unreadable => "/proc/cpuinfo cannot be read",
+        Origin::Unreadable => "/proc/cpuinfo cannot be read (not mounted? mount -t proc proc /proc)",
         Origin::Recorded | Origin::Live => "the cpuinfo lists no implementer and part",
     }
 }

@@ -13,12 +13,14 @@ mod docker_archive;
 mod layout;
 mod registry;
 
+use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::{DOCUMENT_MAX, Descriptor};
 use crate::image::reference::Reference;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The bytes of an index, manifest or config, whose digest was verified.
@@ -59,6 +61,8 @@ pub struct Options {
     /// The credentials file; `None`: `$REGISTRY_AUTH_FILE`, else `$DOCKER_CONFIG/config.json`, else
     /// `~/.docker/config.json`.
     pub auth_file: Option<PathBuf>,
+    /// By which servers' certificates are judged, and which learns from servers what time it is.
+    pub clock: Arc<Clock>,
     /// How long a connection may send nothing before it counts as dead.
     pub stall: Duration,
     /// The pause before the first retry; every further one is twice as long, up to 30 s.
@@ -71,6 +75,7 @@ impl Default for Options {
             plain_http: false,
             ca_file: None,
             auth_file: None,
+            clock: Arc::default(),
             stall: Duration::from_secs(30),
             pause: Duration::from_millis(500),
         }

@@ -1,3 +1,4 @@
-//! What lasts: how a finished root file system becomes visible.
+//! What lasts: how a finished root file system becomes visible, and what edgepull remembers from run to run.
 
+pub mod clock;
 pub mod staging;

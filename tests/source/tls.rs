@@ -4,14 +4,18 @@
 use crate::image::Image;
 use crate::server::{Reply, Server};
 use crate::{options, read_layer, refused, registry};
+use edgepull::clock::{Clock, HORIZON, Reason};
 use edgepull::error::Kind;
 use edgepull::image::manifest::media_type;
 use edgepull::source::{Options, open};
+use edgepull::sys::unix_time;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+
+const DAY: u64 = 24 * 60 * 60;
 
 /// A private authority and a server certificate for 127.0.0.1 issued by it.
 struct Pki(tempfile::TempDir);
@@ -116,6 +120,57 @@ fn a_certificate_out_of_its_time_points_at_the_clock() {
         Kind::Network,
         &["has expired", "clock"],
     );
+}
+
+/// Options with a clock that says `system`, of an agent that was built at `built`.
+fn at(system: u64, built: u64, pki: &Pki) -> (Options, Arc<Clock>) {
+    let clock = Arc::new(Clock::with(move || system, built, None));
+    (Options { clock: clock.clone(), ..trusting(&pki.path("ca.pem")) }, clock)
+}
+
+#[test]
+fn a_certificate_issued_after_the_build_is_good_where_the_clock_is_known_to_be_wrong() {
+    let Some(pki) = Pki::new() else { return };
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let (now, built) = (unix_time(), unix_time() - 100 * DAY);
+    let (unset, clock) = at(30, built, &pki);
+    assert!(registry(server.address, &unset).root().is_ok());
+    let floor = clock.now();
+    assert_eq!(floor.reason, Reason::Certificate("127.0.0.1".into()));
+    assert!((now - DAY..=now).contains(&floor.time), "{floor}");
+    assert_eq!(clock.to_record(), None);
+    // A clock that may be right is held to what it says.
+    let (behind, _) = at(now - 50 * DAY, built, &pki);
+    let parts = ["is not valid yet", "is probably behind", "date -u -s"];
+    refused(registry(server.address, &behind).root(), Kind::Network, &parts);
+    // Nor is everything believed: no agent is in use so long after its build.
+    let (ancient, _) = at(30, now - HORIZON - DAY, &pki);
+    refused(registry(server.address, &ancient).root(), Kind::Network, &["is not valid yet"]);
+}
+
+#[test]
+fn a_certificate_that_expired_before_the_build_is_refused_whatever_the_clock() {
+    let Some(pki) = Pki::new() else { return };
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let built = unix_time() + 31 * DAY;
+    for system in [0, unix_time(), built + DAY] {
+        let (options, clock) = at(system, built, &pki);
+        refused(
+            registry(server.address, &options).root(),
+            Kind::Network,
+            &["has expired on", "this board's clock"],
+        );
+        assert_eq!(clock.to_record(), None);
+    }
+}
+
+#[test]
+fn a_stranger_s_certificate_is_refused_at_any_time() {
+    let (Some(pki), Some(other)) = (Pki::new(), Pki::new()) else { return };
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let (options, clock) = at(30, unix_time() - 100 * DAY, &other);
+    refused(registry(server.address, &options).root(), Kind::Network, &["not trusted"]);
+    assert_eq!(clock.now().reason, Reason::Built);
 }
 
 #[test]

@@ -11,9 +11,9 @@ use super::http::{Answer, Class, Failure};
 use super::retry::retry_after;
 use super::url::{Origin, absolute, encode, shown};
 use crate::error::{Error, Kind};
+use crate::sys;
 use serde::Deserialize;
 use std::io::Read;
-use std::time::SystemTime;
 use ureq::http::{HeaderValue, Uri, header};
 
 /// The largest answer of a token server, in bytes. Tokens of several KiB are normal.
@@ -131,7 +131,7 @@ fn token_of(client: &Client, answer: Answer) -> Result<Secret, Failure> {
         200 => {}
         429 | 500 | 502 | 503 | 504 => {
             let asked =
-                answer.header(header::RETRY_AFTER).and_then(|value| retry_after(value, SystemTime::now()));
+                answer.header(header::RETRY_AFTER).and_then(|value| retry_after(value, sys::unix_time()));
             let error = Error::new(Kind::Network, format!("token server {server}: {}", outcome(answer)));
             return Err(Failure { retry_after: asked, ..Failure::new(Class::Passing, error) });
         }

@@ -8,11 +8,12 @@ use super::url;
 use crate::error::{Error, Kind};
 use crate::image::reference::{DEFAULT_HOST, RegistryReference};
 use crate::source::Options;
+use crate::sys;
 use serde::Deserialize;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use ureq::BodyReader;
 use ureq::http::{HeaderName, Uri, header};
 
@@ -202,7 +203,7 @@ fn may_pass(answer: Answer) -> Result<Answer, Failure> {
 }
 
 fn passing(answer: Answer) -> Failure {
-    let asked = answer.header(header::RETRY_AFTER).and_then(|value| retry_after(value, SystemTime::now()));
+    let asked = answer.header(header::RETRY_AFTER).and_then(|value| retry_after(value, sys::unix_time()));
     let busy = answer.status() == 429;
     let error = Error::new(Kind::Network, format!("{}: {}", asked_host(&answer), outcome(answer)));
     let error = match busy {

@@ -5,17 +5,16 @@
 //! Time-outs are such that a slow link never fails: only connecting, and a connection that sends nothing
 //! at all, are limited.
 
+use super::dns::{self, Dns};
 use super::tls::{HandshakeFailed, Tls};
 use super::url::{Origin, resolve, shown};
 use crate::error::{Error, Kind};
 use crate::source::Options;
-use rustls::CertificateError;
 use std::io;
 use std::time::Duration;
 use ureq::http::{HeaderName, Request, Response, Uri, header};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{Connector, NextTimeout, TcpConnector};
-use ureq::{Agent, Body, Timeout};
+use ureq::unversioned::transport::{Connector, TcpConnector};
+use ureq::{Agent, AsSendBody, Body, Timeout};
 
 /// The most redirects that one request follows.
 pub(super) const REDIRECTS_MAX: usize = 5;
@@ -25,6 +24,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const INPUT_BUFFER: usize = 16 << 10;
 /// Room for a request's head, in bytes. Longer ones (signed URLs) go out in several writes.
 const OUTPUT_BUFFER: usize = 4 << 10;
+/// What a board without a network needs.
+const NO_ROUTE: &str = "is the network up? (ip link set eth0 up, an address, a default route; or DHCP)";
 /// Open connections that are kept for the next request: the registry's and its blob store's.
 const IDLE_CONNECTIONS: usize = 2;
 
@@ -98,6 +99,7 @@ impl Answer {
 /// Sends requests.
 pub(super) struct Http {
     agent: Agent,
+    tls: Tls,
     stall: Duration,
 }
 
@@ -120,9 +122,18 @@ impl Http {
             .max_idle_connections(IDLE_CONNECTIONS)
             .max_idle_connections_per_host(1)
             .build();
-        let connector = ().chain(TcpConnector::default()).chain(Tls::new(options.ca_file.clone()));
-        let agent = Agent::with_parts(config, connector, Dns(DefaultResolver::default()));
-        Http { agent, stall: options.stall }
+        let tls = Tls::new(options.ca_file.clone(), options.clock.clone());
+        let connector = ().chain(TcpConnector::default()).chain(tls.clone());
+        let agent = Agent::with_parts(config, connector, Dns::default());
+        Http { agent, tls, stall: options.stall }
+    }
+
+    /// Sends one request to `url`, and hears what time the server says it is.
+    fn run(&self, request: Request<impl AsSendBody>, url: &Uri) -> Result<Response<Body>, Failure> {
+        let response = self.agent.run(request).map_err(|error| self.failure(error, url))?;
+        let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        self.tls.answered(url, date);
+        Ok(response)
     }
 
     /// GET, following redirects. `authorization` goes to the origin of `url` only.
@@ -144,10 +155,9 @@ impl Http {
                 request = request.header(header::AUTHORIZATION, authorization);
             }
             let request = request.body(()).map_err(|error| self.failure(error.into(), &url))?;
-            let response = self.agent.run(request).map_err(|error| {
-                let failure = self.failure(error, &url);
-                if hop == 0 { failure } else { failure.behind_redirect() }
-            })?;
+            let response = self
+                .run(request, &url)
+                .map_err(|failure| if hop == 0 { failure } else { failure.behind_redirect() })?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(Answer { response, url, same_origin });
             }
@@ -164,7 +174,7 @@ impl Http {
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(form)
             .map_err(|error| self.failure(error.into(), url))?;
-        let response = self.agent.run(request).map_err(|error| self.failure(error, url))?;
+        let response = self.run(request, url)?;
         Ok(Answer { response, url: url.clone(), same_origin: true })
     }
 
@@ -181,7 +191,7 @@ impl Http {
             }
             ureq::Error::HostNotFound => Failure::new(
                 Class::Unreachable,
-                network("the host name is not known".into()).hint("check the name, and this board's DNS"),
+                network("the host name is not known".into()).hint(dns::hint()),
             ),
             ureq::Error::Other(other) => match other.downcast::<HandshakeFailed>() {
                 Ok(failed) => self.handshake(failed.0, url, &host),
@@ -223,6 +233,13 @@ impl Http {
             io::ErrorKind::UnexpectedEof => {
                 Failure::new(Class::Passing, network("the connection was closed too early".into()))
             }
+            io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::AddrNotAvailable => {
+                let error = Error::from_io(Kind::Network, error).context(host);
+                Failure::new(Class::Passing, error.hint(NO_ROUTE))
+            }
             _ => Failure::new(Class::Passing, Error::from_io(Kind::Network, error).context(host)),
         }
     }
@@ -231,7 +248,6 @@ impl Http {
         let network = |message: String| Error::new(Kind::Network, format!("{host}: {message}"));
         let mut failure = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidMessage(_)) => Failure::last(network("the answer is no TLS".into())),
-            Some(rustls::Error::InvalidCertificate(why)) => return Failure::last(certificate(host, why)),
             Some(other) => return Failure::last(network(format!("TLS: {other}"))),
             None => self.failure(error.into(), url),
         };
@@ -253,52 +269,4 @@ fn next(url: &Uri, response: &Response<Body>) -> Result<Uri, Error> {
             .hint("refused: what is protected must not become readable on the way"));
     }
     Ok(target)
-}
-
-fn certificate(host: &str, why: &CertificateError) -> Error {
-    use CertificateError::*;
-    let (what, hint) = match why {
-        Expired | ExpiredContext { .. } => (
-            "has expired",
-            "check this board's clock; if it is right, the registry's certificate must be renewed",
-        ),
-        NotValidYet | NotValidYetContext { .. } => {
-            ("is not valid yet", "this board's clock is behind: set it (most boards start in 1970)")
-        }
-        // A bad signature is what an authority of the same name with another key looks like.
-        UnknownIssuer | BadSignature => (
-            "is issued by an authority that is not trusted here",
-            "--ca-file FILE names a private CA's certificate",
-        ),
-        NotValidForName | NotValidForNameContext { .. } => {
-            ("is for another name", "use the name that the certificate was issued for")
-        }
-        _ => ("is not accepted", "--ca-file FILE names a private CA's certificate"),
-    };
-    let detail = match why {
-        Expired | NotValidYet | UnknownIssuer | BadSignature | NotValidForName => String::new(),
-        other => format!(" ({other})"),
-    };
-    Error::new(Kind::Network, format!("{host}: the server's certificate {what}{detail}")).hint(hint)
-}
-
-/// The system's resolver. The one thing added: its failures can be told from those of a socket.
-#[derive(Debug)]
-struct Dns(DefaultResolver);
-
-impl Resolver for Dns {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        self.0.resolve(uri, config, timeout).map_err(|error| match error {
-            ureq::Error::Io(error) => {
-                log::debug!("{error}");
-                ureq::Error::HostNotFound
-            }
-            other => other,
-        })
-    }
 }

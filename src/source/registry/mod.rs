@@ -6,7 +6,10 @@
 //!   client            one repository: 401 -> auth, 429/5xx -> retry, loopback without TLS
 //!     auth            challenge, credentials -> token
 //!     http            one request with its redirects; what kind of failure
+//!       dns           names, where there is a DNS
 //!       tls, roots    rustls below ureq
+//!         verify      by which time a certificate is judged
+//!         refusal     why one is refused, in words
 //! ```
 
 mod auth;
@@ -14,11 +17,14 @@ mod blob;
 mod challenge;
 mod client;
 mod credentials;
+mod dns;
 mod http;
+mod refusal;
 mod retry;
 mod roots;
 mod tls;
 mod url;
+mod verify;
 
 use self::blob::BlobReader;
 use self::client::{Ask, Client, asked_host, outcome};
@@ -28,6 +34,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::RegistryReference;
+use crate::sys::{self, Randomness};
 use std::io::Read;
 use std::sync::Arc;
 use ureq::http::{HeaderName, header};
@@ -49,6 +56,9 @@ pub(super) struct Registry {
 impl Registry {
     /// Nothing is sent yet.
     pub(super) fn new(image: &RegistryReference, options: &Options) -> Result<Registry> {
+        if !options.plain_http {
+            wait_for_randomness()?;
+        }
         Ok(Registry { client: Arc::new(Client::new(image, options)), image: image.clone() })
     }
 
@@ -96,6 +106,23 @@ impl Registry {
             )));
         }
         Ok(Fetched { bytes, digest, media_type })
+    }
+}
+
+/// TLS needs keys. Early in a boot the kernel may have nothing yet to make them of; ring would wait just as
+/// long, without a word.
+fn wait_for_randomness() -> Result<()> {
+    match sys::randomness() {
+        Randomness::Ready => Ok(()),
+        Randomness::NotYet => {
+            log::warn!("the kernel has no random numbers yet, as it has just started: waiting for them");
+            Ok(())
+        }
+        Randomness::Missing => {
+            let message = "there are no random numbers for TLS: this kernel has no getrandom, and there is no \
+                           /dev/urandom";
+            Err(Error::new(Kind::Other, message).hint("mount -t devtmpfs dev /dev"))
+        }
     }
 }
 

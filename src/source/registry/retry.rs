@@ -4,8 +4,9 @@
 //! boards that lost the same registry don't come back in the same second. A server that names a time
 //! (Retry-After) gets what it asks for.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::{Duration, SystemTime};
+use crate::clock::date;
+use crate::sys::any_fraction;
+use std::time::Duration;
 
 /// The most tries in a row without one new byte.
 pub(super) const ATTEMPTS_MAX: u32 = 6;
@@ -47,45 +48,18 @@ impl Attempts {
             return None;
         }
         let whole = self.first_pause.saturating_mul(1 << (self.failed - 1).min(16)).min(PAUSE_MAX);
-        let pause = whole / 2 + (whole / 2).mul_f64(random());
+        let pause = whole / 2 + (whole / 2).mul_f64(any_fraction());
         Some(asked.map_or(pause, |asked| asked.clamp(pause, RETRY_AFTER_MAX.max(pause))))
     }
 }
 
-/// From 0 to 1. The standard library's hash keys are random; spreading retries needs no better source.
-fn random() -> f64 {
-    f64::from(RandomState::new().build_hasher().finish() as u32) / f64::from(u32::MAX)
-}
-
-/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date.
-pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date; `now` is in seconds since 1970.
+pub(super) fn retry_after(value: &str, now: u64) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<u32>() {
         return Some(Duration::from_secs(seconds.into()));
     }
-    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(http_date(value)?);
-    Some(then.duration_since(now).unwrap_or_default())
-}
-
-/// Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7; the obsolete forms are not
-/// understood).
-fn http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let mut words = text.split_once(", ")?.1.split(' ');
-    let day: u64 = words.next()?.parse().ok().filter(|day| (1..=31).contains(day))?;
-    let name = words.next()?;
-    let month = MONTHS.iter().position(|month| *month == name)? as u64 + 1;
-    let year: u64 = words.next()?.parse().ok().filter(|year| (1970..=9999).contains(year))?;
-    let mut clock = words.next()?.split(':').map(|part| part.parse::<u64>().ok().filter(|part| *part <= 60));
-    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    if words.next() != Some("GMT") || words.next().is_some() {
-        return None;
-    }
-    // Days since 1970, in years that start in March so that the leap day comes last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+    Some(Duration::from_secs(date::parse_http(value)?.saturating_sub(now)))
 }
 
 #[cfg(test)]
@@ -118,7 +92,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let now = 784_111_777;
         assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now), Some(Duration::from_secs(10)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:00 GMT", now), Some(Duration::ZERO));
@@ -133,8 +107,5 @@ mod tests {
         ] {
             assert_eq!(retry_after(bad, now), None, "{bad}");
         }
-        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
-        assert_eq!(http_date("Thu, 29 Feb 2024 00:00:00 GMT"), Some(1_709_164_800));
-        assert_eq!(http_date("Fri, 01 Mar 2024 00:00:00 GMT"), Some(1_709_251_200));
     }
 }

@@ -1,7 +1,7 @@
 //! Which certificate authorities are trusted.
 //!
-//! `--ca-file` alone, if given; else `$SSL_CERT_FILE` alone; else the system's bundle; else Mozilla's roots as compiled in
-//! (webpki-roots), which cost no memory and are as old as this binary. A bundle is read as a stream, and
+//! `--ca-file` alone, if given; else `$SSL_CERT_FILE` alone; else the system's bundle; else, as in an
+//! initramfs, Mozilla's roots as compiled in (webpki-roots), which are as old as this binary. A bundle is read as a stream, and
 //! of each certificate only name, key and constraints are kept: about 70 KB for the 140 of a Linux
 //! distribution.
 
@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -27,23 +28,49 @@ const BUNDLES: [&str; 5] = [
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
 ];
 
+/// Where the trusted roots come from.
+#[derive(Debug)]
+pub(super) enum Trust {
+    /// This file.
+    File(PathBuf),
+    /// This program; the system has none.
+    BuiltIn,
+}
+
+impl fmt::Display for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trust::File(path) => write!(f, "trusted is what {} holds", path.display()),
+            Trust::BuiltIn => {
+                write!(f, "no CA certificates were found on this system (looked for ")?;
+                for (at, path) in BUNDLES.iter().enumerate() {
+                    write!(f, "{}{path}", if at == 0 { "" } else { ", " })?;
+                }
+                f.write_str("), so that only Mozilla's are trusted, as built in")
+            }
+        }
+    }
+}
+
 /// The roots that `ca_file` names, else the system's, else those compiled in.
-pub(super) fn load(ca_file: Option<&Path>) -> Result<RootCertStore> {
+pub(super) fn load(ca_file: Option<&Path>) -> Result<(RootCertStore, Trust)> {
     if let Some(path) = ca_file {
-        return bundle(path, true);
+        return Ok((bundle(path, true)?, Trust::File(path.to_owned())));
     }
     if let Some(named) = std::env::var_os("SSL_CERT_FILE").filter(|name| !name.is_empty()) {
         // Who names a bundle means that one: no falling back to more trust than was asked for.
-        return bundle(&PathBuf::from(named), false).map_err(|error| error.context("$SSL_CERT_FILE"));
+        let path = PathBuf::from(named);
+        let roots = bundle(&path, false).map_err(|error| error.context("$SSL_CERT_FILE"))?;
+        return Ok((roots, Trust::File(path)));
     }
     for path in BUNDLES {
         match bundle(Path::new(path), false) {
-            Ok(roots) => return Ok(roots),
+            Ok(roots) => return Ok((roots, Trust::File(path.into()))),
             Err(error) => log::debug!("{error}"),
         }
     }
-    log::debug!("no CA bundle on this system: using the built-in roots");
-    Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+    log::info!("{}", Trust::BuiltIn);
+    Ok((RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }, Trust::BuiltIn))
 }
 
 /// Reads a file of PEM certificates. In a `strict` one, a broken certificate is an error; a system's
@@ -90,17 +117,17 @@ mod tests {
             ("-----BEGIN CERTIFICATE-----\nAAAA\n", "PEM"),
         ] {
             std::fs::write(&path, content).unwrap();
-            let error = load(Some(&path)).unwrap_err();
+            let error = load(Some(&path)).map(drop).unwrap_err();
             assert_eq!(error.kind(), Kind::Usage);
             assert!(error.to_string().contains(reason), "{content:?}: {error}");
             assert!(error.to_string().contains("ca.pem"));
         }
-        let error = load(Some(Path::new("/nonexistent/ca.pem"))).unwrap_err();
+        let error = load(Some(Path::new("/nonexistent/ca.pem"))).map(drop).unwrap_err();
         assert!(error.to_string().contains("no such file"), "{error}");
     }
 
     #[test]
     fn there_are_always_roots() {
-        assert!(!load(None).unwrap().is_empty());
+        assert!(!load(None).unwrap().0.is_empty());
     }
 }

@@ -1,12 +1,17 @@
 //! TLS for ureq by rustls with a configuration of our own.
 //!
-//! ureq's own connector would do, but for three things: the cipher suites are ordered by what the CPU is
+//! ureq's own connector would do, but for four things: the cipher suites are ordered by what the CPU is
 //! good at, rustls's send buffer is bounded, and the trusted roots are read one certificate at a time
-//! and only when the first TLS connection is made. `ureq::unversioned` may change in any release, which
+//! and only when the first TLS connection is made; and certificates are judged by a clock with a floor
+//! ([`super::verify`]). `ureq::unversioned` may change in any release, which
 //! is why Cargo.toml pins the version.
 
-use super::roots;
+use super::refusal;
+use super::roots::{self, Trust};
+use super::verify::{Floored, Verifier};
+use crate::clock::{Clock, date};
 use crate::error::Error;
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::{CipherSuite, ClientConfig, ClientConnection, StreamOwned};
@@ -14,6 +19,8 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use ureq::http::Uri;
+use ureq::http::uri::Scheme;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
@@ -21,13 +28,24 @@ use ureq::unversioned::transport::{
 /// How much plaintext rustls may hold back while the socket is busy, in bytes.
 const SEND_BUFFER: usize = 16 << 10;
 
-/// Wraps connections to https URLs.
-pub(super) struct Tls {
+/// Wraps connections to https URLs. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Tls(Arc<Shared>);
+
+struct Shared {
     ca_file: Option<PathBuf>,
-    config: OnceLock<Arc<ClientConfig>>,
+    clock: Arc<Clock>,
+    made: OnceLock<Made>,
 }
 
-/// A handshake that failed: `peer speaks no TLS` and `certificate not trusted` alike.
+/// What the first connection has made.
+struct Made {
+    config: Arc<ClientConfig>,
+    verifier: Arc<Verifier>,
+    trust: Trust,
+}
+
+/// A handshake that failed for another reason than the server's certificate.
 #[derive(Debug)]
 pub(super) struct HandshakeFailed(pub(super) io::Error);
 
@@ -40,25 +58,66 @@ impl fmt::Display for HandshakeFailed {
 impl std::error::Error for HandshakeFailed {}
 
 impl Tls {
-    /// `ca_file` replaces the system's trusted roots.
-    pub(super) fn new(ca_file: Option<PathBuf>) -> Tls {
-        Tls { ca_file, config: OnceLock::new() }
+    /// `ca_file` replaces the system's trusted roots; `clock` judges certificates.
+    pub(super) fn new(ca_file: Option<PathBuf>, clock: Arc<Clock>) -> Tls {
+        Tls(Arc::new(Shared { ca_file, clock, made: OnceLock::new() }))
     }
 
-    fn config(&self) -> Result<Arc<ClientConfig>, Error> {
-        if let Some(config) = self.config.get() {
-            return Ok(config.clone());
+    /// A server has answered; `date` is the header of that name. Nothing is learnt without TLS.
+    pub(super) fn answered(&self, url: &Uri, date: Option<&str>) {
+        let (Some(made), Some(name)) = (self.0.made.get(), server_name(url)) else { return };
+        if url.scheme() == Some(&Scheme::HTTPS) {
+            made.verifier.answered(&name, date.and_then(date::parse_http));
         }
-        let roots = roots::load(self.ca_file.as_deref())?;
-        let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
+    }
+
+    fn made(&self) -> Result<&Made, Error> {
+        if let Some(made) = self.0.made.get() {
+            return Ok(made);
+        }
+        let made = self.make()?;
+        Ok(self.0.made.get_or_init(|| made))
+    }
+
+    fn make(&self) -> Result<Made, Error> {
+        let clock = &self.0.clock;
+        let now = clock.now();
+        if now.is_floor() || now.far_ahead {
+            log::info!("{now}");
+        }
+        let (roots, trust) = roots::load(self.0.ca_file.as_deref())?;
+        let provider = Arc::new(provider());
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let webpki = webpki.build().expect("there are roots, and no revocation lists");
+        let verifier = Arc::new(Verifier::new(webpki, clock.clone()));
+        let mut config = ClientConfig::builder_with_details(provider, Arc::new(Floored(clock.clone())))
             .with_safe_default_protocol_versions()
             .expect("ring has suites for TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
+            .dangerous() // rustls's word for every verifier that is not the default one
+            .with_custom_certificate_verifier(verifier.clone())
             .with_no_client_auth();
         // A pull makes a handful of connections: tickets would cost more memory than they save time.
         config.resumption = rustls::client::Resumption::disabled();
-        Ok(self.config.get_or_init(|| Arc::new(config)).clone())
+        Ok(Made { config: Arc::new(config), verifier, trust })
     }
+
+    /// What a failed handshake with the server of `url` means.
+    fn failed(&self, error: io::Error, url: &Uri, made: &Made) -> ureq::Error {
+        let why = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let Some(rustls::Error::InvalidCertificate(why)) = why else {
+            return ureq::Error::Other(Box::new(HandshakeFailed(error)));
+        };
+        let host = url.authority().map_or("", |authority| authority.as_str());
+        let refusal = refusal::certificate(host, why, &self.0.clock.now(), &made.trust);
+        ureq::Error::Other(Box::new(refusal))
+    }
+}
+
+/// The name or address that the certificate of `url`'s server has to be for.
+fn server_name(url: &Uri) -> Option<ServerName<'static>> {
+    let host = url.host().unwrap_or_default();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    ServerName::try_from(host.to_owned()).ok()
 }
 
 impl fmt::Debug for Tls {
@@ -114,18 +173,14 @@ impl<In: Transport> Connector<In> for Tls {
         if !details.needs_tls() || transport.is_tls() {
             return Ok(Some(Either::A(transport)));
         }
-        let config = self.config().map_err(|error| ureq::Error::Other(Box::new(error)))?;
-        let host = details.uri.host().unwrap_or_default();
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| ureq::Error::Tls("no certificate can be issued for this host name"))?;
-        let mut connection = ClientConnection::new(config, name)?;
+        let made = self.made().map_err(|error| ureq::Error::Other(Box::new(error)))?;
+        let name = server_name(details.uri)
+            .ok_or(ureq::Error::Tls("no certificate can be issued for this host name"))?;
+        let mut connection = ClientConnection::new(made.config.clone(), name)?;
         connection.set_buffer_limit(Some(SEND_BUFFER));
         let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
         socket.set_timeout(details.timeout);
-        connection
-            .complete_io(&mut socket)
-            .map_err(|error| ureq::Error::Other(Box::new(HandshakeFailed(error))))?;
+        connection.complete_io(&mut socket).map_err(|error| self.failed(error, details.uri, made))?;
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         let stream = StreamOwned { conn: connection, sock: socket };

@@ -1,0 +1,153 @@
+//! The static binaries of `cross/build`, each under qemu-user on the CPUs that it is for: TLS with real
+//! servers (Go's by docker-registry, OpenSSL's by socat), hashes and both decompressors there, and the
+//! right entry for the CPU. qemu-user really lacks the instructions that a CPU lacks, so code for newer
+//! cores that is chosen wrongly dies here; but it lets unaligned access pass, which the booted boards see.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::*;
+
+const ARM: &str = "qemu-arm-static";
+const SIGILL: i32 = 4;
+
+/// Binary, emulator, CPU, and the entry of the example that it has to take there.
+const RUNS: [(&str, &str, &str, &str); 8] = [
+    ("armv5", ARM, "arm926", "v5"),
+    ("armv5", ARM, "arm1176", "v6"),
+    ("armv5", ARM, "cortex-a7", "v7"),
+    ("armv6", ARM, "arm1176", "v6"),
+    ("armv6", ARM, "cortex-a7", "v7"),
+    ("armv7", ARM, "cortex-a7", "v7"),
+    ("aarch64", "qemu-aarch64-static", "cortex-a53", "arm64"),
+    ("x86_64", "qemu-x86_64-static", "qemu64", "amd64"),
+];
+
+/// OpenSSL in front of a registry that has no TLS of its own, speaking no newer TLS than 1.2.
+struct Tls12 {
+    process: Child,
+    address: String,
+}
+
+impl Tls12 {
+    fn before(registry: &Registry, authority: &Authority) -> Tls12 {
+        let listen = format!(
+            "OPENSSL-LISTEN:0,bind=127.0.0.1,fork,reuseaddr,verify=0,openssl-max-proto-version=TLS1.2,cert={},key={}",
+            authority.certificate(),
+            authority.key()
+        );
+        let mut process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "socat", "-d", "-d", &listen])
+            .arg(format!("TCP:{}", registry.address()))
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("setpriv, of util-linux");
+        let mut log = BufReader::new(process.stderr.take().expect("a pipe")).lines();
+        let address = log.by_ref().find_map(|line| {
+            let line = line.expect("readable words");
+            line.split_once("listening on AF=2 ").map(|(_, address)| address.to_owned())
+        });
+        // Read on, or the relay would stand still when the pipe is full.
+        std::thread::spawn(move || log.for_each(drop));
+        Tls12 { process, address: address.expect("socat, which says where it listens") }
+    }
+
+    fn image(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+}
+
+impl Drop for Tls12 {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// One that does not compress, 1 MB.
+fn noise() -> Vec<u8> {
+    let mut state = 1u32;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..1 << 20).map(next).collect()
+}
+
+/// Pulls the example and takes the right entry of it.
+#[track_caller]
+fn takes(board: &Board, ca: &str, image: &str, entry: &str) {
+    let scratch = Scratch::new();
+    board.edgepull(["--ca-file", ca, "pull", image, &scratch.at("root")]).succeeds();
+    let hello = std::fs::read(scratch.path("root/hello")).expect("the program");
+    assert!(hello == program(entry), "{image}: another entry than {entry}");
+}
+
+#[test]
+fn each_speaks_tls_and_takes_the_right_entry_on_its_cpus() {
+    let hello = HELLO.strip_prefix("oci:").expect("a layout's name");
+    for authority in [Authority::new(), Authority::with_rsa()] {
+        let tls13 = Registry::with().tls(&authority).start();
+        let plain = Registry::start();
+        let tls12 = Tls12::before(&plain, &authority);
+        let newer = tls13.push(hello, "hello:1");
+        plain.push(hello, "hello:1");
+        for (binary, qemu, cpu, entry) in RUNS {
+            let board = Board::emulated(binary, qemu, cpu);
+            takes(&board, &authority.ca_file(), &newer, entry);
+            takes(&board, &authority.ca_file(), &tls12.image("hello:1"), entry);
+        }
+    }
+}
+
+/// Every binary refuses this registry's certificate, and says why.
+#[track_caller]
+fn refused_by_each(registry: &Registry, ca: &str, why: &str) {
+    for (binary, qemu, cpu, _) in RUNS {
+        let scratch = Scratch::new();
+        let image = registry.image("hello:1");
+        let board = Board::emulated(binary, qemu, cpu);
+        let outcome = board.edgepull(["--ca-file", ca, "pull", &image, &scratch.at("root")]);
+        outcome.fails_with(exit::NETWORK).saying("certificate").saying(why);
+    }
+}
+
+#[test]
+fn each_refuses_an_authority_that_it_was_not_told_to_trust() {
+    let registry = Registry::with().tls(&Authority::new()).start();
+    refused_by_each(&registry, &Authority::new().ca_file(), "not trusted");
+}
+
+#[test]
+fn each_refuses_an_expired_certificate() {
+    let authority = Authority::expired();
+    let registry = Registry::with().tls(&authority).start();
+    refused_by_each(&registry, &authority.ca_file(), "expired");
+}
+
+#[test]
+fn each_unpacks_and_hashes_gzip_and_zstd() {
+    let content = noise();
+    let layer = || Layer::new().file("noise", &content).file("zeros", vec![0; 1 << 20]);
+    let scratch = Scratch::new();
+    let gzip = Image::of("linux/arm/v5").layer(layer()).build().oci(&scratch, "gzip");
+    let zstd = Image::of("linux/arm/v5").in_zstd().layer(layer()).build().oci(&scratch, "zstd");
+    for (binary, qemu, cpu, _) in RUNS {
+        for image in [&gzip, &zstd] {
+            let scratch = Scratch::new();
+            let board = Board::emulated(binary, qemu, cpu);
+            board.edgepull(["--platform", "linux/arm/v5", "pull", image, &scratch.at("root")]).succeeds();
+            let written = std::fs::read(scratch.path("root/noise")).expect("the file");
+            assert!(written == content, "{binary} on {cpu}: {image} came out wrong");
+        }
+    }
+}
+
+/// The labels on the binaries mean something: on a lesser CPU they die.
+#[test]
+fn on_a_lesser_cpu_they_die() {
+    for (binary, cpu) in [("armv6", "arm926"), ("armv7", "arm926"), ("armv7", "arm1176")] {
+        let outcome = Board::emulated(binary, ARM, cpu).edgepull(["platform"]);
+        assert_eq!(outcome.signal(), Some(SIGILL), "{binary} on {cpu}");
+    }
+}

@@ -1,0 +1,15 @@
+# fish completion for edgepull; made from its definition of the command line.
+
+function __edgepull_images
+    set -l token (commandline -ct)
+    for prefix in @PREFIXES@
+        echo $prefix
+        if string match -q -- "$prefix*" $token
+            set -l path (string sub -s (math (string length -- $prefix) + 1) -- $token)
+            printf "$prefix%s\n" (__fish_complete_path $path)
+        end
+    end
+end
+
+complete -c edgepull -f
+@LINES@

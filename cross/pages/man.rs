@@ -1,0 +1,212 @@
+//! edgepull(1), in mdoc: lists from the tables, and the prose that only a manual needs.
+
+use edgepull::cli::definition::{COMMANDS, EXIT_CODES, IMAGES, OPTIONS, OptionSpec, Verb};
+use std::fmt::Write;
+
+/// The page; `date` as mdoc wants it: `November 21, 2026`.
+pub fn page(date: &str) -> String {
+    let mut page = format!(".Dd {date}\n{HEAD}");
+    for command in COMMANDS {
+        let _ = write!(page, ".It Cm {}", command.name);
+        for option in own(Some(command.verb)) {
+            let _ = write!(page, " Oo Fl \\-{} Oc", escaped(option.long));
+        }
+        for argument in command.arguments {
+            let (open, close) = if argument.optional { ("Oo ", " Oc") } else { ("", "") };
+            let _ = write!(page, " {open}Ar {}{close}", argument.name);
+        }
+        let _ = writeln!(page, "\n{}.", sentence(command.help));
+        list(&mut page, own(Some(command.verb)));
+    }
+    page.push_str(".El\n.Pp\n.Ar IMAGE\nis one of\n.Bl -tag -width Ds\n");
+    for image in IMAGES {
+        let _ = writeln!(page, ".It {}\n{}.", escaped(image.form), sentence(image.help));
+    }
+    page.push_str(".El\n.Sh OPTIONS\nThey stand before or after the command.\n");
+    list(&mut page, own(None));
+    page.push_str(SELECTION);
+    page.push_str(".Sh EXIT STATUS\n.Bl -tag -width Ds -compact\n");
+    for (code, meaning) in EXIT_CODES {
+        let _ = writeln!(page, ".It {code}\n{meaning}");
+    }
+    page.push_str(".El\n.Pp\nAfter any failure\n.Ar DIR\nis as it was before.\n");
+    page.push_str(TAIL);
+    page.lines().map(folded).collect()
+}
+
+/// Text in lines of at most 80 columns, as mdoc wants it; requests as they are.
+fn folded(line: &str) -> String {
+    if line.starts_with('.') {
+        return format!("{line}\n");
+    }
+    let (mut out, mut column) = (String::new(), 0);
+    for word in line.split(' ') {
+        let width = word.chars().count();
+        if column > 0 {
+            let fits = column + 1 + width <= 80;
+            out.push(if fits { ' ' } else { '\n' });
+            column = if fits { column + 1 } else { 0 };
+        }
+        out.push_str(word);
+        column += width;
+    }
+    out + "\n"
+}
+
+/// The options of one command, or those of all.
+fn own(verb: Option<Verb>) -> impl Iterator<Item = &'static OptionSpec> {
+    OPTIONS.iter().filter(move |option| option.command == verb)
+}
+
+fn list(page: &mut String, options: impl Iterator<Item = &'static OptionSpec>) {
+    let mut options = options.peekable();
+    if options.peek().is_none() {
+        return;
+    }
+    page.push_str(".Bl -tag -width Ds\n");
+    for option in options {
+        page.push_str(".It ");
+        if let Some(short) = option.short {
+            let _ = write!(page, "Fl {short} , ");
+        }
+        let _ = write!(page, "Fl \\-{}", escaped(option.long));
+        if let Some((value, _)) = option.value {
+            let _ = write!(page, " Ar {}", escaped(value));
+        }
+        let _ = writeln!(page, "\n{}.", sentence(option.help));
+    }
+    page.push_str(".El\n");
+}
+
+/// A row's help with a capital.
+fn sentence(help: &str) -> String {
+    let mut letters = help.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    escaped(&first.chain(letters).collect::<String>())
+}
+
+/// Roff reads backslashes, hyphens and a dot at a line's start; mdoc reads brackets and bars only as words of
+/// their own. Backquotes become quotes.
+fn escaped(text: &str) -> String {
+    let mut out = String::from(if text.starts_with(['.', '\'']) { "\\&" } else { "" });
+    let mut inside = false;
+    for letter in text.chars() {
+        match letter {
+            '\\' => out.push_str("\\e"),
+            '-' => out.push_str("\\-"),
+            '…' => out.push_str("..."),
+            '`' => {
+                out.push_str(if inside { "\\(cq" } else { "\\(oq" });
+                inside = !inside;
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+const HEAD: &str = "\
+.Dt EDGEPULL 1
+.Os
+.Sh NAME
+.Nm edgepull
+.Nd put the right container image onto this board
+.Sh SYNOPSIS
+.Nm
+.Op Ar OPTIONS
+.Ar COMMAND
+.Sh DESCRIPTION
+.Nm
+finds out who the board is, picks the entry of a manifest list that it can run, and streams the image's layers
+into a root file system: each byte once, every hash checked, in less than 3 MiB of memory.
+Where an image has nothing that the board can run, or lies about its platform, it says so and leaves nothing
+behind.
+.Pp
+The commands:
+.Bl -tag -width Ds
+";
+
+const SELECTION: &str = "\
+.Sh WHICH ENTRY IS TAKEN
+The evidence, strongest first: an explicit variant or platform; implementer and part of every core, of which the
+least capable wins; AT_PLATFORM, the machine's name and the one in the model's name; the kernel's
+.Dq CPU architecture
+last.
+A 32-bit core without VFP gets v5 images at most.
+64-bit boards fall back to 32-bit images only where the kernel runs 32-bit programs.
+.Pp
+The first of the board's platforms that the list has is taken, whatever the list's order.
+The program that the image runs is then read: code that needs more than its entry's label says is refused.
+.Sh ENVIRONMENT
+.Bl -tag -width Ds
+.It Ev REGISTRY_AUTH_FILE , DOCKER_CONFIG , HOME
+Credentials are those of
+.Pa $REGISTRY_AUTH_FILE ,
+.Pa $DOCKER_CONFIG/config.json
+or
+.Pa ~/.docker/config.json .
+.It Ev SSL_CERT_FILE
+The certificates to trust (PEM), unless
+.Fl \\-ca\\-file
+names them.
+.El
+.Sh FILES
+.Bl -tag -width Ds
+.It Pa .NAME.edgepull
+Beside
+.Ar DIR ;
+what is being unpacked.
+The next pull clears what a killed one left.
+.It Pa /var/lib/edgepull
+What edgepull remembers between runs.
+.It Pa /etc/edgepull/pull/NAME.conf
+For
+.Pa edgepull\\-pull@NAME.service ,
+which pulls at boot while the destination is absent:
+.Ev IMAGE ,
+.Ev DESTINATION
+and, split at spaces,
+.Ev OPTIONS .
+.El
+";
+
+const TAIL: &str = "\
+.Sh EXAMPLES
+Why this board takes which entry:
+.Pp
+.Dl $ edgepull inspect alpine
+.Pp
+A runtime bundle, and what runs it:
+.Pp
+.Dl $ edgepull pull \\-\\-bundle registry.example/app:1 /srv/app
+.Dl $ crun run \\-b /srv/app app
+.Sh SEE ALSO
+.Xr crun 1 ,
+.Xr systemd.service 5 ,
+.Xr switch_root 8
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_every_row() {
+        let page = page("January 1, 2026");
+        for option in OPTIONS {
+            assert!(page.contains(&format!("Fl \\-{}", escaped(option.long))), "{}", option.long);
+        }
+        for command in COMMANDS {
+            assert!(page.contains(&format!(".It Cm {}", command.name)), "{}", command.name);
+        }
+        assert!(page.starts_with(".Dd January 1, 2026\n"));
+    }
+
+    #[test]
+    fn text_is_never_read_as_a_request() {
+        assert_eq!(escaped(".Sh"), "\\&.Sh");
+        assert_eq!(escaped("`a-b`"), "\\(oqa\\-b\\(cq");
+        assert_eq!(escaped("a\\b"), "a\\eb");
+        assert!(page("x").lines().all(|line| !line.is_empty()));
+    }
+}

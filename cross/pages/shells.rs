@@ -1,0 +1,213 @@
+//! Completions for bash, zsh and fish. The parts that are no list are in `edgepull.bash`, `_edgepull` and
+//! `edgepull.fish` beside this file; `@NAME@` there is where a list goes.
+
+use edgepull::cli::definition::{ArgumentSpec, COMMANDS, Complete, IMAGES, OPTIONS, OptionSpec, Verb};
+use std::fmt::Write;
+
+/// For `/usr/share/bash-completion/completions/edgepull`.
+pub fn bash() -> String {
+    let (mut values, mut valued, mut arguments, mut options) =
+        (String::new(), Vec::new(), String::new(), String::new());
+    for option in OPTIONS {
+        if let Some((_, complete)) = option.value {
+            let _ = writeln!(values, "    --{}) {} ;;", option.long, bash_offer(complete));
+            valued.push(format!("--{}", option.long));
+        }
+    }
+    for command in COMMANDS {
+        for (place, ArgumentSpec { complete, .. }) in command.arguments.iter().enumerate() {
+            let _ = writeln!(arguments, "    {}-{place}) {} ;;", command.name, bash_offer(*complete));
+        }
+        let _ = writeln!(options, "    {}) offer='{}' ;;", command.name, longs(Some(command.verb)));
+    }
+    include_str!("edgepull.bash")
+        .replace("@VALUES@\n", &values)
+        .replace("@VALUED@", &valued.join(" | "))
+        .replace("@ARGUMENTS@\n", &arguments)
+        .replace("@OPTIONS@\n", &options)
+        .replace("@SHARED@", &longs(None))
+        .replace("@COMMANDS@", &names())
+        .replace("@PREFIXES@", &prefixes())
+}
+
+fn bash_offer(complete: Complete) -> String {
+    match complete {
+        Complete::File => "_edgepull_paths -f".into(),
+        Complete::Directory => "_edgepull_paths -d".into(),
+        Complete::Image => "_edgepull_image".into(),
+        Complete::Command => format!("_edgepull_words '{}'", names()),
+        Complete::Words(words) => format!("_edgepull_words '{}'", words.join(" ")),
+    }
+}
+
+/// For `/usr/share/zsh/vendor-completions/_edgepull`.
+pub fn zsh() -> String {
+    let shared: String = of(None).map(|option| zsh_option(option) + " \\\n").collect();
+    let (mut commands, mut cases) = (String::new(), String::new());
+    for command in COMMANDS {
+        let _ = writeln!(commands, "        '{}:{}'", command.name, quoted(command.help).replace(':', "\\:"));
+        let mut lines: String = of(Some(command.verb)).map(|option| zsh_option(option) + " \\\n").collect();
+        for argument in command.arguments {
+            let _ = writeln!(lines, "    ':{}:{}' \\", argument.name, zsh_offer(argument.complete));
+        }
+        let _ = writeln!(
+            cases,
+            "    {})\n    _arguments -S -s $shared \\\n{lines}    && return\n    ;;",
+            command.name
+        );
+    }
+    include_str!("_edgepull")
+        .replace("@SHARED@\n", &shared.replace(" \\\n", "\n"))
+        .replace("@COMMANDS@\n", &commands)
+        .replace("@CASES@\n", &cases)
+}
+
+fn zsh_option(option: &OptionSpec) -> String {
+    let help = quoted(option.help).replace('[', "\\[").replace(']', "\\]").replace(':', "\\:");
+    let value = match option.value {
+        Some((_, complete)) => format!(":{}:{}", option.long, zsh_offer(complete)),
+        None => String::new(),
+    };
+    let equals = if option.value.is_some() { "=" } else { "" };
+    let mut line = format!("    '--{}{equals}[{help}]{value}'", option.long);
+    if let Some(short) = option.short {
+        let _ = write!(line, " '-{short}[{help}]'");
+    }
+    line
+}
+
+fn zsh_offer(complete: Complete) -> String {
+    match complete {
+        Complete::File => "_files".into(),
+        Complete::Directory => "_files -/".into(),
+        Complete::Image => "_edgepull_image".into(),
+        Complete::Command => format!("({})", names()),
+        Complete::Words(words) => format!("({})", words.join(" ")),
+    }
+}
+
+/// For `/usr/share/fish/vendor_completions.d/edgepull.fish`.
+pub fn fish() -> String {
+    let mut lines = String::new();
+    for command in COMMANDS {
+        let (name, help) = (command.name, fish_quoted(command.help));
+        let _ = writeln!(lines, "complete -c edgepull -n __fish_use_subcommand -a {name} -d '{help}'");
+        for argument in command.arguments {
+            let offer = fish_offer(argument.complete);
+            let _ =
+                writeln!(lines, "complete -c edgepull -n '__fish_seen_subcommand_from {name}' -a '{offer}'");
+        }
+    }
+    for option in OPTIONS {
+        let command = COMMANDS.iter().find(|command| Some(command.verb) == option.command);
+        let _ = write!(lines, "complete -c edgepull");
+        if let Some(command) = command {
+            let _ = write!(lines, " -n '__fish_seen_subcommand_from {}'", command.name);
+        }
+        if let Some(short) = option.short {
+            let _ = write!(lines, " -s {short}");
+        }
+        let _ = write!(lines, " -l {}", option.long);
+        match option.value {
+            Some((_, Complete::File)) => lines.push_str(" -r -F"),
+            Some((_, complete)) => {
+                let _ = write!(lines, " -x -a '{}'", fish_offer(complete));
+            }
+            None => {}
+        }
+        let _ = writeln!(lines, " -d '{}'", fish_quoted(option.help));
+    }
+    include_str!("edgepull.fish").replace("@LINES@\n", &lines).replace("@PREFIXES@", &prefixes())
+}
+
+fn fish_offer(complete: Complete) -> String {
+    match complete {
+        Complete::File => "(__fish_complete_path)".into(),
+        Complete::Directory => "(__fish_complete_directories)".into(),
+        Complete::Image => "(__edgepull_images)".into(),
+        Complete::Command => names(),
+        Complete::Words(words) => words.join(" "),
+    }
+}
+
+/// The options of one command, or those of all.
+fn of(verb: Option<Verb>) -> impl Iterator<Item = &'static OptionSpec> {
+    OPTIONS.iter().filter(move |option| option.command == verb)
+}
+
+fn longs(verb: Option<Verb>) -> String {
+    of(verb).map(|option| format!("--{}", option.long)).collect::<Vec<_>>().join(" ")
+}
+
+fn names() -> String {
+    COMMANDS.iter().map(|command| command.name).collect::<Vec<_>>().join(" ")
+}
+
+fn prefixes() -> String {
+    IMAGES.iter().filter_map(|image| Some(image.prefix?.0)).collect::<Vec<_>>().join(" ")
+}
+
+/// Within single quotes, for sh and zsh.
+fn quoted(text: &str) -> String {
+    text.replace('\'', "'\\''").replace('`', "")
+}
+
+/// Within single quotes, for fish.
+fn fish_quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\'', "\\'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    /// What an interactive bash makes of keys typed behind `edgepull `: one argument a `<…>`.
+    /// `script` is the terminal that it needs to complete anything.
+    fn typed(keys: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("completion"), bash()).unwrap();
+        std::fs::create_dir_all(folder.path().join("layouts/hello")).unwrap();
+        std::fs::write(folder.path().join("ca.pem"), "").unwrap();
+        let mut terminal = Command::new("script")
+            .args(["-qec", "bash --norc --noprofile -i", "/dev/null"])
+            .current_dir(folder.path())
+            .env("TERM", "dumb")
+            .env("INPUTRC", "/dev/null")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let session = format!(
+            ". ./completion\nedgepull() {{ printf 'ran'; printf '<%s>' \"$@\"; echo; }}\nedgepull {keys}\nexit\n"
+        );
+        terminal.stdin.take().unwrap().write_all(session.as_bytes()).unwrap();
+        let output = String::from_utf8(terminal.wait_with_output().unwrap().stdout).unwrap();
+        let ran = output.lines().find_map(|line| line.trim().strip_prefix("ran<"));
+        format!("<{}", ran.unwrap_or_else(|| panic!("{keys:?}: {output}")))
+    }
+
+    #[test]
+    fn bash_completes_commands_options_values_and_images() {
+        assert_eq!(typed("pu\t --rep\t oci:lay\thel\t /x"), "<pull><--replace><oci:layouts/hello/></x>");
+        assert_eq!(typed("--var\t v6 ins\talpine --ra\t"), "<--variant><v6><inspect><alpine><--raw>");
+        assert_eq!(
+            typed("--machine aarch\t--ca-file=ca\tplat\t"),
+            "<--machine><aarch64><--ca-file=ca.pem><platform>"
+        );
+        assert_eq!(typed("help ins\t"), "<help><inspect>");
+        assert_eq!(typed("pull alpine lay\t"), "<pull><alpine><layouts/>");
+    }
+
+    #[test]
+    fn no_shell_is_left_with_a_gap() {
+        for text in [bash(), zsh(), fish()] {
+            let gap = text.lines().find(|line| line.contains('@') && !line.contains("$@"));
+            assert!(gap.is_none_or(|line| line.contains("[@]")), "{gap:?}");
+            for option in OPTIONS {
+                assert!(text.contains(option.long), "{}", option.long);
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! `edgepull --help` and `edgepull help COMMAND`, from the tables of [`super::definition`].
+
+use super::definition::{COMMANDS, CommandSpec, EXIT_CODES, IMAGES, OPTIONS, OptionSpec, Verb};
+use std::fmt::{self, Display, Formatter, Write};
+
+/// Where the explanations start, in columns: of commands and their own options, of image forms, of options.
+const COMMAND_COLUMN: usize = 18;
+const IMAGE_COLUMN: usize = 44;
+const OPTION_COLUMN: usize = 33;
+/// No line that is broken here is longer.
+const WIDTH: usize = 98;
+
+/// The help text: of one command, or of all.
+#[derive(Debug, Clone, Copy)]
+pub struct Help(pub Option<&'static CommandSpec>);
+
+impl Display for Help {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => all(f),
+            Some(command) => one(command, f),
+        }
+    }
+}
+
+fn all(f: &mut Formatter<'_>) -> fmt::Result {
+    f.write_str(
+        "edgepull puts the right container image onto this board.\n\n\
+         Usage: edgepull [OPTIONS] COMMAND\n\nCommands:\n",
+    )?;
+    for command in COMMANDS {
+        row(f, 2, command, COMMAND_COLUMN, command.help)?;
+        for option in own(command.verb) {
+            row(f, 6, option, COMMAND_COLUMN + 2, option.help)?;
+        }
+    }
+    images(f)?;
+    shared_options(f)?;
+    f.write_str("\nExit codes:")?;
+    let mut column = "Exit codes:".len();
+    for (place, (code, meaning)) in EXIT_CODES.iter().enumerate() {
+        let comma = if place + 1 == EXIT_CODES.len() { '.' } else { ',' };
+        // A space, one digit, a space, the meaning, the comma.
+        let width = meaning.len() + 4;
+        let broken = column + width > WIDTH;
+        column = if broken { width - 1 } else { column + width };
+        write!(f, "{}{code} {meaning}{comma}", if broken { '\n' } else { ' ' })?;
+    }
+    Ok(())
+}
+
+fn one(command: &CommandSpec, f: &mut Formatter<'_>) -> fmt::Result {
+    writeln!(f, "Usage: edgepull [OPTIONS] {command}\n\n{}", command.help)?;
+    for (place, option) in own(command.verb).enumerate() {
+        if place == 0 {
+            writeln!(f, "\nIts options:")?;
+        }
+        row(f, 2, option, COMMAND_COLUMN, option.help)?;
+    }
+    if command.arguments.iter().any(|argument| argument.name == "IMAGE") {
+        images(f)?;
+    }
+    shared_options(f)?;
+    write!(f, "\nedgepull help lists all commands; man edgepull explains them.")
+}
+
+fn images(f: &mut Formatter<'_>) -> fmt::Result {
+    f.write_str("\nIMAGE is one of\n")?;
+    IMAGES.iter().try_for_each(|image| row(f, 2, image.form, IMAGE_COLUMN, image.help))
+}
+
+fn shared_options(f: &mut Formatter<'_>) -> fmt::Result {
+    f.write_str("\nOptions, before or after the command:\n")?;
+    let mut shared = OPTIONS.iter().filter(|option| option.command.is_none());
+    shared.try_for_each(|option| row(f, 2, option, OPTION_COLUMN, option.help))
+}
+
+/// The options that only this command has.
+fn own(verb: Verb) -> impl Iterator<Item = &'static OptionSpec> {
+    OPTIONS.iter().filter(move |option| option.command == Some(verb))
+}
+
+/// `left` after `indent` columns, `right` from `column` on: a line further down where `left` is too wide.
+fn row(f: &mut Formatter<'_>, indent: usize, left: impl Display, column: usize, right: &str) -> fmt::Result {
+    let left = left.to_string();
+    write!(f, "{:indent$}{left}", "")?;
+    let mut at = indent + left.chars().count();
+    if at + 2 > column {
+        f.write_char('\n')?;
+        at = 0;
+    }
+    writeln!(f, "{:1$}{right}", "", column - at)
+}
+
+impl Display for CommandSpec {
+    /// As it is typed: `pull IMAGE DIR`, `help [COMMAND]`.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        self.arguments.iter().try_for_each(|argument| match argument.optional {
+            false => write!(f, " {}", argument.name),
+            true => write!(f, " [{}]", argument.name),
+        })
+    }
+}
+
+impl Display for OptionSpec {
+    /// As it is typed: `-v, --verbose`, `--ca-file FILE`.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(short) = self.short {
+            write!(f, "-{short}, ")?;
+        }
+        write!(f, "--{}", self.long)?;
+        match self.value {
+            Some((name, _)) => write!(f, " {name}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_shows_every_row_of_the_tables() {
+        let help = Help(None).to_string();
+        let lines: Vec<&str> = help.lines().map(str::trim).collect();
+        for command in COMMANDS {
+            let line = lines.iter().find(|line| line.starts_with(&command.to_string()));
+            assert!(line.unwrap().ends_with(command.help), "{command}");
+        }
+        for option in OPTIONS {
+            let at = lines.iter().position(|line| line.starts_with(&option.to_string())).unwrap();
+            assert!(lines[at].ends_with(option.help), "{option}");
+        }
+        for (code, meaning) in EXIT_CODES {
+            assert!(help.replace('\n', " ").contains(&format!("{code} {meaning}")), "{meaning}");
+        }
+    }
+
+    #[test]
+    fn a_commands_help_has_its_own_options_and_no_others() {
+        let help = |name| Help(super::super::definition::command_named(name)).to_string();
+        assert!(help("pull").contains("--replace") && !help("pull").contains("--raw"));
+        assert!(help("pull").contains("oci-archive:") && !help("platform").contains("oci-archive:"));
+        assert!(!help("platform").contains("Its options") && help("platform").contains("--variant"));
+        assert!(help("pull").starts_with("Usage: edgepull [OPTIONS] pull IMAGE DIR\n"));
+    }
+
+    #[test]
+    fn the_help_fits_a_terminal_of_100_columns() {
+        for topic in std::iter::once(None).chain(COMMANDS.iter().map(Some)) {
+            let help = Help(topic).to_string();
+            let widest = help.lines().max_by_key(|line| line.chars().count()).unwrap();
+            assert!(widest.chars().count() <= 100, "{widest}");
+            assert!(!help.ends_with('\n') && help.lines().all(|line| line == line.trim_end()));
+        }
+    }
+
+    #[test]
+    fn what_is_too_wide_for_its_column_gets_a_line_of_its_own() {
+        struct Row(&'static str);
+        impl Display for Row {
+            fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+                row(f, 2, self.0, 8, "right")
+            }
+        }
+        assert_eq!(Row("1234").to_string(), "  1234  right\n");
+        assert_eq!(Row("12345").to_string(), "  12345\n        right\n");
+    }
+}

@@ -1,0 +1,142 @@
+//! Who a server is, by the time that [`Clock`] knows.
+//!
+//! Certificates are verified by rustls's own webpki verifier, always and in full. Two things are added, both
+//! about the time at which it is asked:
+//!
+//! - On a board whose clock is known to be wrong, a chain that is "not valid yet" is judged at the moment from
+//!   which it is valid (why that is safe: [`crate::clock`]).
+//! - What a verified server's `Date` says is believed only if the chain that it has just shown is valid then,
+//!   too. So the chain is kept from the handshake until the first answer, about 4 KB, and no longer.
+
+use crate::clock::Clock;
+use crate::clock::date::Utc;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How often a chain can say "not valid yet": once for each of its certificates; webpki builds no longer path.
+const CHAIN_MAX: usize = 8;
+
+/// The time that rustls judges by.
+#[derive(Debug)]
+pub(super) struct Floored(pub(super) Arc<Clock>);
+
+impl TimeProvider for Floored {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(unix(self.0.now().time))
+    }
+}
+
+fn unix(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+/// What a server has shown in a handshake.
+struct Shown {
+    name: ServerName<'static>,
+    chain: Vec<CertificateDer<'static>>,
+}
+
+/// The verifier of all connections of a run.
+pub(super) struct Verifier {
+    webpki: Arc<WebPkiServerVerifier>,
+    clock: Arc<Clock>,
+    /// By the last handshake, whose answer is still to come.
+    shown: Mutex<Option<Shown>>,
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Verifier")
+    }
+}
+
+impl Verifier {
+    pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, clock: Arc<Clock>) -> Verifier {
+        Verifier { webpki, clock, shown: Mutex::new(None) }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Option<Shown>> {
+        // Every change is one assignment.
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `name` has answered over TLS and says that it is `date`; `None` if it doesn't say, or nothing that is
+    /// a date. Only the first answer after a handshake is heard.
+    pub(super) fn answered(&self, name: &ServerName<'_>, date: Option<u64>) {
+        let Some(shown) = self.shown().take_if(|shown| shown.name == *name) else { return };
+        let Some(date) = date.filter(|date| self.clock.would_learn(*date)) else { return };
+        let (host, said) = (name.to_str(), Utc(date));
+        let Some((end_entity, intermediates)) = shown.chain.split_first() else { return };
+        match self.webpki.verify_server_cert(end_entity, intermediates, name, &[], unix(date)) {
+            Ok(_) => self.clock.learn(date, &host),
+            Err(_) => {
+                log::info!("{host} says it is {said}, when its own certificate is not valid: not believed")
+            }
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let reading = self.clock.now();
+        let judge = |time| self.webpki.verify_server_cert(end_entity, intermediates, name, ocsp, time);
+        let (mut time, mut verdict) = (now, judge(now));
+        for _ in 0..CHAIN_MAX {
+            match &verdict {
+                Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
+                    not_before, ..
+                })) if reading.is_floor()
+                    && *not_before > time
+                    && not_before.as_secs() <= self.clock.latest() =>
+                {
+                    time = *not_before;
+                    verdict = judge(time);
+                }
+                _ => break,
+            }
+        }
+        if verdict.is_ok() {
+            if time > now {
+                self.clock.issued(time.as_secs(), &name.to_str());
+            }
+            let chain = [end_entity].into_iter().chain(intermediates);
+            let chain = chain.map(|certificate| certificate.clone().into_owned()).collect();
+            *self.shown() = Some(Shown { name: name.to_owned(), chain });
+        }
+        verdict
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
