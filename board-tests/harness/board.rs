@@ -217,6 +217,13 @@ impl Outcome {
         self
     }
 
+    /// Standard output is `text`.
+    #[track_caller]
+    pub fn says_only(self, text: &str) -> Outcome {
+        assert_eq!(self.stdout(), text, "{}", self.story());
+        self
+    }
+
     /// Nothing at all was written to either stream.
     #[track_caller]
     pub fn silently(self) -> Outcome {

@@ -18,7 +18,7 @@ const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What busybox is in the guest.
 const APPLETS: &str = "base64 cat chmod chroot date dmesg echo false grep insmod ip kill ls mkdir mknod mount \
-    mv printf rm sed sh sleep stty switch_root sync true umount uname usleep wc";
+    mv printf rm sed sh sleep stty switch_root sync timeout true umount uname usleep wc";
 
 /// How the machine sees a disk.
 #[derive(Clone, Copy)]
@@ -124,20 +124,20 @@ impl Setup {
     }
 
     fn initramfs(&self) -> Vec<u8> {
-        let cache = |path: String| from_cache(&path);
         let mut files = ["/bin", "/dev", "/etc", "/mnt", "/modules", "/proc", "/root", "/sys", "/tmp"]
             .iter()
             .fold(Initramfs::new(), |files, folder| files.dir(folder))
             .char_device("/dev/console", 5, 1)
             .char_device("/dev/null", 1, 3)
             .file("/init", 0o755, include_str!("../machines/guest-init"))
-            .file("/bin/busybox", 0o755, cache(format!("{}/busybox", self.model.userland)))
+            .file("/bin/guest-network", 0o755, include_str!("../machines/guest-network"))
+            .file("/bin/busybox", 0o755, busybox(self.model))
             .file("/bin/edgepull", 0o755, static_edgepull(self.model.binary));
         for applet in APPLETS.split_whitespace() {
             files = files.symlink(&format!("/bin/{applet}"), "busybox");
         }
         for module in modules(self.model.kernel) {
-            let content = cache(format!("{}/modules/{module}", self.model.kernel));
+            let content = from_cache(&format!("{}/modules/{module}", self.model.kernel));
             files = files.file(&format!("/modules/{module}"), 0o644, content);
         }
         for (path, content) in &self.files {
@@ -291,6 +291,11 @@ impl Drop for Machine {
             eprintln!("-- {} should have proved: {}", self.model.name, self.proving);
         }
     }
+}
+
+/// The static busybox for a machine.
+pub fn busybox(model: &Model) -> Vec<u8> {
+    from_cache(&format!("{}/busybox", model.userland))
 }
 
 /// Where board-tests/kernels/get puts things.

@@ -19,7 +19,7 @@ mod tree;
 pub use board::{Board, Outcome, exit};
 pub use fake::{Answer, FakeRegistry};
 pub use image::{Artifact, Image, Index, Layer, digest_of, gzip, program};
-pub use machine::{Disk, Machine, Model, Setup};
+pub use machine::{Disk, Machine, Model, Setup, busybox};
 pub use pki::Authority;
 pub use registry::Registry;
 pub use token::TokenServer;

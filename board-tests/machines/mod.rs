@@ -3,6 +3,7 @@
 //! `board-tests/run BOARD` brings kernels, QEMU and binaries, and runs these tests one after the other.
 
 mod alignment;
+mod provisioning;
 mod pulls;
 mod results;
 mod table;
@@ -17,6 +18,11 @@ macro_rules! board {
             #[test]
             fn pulls() {
                 super::pulls::prove(&$model);
+            }
+
+            #[test]
+            fn provisioning() {
+                super::provisioning::prove(&$model);
             }
 
             #[test]
