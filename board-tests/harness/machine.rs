@@ -79,7 +79,13 @@ impl Model {
         let serial = Serial::over(input, output);
         let machine = Machine { qemu, serial, patience: self.patience, name: self.name, scratch };
         let limit = Instant::now() + machine.patience;
-        while machine.line(limit, "booting") != "guest: ready" {}
+        loop {
+            match machine.line(limit, "booting").strip_prefix("guest: ") {
+                None => {} // the kernel's
+                Some("ready") => break,
+                Some(complaint) => panic!("booting: {complaint}"),
+            }
+        }
         machine
     }
 
