@@ -159,6 +159,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What became of the command `line`.
+    pub(super) fn new(output: Output, line: String) -> Outcome {
+        Outcome { output, line }
+    }
+
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
@@ -209,6 +214,13 @@ impl Outcome {
     #[track_caller]
     pub fn without_saying(self, text: &str) -> Outcome {
         assert!(!self.stderr().contains(text), "says \"{text}\": {}", self.story());
+        self
+    }
+
+    /// Standard output is `text`.
+    #[track_caller]
+    pub fn says_only(self, text: &str) -> Outcome {
+        assert_eq!(self.stdout(), text, "{}", self.story());
         self
     }
 
