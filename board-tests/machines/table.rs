@@ -72,7 +72,6 @@ pub static ARMV6: Machine = Machine {
         userland: "busybox-armel",
         binary: "armv6",
         limit: Duration::from_secs(1800),
-        ..ARM64
     },
     candidates: &["linux/arm/v6", "linux/arm/v5"],
     evidence: &[
