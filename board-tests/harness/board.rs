@@ -81,11 +81,8 @@ impl Board {
     pub fn run_by_nobody(mut self, scratch: &Scratch) -> Board {
         // The repository may stand where nobody cannot look: copies of what is needed.
         let copy = |from: &str, name: &str| {
-            // By cp: a program that this process has open for writing may be open in a child that another
-            // test is starting, and then it is busy.
-            let to = scratch.write(&format!("bin/{name}"), "");
-            run("cp", [from, &to]);
-            std::fs::set_permissions(&to, PermissionsExt::from_mode(0o755)).expect("a mode");
+            let to = scratch.at(&format!("bin/{name}"));
+            install(from, &to);
             to
         };
         self.evidence[1] = copy(&self.evidence[1], "cpuinfo");
@@ -106,8 +103,7 @@ impl Board {
         let libraries = run("ldd", [&program]);
         let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
         for (from, to) in libraries.map(|path| (path, &path[1..])).chain([(program.as_str(), "edgepull")]) {
-            let to = root.write(to, std::fs::read(from).expect("a file to copy"));
-            std::fs::set_permissions(to, PermissionsExt::from_mode(0o755)).expect("a mode");
+            install(from, &root.at(to));
         }
         self.program = ["chroot", &root.at(""), "/edgepull"].map(str::to_owned).to_vec();
         self
@@ -153,6 +149,12 @@ impl Board {
         command.env("HOME", "/nonexistent").envs(self.env.iter().cloned());
         command
     }
+}
+
+/// Copies a program, by another process: one that this process has open for writing may be open in a child
+/// that another test is starting, and then the kernel calls it busy.
+fn install(from: &str, to: &str) {
+    run("install", ["-D", "-m", "755", from, to]);
 }
 
 /// How a run of edgepull ended, and what it said.
