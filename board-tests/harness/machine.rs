@@ -264,7 +264,13 @@ impl Machine {
     /// Waits for a line that holds `text`.
     #[track_caller]
     pub fn hears(&mut self, text: &str) {
-        while !self.next_line(text).contains(text) {}
+        loop {
+            let line = self.next_line(text);
+            assert!(!line.contains("guest failed"), "{line}");
+            if line.contains(text) {
+                break;
+            }
+        }
     }
 
     #[track_caller]
