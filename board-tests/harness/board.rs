@@ -110,6 +110,12 @@ impl Board {
         self
     }
 
+    /// No network interface is up, not even the loopback.
+    pub fn without_network(mut self) -> Board {
+        self.program.splice(..0, ["unshare", "-n"].map(str::to_owned));
+        self
+    }
+
     /// Sets the board's clock: `@1970-01-01 00:00:30` (UTC), or `+3d` from now.
     pub fn with_clock(mut self, time: &str) -> Board {
         self.clock = Some(time.to_owned());

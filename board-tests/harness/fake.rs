@@ -82,6 +82,11 @@ impl FakeRegistry {
 
     /// The same with TLS.
     pub fn serving_with_tls(artifact: &Artifact, authority: &Authority) -> FakeRegistry {
+        FakeRegistry::serving_with_tls_at("127.0.0.1", artifact, authority)
+    }
+
+    /// The same at another address of this machine.
+    pub fn serving_with_tls_at(host: &str, artifact: &Artifact, authority: &Authority) -> FakeRegistry {
         let certificate = CertificateDer::from_pem_file(authority.certificate()).expect("a certificate");
         let key = PrivateKeyDer::from_pem_file(authority.key()).expect("a key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -89,7 +94,7 @@ impl FakeRegistry {
             .with_safe_default_protocol_versions()
             .and_then(|config| config.with_no_client_auth().with_single_cert(vec![certificate], key))
             .expect("a TLS configuration");
-        FakeRegistry::listening("127.0.0.1", artifact, Some(Arc::new(config)))
+        FakeRegistry::listening(host, artifact, Some(Arc::new(config)))
     }
 
     fn listening(host: &str, artifact: &Artifact, tls: Option<Arc<ServerConfig>>) -> FakeRegistry {
