@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::tools::{Scratch, run};
+use super::tools::Scratch;
 
 /// The exit codes that edgepull documents.
 pub mod exit {
@@ -96,17 +96,25 @@ impl Board {
         self
     }
 
-    /// edgepull is run in a root that holds nothing but itself, the libraries that it is linked with here,
-    /// and what the test puts there: no /proc, /dev or /etc, as early in a boot.
+    /// edgepull is run in a root that holds nothing but itself, what runs it, the libraries that they are
+    /// linked with here, and what the test puts there: no /proc, /dev or /etc, as early in a boot.
     pub fn run_in(mut self, root: &Scratch) -> Board {
-        let program = self.program.remove(0);
-        let libraries = run("ldd", [&program]);
-        let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
-        for (from, to) in libraries.map(|path| (path, &path[1..])).chain([(program.as_str(), "edgepull")]) {
-            let to = root.write(to, std::fs::read(from).expect("a file to copy"));
-            std::fs::set_permissions(to, PermissionsExt::from_mode(0o755)).expect("a mode");
+        for word in &mut self.program {
+            let path = Path::new("/usr/bin").join(&*word); // an absolute word stays what it is
+            if !path.exists() {
+                continue;
+            }
+            *word = path.into_os_string().into_string().expect("a readable path");
+            // A static program has none, about which ldd complains.
+            let libraries = Command::new("ldd").arg(&*word).output().expect("ldd, of libc-bin").stdout;
+            let libraries = String::from_utf8_lossy(&libraries);
+            let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+            for path in libraries.chain([word.as_str()]) {
+                let to = root.write(&path[1..], std::fs::read(path).expect("a file to copy"));
+                std::fs::set_permissions(to, PermissionsExt::from_mode(0o755)).expect("a mode");
+            }
         }
-        self.program = ["chroot", &root.at(""), "/edgepull"].map(str::to_owned).to_vec();
+        self.program.splice(..0, ["chroot".to_owned(), root.at("")]);
         self
     }
 
