@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::tools::Scratch;
+use super::tools::{Scratch, run};
 
 /// The exit codes that edgepull documents.
 pub mod exit {
@@ -81,8 +81,8 @@ impl Board {
     pub fn run_by_nobody(mut self, scratch: &Scratch) -> Board {
         // The repository may stand where nobody cannot look: copies of what is needed.
         let copy = |from: &str, name: &str| {
-            let to = scratch.write(&format!("bin/{name}"), std::fs::read(from).expect("a file to copy"));
-            std::fs::set_permissions(&to, PermissionsExt::from_mode(0o755)).expect("a mode");
+            let to = scratch.at(&format!("bin/{name}"));
+            install(from, &to);
             to
         };
         self.evidence[1] = copy(&self.evidence[1], "cpuinfo");
@@ -110,8 +110,7 @@ impl Board {
             let libraries = String::from_utf8_lossy(&libraries);
             let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
             for path in libraries.chain([word.as_str()]) {
-                let to = root.write(&path[1..], std::fs::read(path).expect("a file to copy"));
-                std::fs::set_permissions(to, PermissionsExt::from_mode(0o755)).expect("a mode");
+                install(path, &root.at(&path[1..]));
             }
         }
         self.program.splice(..0, ["chroot".to_owned(), root.at("")]);
@@ -166,6 +165,12 @@ impl Board {
     }
 }
 
+/// Copies a program, by another process: one that this process has open for writing may be open in a child
+/// that another test is starting, and then the kernel calls it busy.
+fn install(from: &str, to: &str) {
+    run("install", ["-D", "-m", "755", from, to]);
+}
+
 /// How a run of edgepull ended, and what it said.
 pub struct Outcome {
     output: Output,
@@ -173,6 +178,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What became of the command `line`.
+    pub(super) fn new(output: Output, line: String) -> Outcome {
+        Outcome { output, line }
+    }
+
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
@@ -223,6 +233,13 @@ impl Outcome {
     #[track_caller]
     pub fn without_saying(self, text: &str) -> Outcome {
         assert!(!self.stderr().contains(text), "says \"{text}\": {}", self.story());
+        self
+    }
+
+    /// Standard output is `text`.
+    #[track_caller]
+    pub fn says_only(self, text: &str) -> Outcome {
+        assert_eq!(self.stdout(), text, "{}", self.story());
         self
     }
 

@@ -6,9 +6,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedCipherSuite};
 
 use super::image::{Artifact, digest_of};
 use super::pki::Authority;
@@ -87,10 +88,29 @@ impl FakeRegistry {
 
     /// The same at another address of this machine.
     pub fn serving_with_tls_at(host: &str, artifact: &Artifact, authority: &Authority) -> FakeRegistry {
+        FakeRegistry::secured(host, artifact, authority, rustls::crypto::ring::default_provider())
+    }
+
+    /// The same with TLS in this cipher suite alone, and so in this version of TLS.
+    pub fn serving_with_suite(
+        artifact: &Artifact,
+        authority: &Authority,
+        suite: SupportedCipherSuite,
+    ) -> FakeRegistry {
+        let provider =
+            CryptoProvider { cipher_suites: vec![suite], ..rustls::crypto::ring::default_provider() };
+        FakeRegistry::secured("127.0.0.1", artifact, authority, provider)
+    }
+
+    fn secured(
+        host: &str,
+        artifact: &Artifact,
+        authority: &Authority,
+        provider: CryptoProvider,
+    ) -> FakeRegistry {
         let certificate = CertificateDer::from_pem_file(authority.certificate()).expect("a certificate");
         let key = PrivateKeyDer::from_pem_file(authority.key()).expect("a key");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
+        let config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .and_then(|config| config.with_no_client_auth().with_single_cert(vec![certificate], key))
             .expect("a TLS configuration");

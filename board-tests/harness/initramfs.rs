@@ -8,6 +8,7 @@ use super::image::gzip;
 const DIRECTORY: u32 = 0o040000;
 const CHARACTER_DEVICE: u32 = 0o020000;
 const REGULAR: u32 = 0o100000;
+const SYMLINK: u32 = 0o120000;
 
 /// An initramfs in the making. A folder has to come before what stands in it.
 pub struct Initramfs {
@@ -26,6 +27,10 @@ impl Initramfs {
 
     pub fn file(self, path: &str, mode: u32, content: impl AsRef<[u8]>) -> Initramfs {
         self.entry(path, REGULAR | mode, (0, 0), content.as_ref())
+    }
+
+    pub fn symlink(self, path: &str, target: &str) -> Initramfs {
+        self.entry(path, SYMLINK | 0o777, (0, 0), target.as_bytes())
     }
 
     pub fn char_device(self, path: &str, major: u32, minor: u32) -> Initramfs {

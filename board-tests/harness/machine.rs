@@ -1,224 +1,328 @@
-//! A whole machine in QEMU: a real kernel on the CPU that it is for, the program for that board out of
-//! target/dist, and a shell on the serial console that runs one command after the other.
+//! A machine that QEMU boots: a real kernel, a root file system in memory with busybox and the static
+//! edgepull for that board, and a test that says over the serial line what to run.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use ::base64::{Engine, engine::general_purpose::STANDARD};
+use ::base64::Engine;
+use ::base64::engine::general_purpose::STANDARD;
 
+use super::board::Outcome;
 use super::initramfs::Initramfs;
 use super::serial::{Serial, Silence};
 use super::tools::Scratch;
 
-/// One sort of machine, as QEMU knows it, and what runs on it.
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// What busybox is in the guest.
+const APPLETS: &str = "base64 cat chmod chroot date dmesg echo false grep insmod ip kill ls mkdir mknod mount \
+    mv printf rm sed sh sleep stty switch_root sync timeout true umount uname usleep wc";
+
+/// How the machine sees a disk.
+#[derive(Clone, Copy)]
+pub enum Disk {
+    /// A virtio device of this model, `/dev/vda`.
+    Virtio(&'static str),
+    /// An SD card, `/dev/mmcblk0`. Its size has to be a power of two.
+    SdCard,
+}
+
+/// What QEMU is told, and what stands in the initramfs.
 pub struct Model {
+    /// As `board-tests/run` calls it.
     pub name: &'static str,
-    /// `qemu-system-…`
+    /// The emulator.
     pub qemu: &'static str,
-    /// `-M`, `-cpu`, `-m` and whatever else makes this board.
-    pub options: &'static [&'static str],
-    /// The network card.
-    pub card: &'static str,
-    /// Kernel parameters besides the console.
-    pub parameters: &'static str,
-    /// Folders that `board-tests/kernels/get` makes.
+    /// Its options for the machine and the CPU.
+    pub machine: &'static [&'static str],
+    /// MiB of memory.
+    pub memory: u32,
+    /// The memory is soldered on: less can only be had by telling the kernel so.
+    pub fixed_memory: bool,
+    /// The least memory, in MiB, in which the kernel boots with this initramfs.
+    pub least_memory: u32,
+    /// A folder that board-tests/kernels/get fills.
     pub kernel: &'static str,
-    pub busybox: &'static str,
-    /// The program under test: `target/dist/edgepull-…`.
-    pub edgepull: &'static str,
-    /// Ends a boot that hangs, and a command; far beyond what either takes.
-    pub patience: Duration,
+    /// What the kernel is told besides the console.
+    pub append: &'static str,
+    /// The network device, as QEMU's -device.
+    pub network: &'static str,
+    pub disk: Disk,
+    /// A folder that board-tests/kernels/get fills with a busybox.
+    pub userland: &'static str,
+    /// target/dist/edgepull-…
+    pub binary: &'static str,
+    /// Ends a hang; several times what a test takes.
+    pub limit: Duration,
 }
 
-/// A booted machine; QEMU ends when this is dropped, also when the test fails or is killed.
-pub struct Machine {
-    qemu: Child,
-    serial: Serial,
-    patience: Duration,
-    name: &'static str,
-    scratch: Scratch,
+/// A machine that is about to be switched on.
+pub struct Setup {
+    model: &'static Model,
+    memory: u32,
+    disk: Option<String>,
+    files: Vec<(String, Vec<u8>)>,
+    bare: bool,
 }
 
-/// A file of this repository.
-fn here(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-fn read(path: &Path) -> Vec<u8> {
-    std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}; board-tests/run BOARD makes it", path.display()))
-}
-
-impl Model {
-    fn kernel_file(&self, name: &str) -> PathBuf {
-        here("board-tests/cache/machines").join(self.kernel).join(name)
+impl Setup {
+    pub fn of(model: &'static Model) -> Setup {
+        Setup { model, memory: model.memory, disk: None, files: Vec::new(), bare: false }
     }
 
-    /// Boots; `files` are put into the guest's root folder. Comes back when the network is up.
-    pub fn boot(&self, files: &[(&str, Vec<u8>)]) -> Machine {
-        get_kernel(&[self.kernel, self.busybox]);
-        let scratch = Scratch::new();
-        let initrd = scratch.write("initrd", self.initramfs(files));
-        let errors = std::fs::File::create(scratch.path("qemu.err")).expect("a file");
-        let mut qemu = Command::new("setpriv") // so that it goes even when the tests are killed
-            .args(["--pdeathsig", "KILL", self.qemu])
-            .args(self.options)
-            .args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"])
-            .args(["-netdev", "user,id=host,ipv6=off", "-device", self.card])
-            .arg("-kernel")
-            .arg(self.kernel_file("vmlinuz"))
-            .args(self.device_tree())
-            .args(["-initrd", &initrd, "-append"])
-            .arg(format!("console=ttyAMA0 panic=-1 quiet {}", self.parameters))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .spawn()
-            .expect("setpriv, of util-linux");
-        let (input, output) = (qemu.stdin.take().expect("a pipe"), qemu.stdout.take().expect("a pipe"));
-        let serial = Serial::over(input, output);
-        let machine = Machine { qemu, serial, patience: self.patience, name: self.name, scratch };
-        let limit = Instant::now() + machine.patience;
-        while machine.line(limit, "booting") != "guest: ready" {}
+    /// The least memory that it boots with.
+    pub fn with_least_memory(mut self) -> Setup {
+        self.memory = self.model.least_memory;
+        self
+    }
+
+    /// Connects a disk: an image file.
+    pub fn disk(mut self, image: &str) -> Setup {
+        self.disk = Some(image.to_owned());
+        self
+    }
+
+    /// Puts an executable file into the initramfs; its folder is / or /bin.
+    pub fn file(mut self, path: &str, content: impl Into<Vec<u8>>) -> Setup {
+        self.files.push((path.to_owned(), content.into()));
+        self
+    }
+
+    /// Nothing is set up in the guest, and the machine's clock, where it has one, stands at 1970.
+    pub fn bare(mut self) -> Setup {
+        self.bare = true;
+        self
+    }
+
+    /// Switches on, and waits until the guest listens.
+    pub fn boot(self) -> Machine {
+        let (scratch, begin) = (Scratch::new(), Instant::now());
+        let initramfs = scratch.write("initramfs", self.initramfs());
+        let mut command = self.qemu(&initramfs);
+        let line = format!("{command:?}");
+        let mut process = command.spawn().unwrap_or_else(|e| panic!("{line}: {e}"));
+        let input = process.stdin.take().expect("a pipe");
+        let (output, errors) =
+            (process.stdout.take().expect("a pipe"), process.stderr.take().expect("a pipe"));
+        let mut machine = Machine {
+            model: self.model,
+            process,
+            serial: Serial::over(input, output, errors),
+            begin,
+            commands: 0,
+            proving: format!("that the machine boots: {line}"),
+            _scratch: scratch,
+        };
+        machine.hears("guest is up");
+        if !self.bare {
+            // Some of the boards have no clock; what edgepull does without one is a test of its own.
+            machine.run(&format!("date -s @{}", unix_time())).succeeds();
+        }
         machine
     }
 
-    fn device_tree(&self) -> Vec<PathBuf> {
-        let file = self.kernel_file("board.dtb");
-        if file.exists() { vec!["-dtb".into(), file] } else { Vec::new() }
-    }
-
-    fn initramfs(&self, files: &[(&str, Vec<u8>)]) -> Vec<u8> {
-        let busybox = here("board-tests/cache/machines").join(self.busybox).join("busybox");
-        let edgepull = here("target/dist").join(format!("edgepull-{}", self.edgepull));
-        let mut tree = ["bin", "dev", "proc", "sys", "tmp", "modules"]
+    fn initramfs(&self) -> Vec<u8> {
+        let mut files = ["/bin", "/dev", "/etc", "/mnt", "/modules", "/proc", "/root", "/sys", "/tmp"]
             .iter()
-            .fold(Initramfs::new(), |tree, dir| tree.dir(dir))
-            .char_device("dev/console", 5, 1)
-            .file("init", 0o755, include_str!("guest-init"))
-            .file("bin/busybox", 0o755, read(&busybox))
-            .file("bin/edgepull", 0o755, read(&edgepull));
-        for module in self.modules() {
-            let name = module.file_name().expect("a name").to_str().expect("a readable name");
-            tree = tree.file(&format!("modules/{name}"), 0o644, read(&module));
+            .fold(Initramfs::new(), |files, folder| files.dir(folder))
+            .char_device("/dev/console", 5, 1)
+            .char_device("/dev/null", 1, 3)
+            .file("/init", 0o755, include_str!("../machines/guest-init"))
+            .file("/bin/guest-network", 0o755, include_str!("../machines/guest-network"))
+            .file("/bin/busybox", 0o755, busybox(self.model))
+            .file("/bin/edgepull", 0o755, static_edgepull(self.model.binary));
+        for applet in APPLETS.split_whitespace() {
+            files = files.symlink(&format!("/bin/{applet}"), "busybox");
         }
-        files.iter().fold(tree, |tree, (path, content)| tree.file(path, 0o755, content)).compressed()
+        for module in modules(self.model.kernel) {
+            let content = from_cache(&format!("{}/modules/{module}", self.model.kernel));
+            files = files.file(&format!("/modules/{module}"), 0o644, content);
+        }
+        for (path, content) in &self.files {
+            files = files.file(path, 0o755, content);
+        }
+        files.compressed()
     }
 
-    /// Numbered in the order in which they are to be loaded; a kernel of our own has none.
-    fn modules(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(self.kernel_file("modules")).into_iter().flatten();
-        let mut modules: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
-        modules.sort();
-        modules
+    fn qemu(&self, initramfs: &str) -> Command {
+        let Model { qemu, machine, kernel, append, network, .. } = self.model;
+        let mut append = format!("console=ttyAMA0 panic=-1 quiet {append}");
+        let mut command = Command::new("setpriv"); // so that it goes even when the tests are killed
+        command.args(["--pdeathsig", "KILL", qemu]).args(*machine);
+        command.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]);
+        command.args(["-kernel", &in_cache(&format!("{kernel}/vmlinuz"))]);
+        let tree = in_cache(&format!("{kernel}/board.dtb"));
+        if Path::new(&tree).exists() {
+            command.args(["-dtb", &tree]);
+        }
+        if !self.model.fixed_memory {
+            command.args(["-m", &format!("{}M", self.memory), "-initrd", initramfs]);
+        } else if self.memory == self.model.memory {
+            command.args(["-initrd", initramfs]);
+        } else {
+            // QEMU puts an -initrd where this much memory does not reach: put it lower by hand.
+            let size = std::fs::metadata(initramfs).expect("the initramfs").len();
+            command.args(["-device", &format!("loader,file={initramfs},addr=0x2000000,force-raw=on")]);
+            append += &format!(" mem={}M initrd=0x2000000,{size}", self.memory);
+        }
+        command.args(["-netdev", "user,id=net,ipv6=off", "-device", network]);
+        if let Some(image) = &self.disk {
+            let drive = |interface| format!("{interface},format=raw,cache=unsafe,file={image}");
+            match self.model.disk {
+                Disk::SdCard => command.args(["-drive", &drive("if=sd")]),
+                Disk::Virtio(device) => command.args([
+                    "-drive",
+                    &drive("if=none,id=disk"),
+                    "-device",
+                    &format!("{device},drive=disk"),
+                ]),
+            };
+        }
+        if self.bare {
+            command.args(["-rtc", "base=1970-01-01T00:00:00"]);
+            append += " bare=yes";
+        }
+        command.args(["-append", &append]).env("QEMU_AUDIO_DRV", "none");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 }
 
-/// Kernels and busybox, from the cache if they are there and whole.
-fn get_kernel(names: &[&str]) {
-    let status = Command::new(here("board-tests/kernels/get")).args(names).stdin(Stdio::null()).status();
-    assert!(status.expect("bash").success(), "board-tests/kernels/get {} failed", names.join(" "));
+/// A booted machine; it is switched off when this is dropped, also when the test fails, which
+/// then shows all that the serial line has said.
+pub struct Machine {
+    model: &'static Model,
+    process: Child,
+    serial: Serial,
+    begin: Instant,
+    commands: u32,
+    /// For the message of a test that fails.
+    proving: String,
+    _scratch: Scratch,
 }
 
 impl Machine {
-    /// Runs one line of shell to its end.
-    pub fn run(&mut self, command: &str) -> Ran {
-        assert!(!command.contains('\n'), "one line: {command}");
-        self.serial.send(command).expect("the serial line of a running machine");
-        let limit = Instant::now() + self.patience;
-        let status = loop {
-            if let Some(status) = self.line(limit, command).strip_prefix("guest: exit ") {
-                break status.parse().expect("an exit status");
-            }
-        };
-        let stdout = self.text_until("guest: errors", limit, command);
-        let stderr = self.text_until("guest: end", limit, command);
-        Ran { command: command.to_owned(), status, stdout, stderr }
+    pub fn model(&self) -> &'static Model {
+        self.model
     }
 
-    fn text_until(&self, end: &str, limit: Instant, doing: &str) -> String {
-        let mut encoded = String::new();
-        loop {
-            let line = self.line(limit, doing);
-            if line == end {
-                break;
-            }
-            encoded.push_str(&line);
+    /// How the guest calls its disk.
+    pub fn disk(&self) -> &'static str {
+        match self.model.disk {
+            Disk::Virtio(_) => "/dev/vda",
+            Disk::SdCard => "/dev/mmcblk0",
         }
-        let bytes = STANDARD.decode(&encoded).unwrap_or_else(|e| panic!("{doing}: {e} in {encoded}"));
-        String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn line(&self, limit: Instant, doing: &str) -> String {
-        self.serial.line(limit).unwrap_or_else(|silence| match silence {
-            Silence::Ended => panic!("{doing}: the machine ended\n{}", self.qemu_errors()),
-            Silence::TimeUp => panic!("{doing}: not done after {:?}", self.patience),
-        })
+    /// Names what comes next, for people who wait and for a test that fails.
+    pub fn proves(&mut self, what: &str) {
+        what.clone_into(&mut self.proving);
+        eprintln!("{:>14} {:7.1} s  {what}", self.model.name, self.begin.elapsed().as_secs_f32());
     }
 
-    fn qemu_errors(&self) -> String {
-        std::fs::read_to_string(self.scratch.path("qemu.err")).unwrap_or_default()
+    /// Since it was switched on.
+    pub fn seconds(&self) -> u64 {
+        self.begin.elapsed().as_secs()
+    }
+
+    /// Runs a line of shell in the guest.
+    #[track_caller]
+    pub fn run(&mut self, line: &str) -> Outcome {
+        assert!(!line.contains('\n') && line.len() < 4000, "no line for a terminal: {line}");
+        self.commands += 1;
+        let prefix = format!("guest {} ", self.commands);
+        self.send(&format!("{} {line}", self.commands));
+        let (mut status, mut stdout, mut stderr) = (String::new(), String::new(), String::new());
+        loop {
+            let heard = self.next_line(line);
+            let Some((_, answer)) = heard.split_once(&prefix) else { continue };
+            match answer.split_once(' ') {
+                Some(("status", rest)) => rest.clone_into(&mut status),
+                Some(("out", rest)) => stdout += rest,
+                Some(("err", rest)) => stderr += rest,
+                _ => break,
+            }
+        }
+        let numbers: Vec<i32> = status.split(' ').filter_map(|number| number.parse().ok()).collect();
+        let [stdout, stderr] =
+            [stdout, stderr].map(|text| STANDARD.decode(text).expect("an answer in base64"));
+        // The kernel's messages share the line: this is the proof that none has hit the answer.
+        let sizes = [stdout.len() as i32, stderr.len() as i32];
+        assert!(numbers.len() == 3 && numbers[1..] == sizes, "a garbled answer to {line}: {status}");
+        let status = ExitStatus::from_raw(numbers[0] << 8);
+        Outcome::new(Output { status, stdout, stderr }, format!("{}# {line}", self.model.name))
+    }
+
+    /// Has PID 1 become this program; nothing can be run after that.
+    #[track_caller]
+    pub fn becomes(&mut self, command: &str) {
+        self.send(&format!("0 exec {command}"));
+    }
+
+    /// Waits for a line that holds `text`.
+    #[track_caller]
+    pub fn hears(&mut self, text: &str) {
+        while !self.next_line(text).contains(text) {}
+    }
+
+    #[track_caller]
+    fn send(&mut self, line: &str) {
+        self.serial.send(line).unwrap_or_else(|e| panic!("{line}: the machine is gone: {e}"));
+    }
+
+    #[track_caller]
+    fn next_line(&mut self, waiting_for: &str) -> String {
+        match self.serial.line(self.begin + self.model.limit) {
+            Ok(line) => line,
+            Err(Silence::Ended) => panic!("{waiting_for}: the machine went off"),
+            Err(Silence::TimeUp) => panic!("{waiting_for}: not in {:?}", self.model.limit),
+        }
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
         if std::thread::panicking() {
-            eprintln!("-- the serial console of {}\n{}{}", self.name, self.serial.log(), self.qemu_errors());
+            eprintln!("-- the serial line of {}\n{}", self.model.name, self.serial.log());
+            eprintln!("-- {} should have proved: {}", self.model.name, self.proving);
         }
     }
 }
 
-/// How a command on a machine ended, and what it said.
-pub struct Ran {
-    command: String,
-    status: i32,
-    stdout: String,
-    stderr: String,
+/// The static busybox for a machine.
+pub fn busybox(model: &Model) -> Vec<u8> {
+    from_cache(&format!("{}/busybox", model.userland))
 }
 
-impl Ran {
-    fn story(&self) -> String {
-        let Ran { command, status, stdout, stderr } = self;
-        format!("{command}\nexit status {status}\n-- stdout\n{stdout}\n-- stderr\n{stderr}")
-    }
+/// Where board-tests/kernels/get puts things.
+fn in_cache(path: &str) -> String {
+    format!("{REPOSITORY}/board-tests/cache/machines/{path}")
+}
 
-    pub fn stdout(&self) -> &str {
-        &self.stdout
-    }
+fn from_cache(path: &str) -> Vec<u8> {
+    let (file, name) = (in_cache(path), path.split('/').next().unwrap_or_default());
+    std::fs::read(&file).unwrap_or_else(|e| panic!("{file}: {e}; board-tests/kernels/get {name} brings it"))
+}
 
-    #[track_caller]
-    pub fn succeeds(self) -> Ran {
-        assert_eq!(self.status, 0, "should have succeeded: {}", self.story());
-        self
-    }
+/// The modules of a kernel, in the order to load them; none where everything is built in.
+fn modules(kernel: &str) -> Vec<String> {
+    let listed = std::fs::read_dir(in_cache(&format!("{kernel}/modules"))).into_iter().flatten();
+    let mut names: Vec<String> =
+        listed.map(|e| e.expect("a module").file_name().into_string().expect("a readable name")).collect();
+    names.sort();
+    names
+}
 
-    /// It ended with this exit status, and a message.
-    #[track_caller]
-    pub fn fails_with(self, status: i32) -> Ran {
-        assert_eq!(self.status, status, "{}", self.story());
-        assert!(!self.stderr.trim().is_empty() && !self.stderr.contains("panicked"), "{}", self.story());
-        self
-    }
+fn static_edgepull(board: &str) -> Vec<u8> {
+    let file = format!("{REPOSITORY}/target/dist/edgepull-{board}");
+    std::fs::read(&file).unwrap_or_else(|e| panic!("{file}: {e}; cross/build {board} makes it"))
+}
 
-    /// Standard output or standard error holds `text`; runs of spaces count as one.
-    #[track_caller]
-    pub fn says(self, text: &str) -> Ran {
-        let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let said = [&self.stdout, &self.stderr].into_iter().any(|stream| plain(stream).contains(text));
-        assert!(said, "does not say \"{text}\": {}", self.story());
-        self
-    }
-
-    /// The peak of resident memory in KiB, which edgepull tells with `-v`.
-    #[track_caller]
-    pub fn peak_kib(&self) -> u64 {
-        let told = self
-            .stderr
-            .lines()
-            .find_map(|line| line.split_once("peak memory (VmHWM): ")?.1.strip_suffix(" KiB")?.parse().ok());
-        told.unwrap_or_else(|| panic!("no peak memory: {}", self.story()))
-    }
+fn unix_time() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.expect("a clock after 1970").as_secs()
 }

@@ -1,8 +1,8 @@
 //! What the tests in this folder are written with, so that each reads as what it proves:
-//! boards that run edgepull ([`Board`] in pretence, [`Machine`] booted), registries real ([`Registry`]) and scripted
-//! ([`FakeRegistry`]), images made on the spot ([`Image`], [`Layer`], [`Index`]) and trees to compare
-//! ([`Tree`]). Everything lives in a [`Scratch`] folder or a child process and goes when the test ends,
-//! also when it fails.
+//! boards that run edgepull, as recorded ([`Board`]) and booted in QEMU ([`Machine`]), registries real
+//! ([`Registry`]) and scripted ([`FakeRegistry`]), images made on the spot ([`Image`], [`Layer`],
+//! [`Index`]) and trees to compare ([`Tree`]). Everything lives in a [`Scratch`] folder or a child process
+//! and goes when the test ends, also when it fails.
 
 mod board;
 mod fake;
@@ -19,7 +19,7 @@ mod tree;
 pub use board::{Board, Outcome, exit};
 pub use fake::{Answer, FakeRegistry};
 pub use image::{Artifact, Image, Index, Layer, digest_of, gzip, program};
-pub use machine::{Machine, Model, Ran};
+pub use machine::{Disk, Machine, Model, Setup, busybox};
 pub use pki::Authority;
 pub use registry::Registry;
 pub use token::TokenServer;

@@ -47,6 +47,11 @@ impl Registry {
         format!("{}/{name}", self.address)
     }
 
+    /// The same name for a guest in QEMU, to which the loopback of this machine is 10.0.2.2.
+    pub fn image_for_guest(&self, name: &str) -> String {
+        self.image(name).replace("127.0.0.1", "10.0.2.2")
+    }
+
     /// Pushes an OCI layout's tag `latest` with skopeo, all its platforms and digests as they are.
     pub fn push(&self, layout: &str, name: &str) -> String {
         self.push_from(&format!("oci:{layout}:latest"), name, &["--all", "--preserve-digests"])

@@ -10,7 +10,7 @@ use std::time::Instant;
 pub struct Serial {
     input: Box<dyn Write + Send>,
     lines: Receiver<String>,
-    log: Arc<Mutex<String>>,
+    log: Log,
 }
 
 /// Why no line came.
@@ -23,27 +23,19 @@ pub enum Silence {
 }
 
 impl Serial {
-    /// Reads `output` from a thread of its own, so that the machine never waits for a test.
-    pub fn over(input: impl Write + Send + 'static, output: impl Read + Send + 'static) -> Serial {
+    /// Reads `output`, and into the log also the emulator's own `complaints`, from threads of their own,
+    /// so that the machine never waits for a test.
+    pub fn over(
+        input: impl Write + Send + 'static,
+        output: impl Read + Send + 'static,
+        complaints: impl Read + Send + 'static,
+    ) -> Serial {
         let (sender, lines) = channel();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (shared, begin) = (Arc::clone(&log), Instant::now());
-        std::thread::spawn(move || {
-            let mut output = BufReader::new(output);
-            let mut line = Vec::new();
-            // An error is the end of the machine, as is the end of the file.
-            while output.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
-                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                line.clear();
-                let seconds = begin.elapsed().as_secs_f32();
-                let mut log = shared.lock().expect("the log");
-                log.push_str(&format!("{seconds:8.2} {text}\n"));
-                drop(log);
-                if sender.send(text).is_err() {
-                    break; // the test is over
-                }
-            }
-        });
+        let log = Log { begin: Instant::now(), text: Arc::default() };
+        let (own, emulators) = (log.clone(), log.clone());
+        // A line that nobody waits for any more is no failure: the test is over.
+        std::thread::spawn(move || own.follow(output, |line| drop(sender.send(line))));
+        std::thread::spawn(move || emulators.follow(complaints, drop));
         Serial { input: Box::new(input), lines, log }
     }
 
@@ -65,6 +57,28 @@ impl Serial {
 
     /// Everything that came, each line with its second.
     pub fn log(&self) -> String {
-        self.log.lock().expect("the log").clone()
+        self.log.text.lock().expect("the log").clone()
+    }
+}
+
+#[derive(Clone)]
+struct Log {
+    begin: Instant,
+    text: Arc<Mutex<String>>,
+}
+
+impl Log {
+    /// Writes down every line of `input`, and hands it on.
+    fn follow(&self, input: impl Read, to: impl Fn(String)) {
+        let mut input = BufReader::new(input);
+        let mut line = Vec::new();
+        // An error is the end of the machine, as is the end of the file.
+        while input.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            line.clear();
+            let entry = format!("{:8.2} {text}\n", self.begin.elapsed().as_secs_f32());
+            self.text.lock().expect("the log").push_str(&entry);
+            to(text);
+        }
     }
 }

@@ -15,8 +15,10 @@ fn as_user(test: &str, body: fn()) {
     const NOBODY: u32 = 65534;
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("tests");
-    // Where this program lies, nobody may not be allowed to look.
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // Where this program lies, nobody may not be allowed to look. cp copies it, for a file that this process
+    // has open for writing may be open in a child that another thread is starting, and then it is busy.
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
     for path in [dir.path(), &program] {
         std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     }
