@@ -151,3 +151,20 @@ fn on_a_lesser_cpu_they_die() {
         assert_eq!(outcome.signal(), Some(SIGILL), "{binary} on {cpu}");
     }
 }
+
+/// What decides then is the auxiliary vector: a core without VFP must get no hard-float image, though the
+/// kernel says v7.
+#[test]
+fn without_proc_a_core_without_vfp_gets_no_hard_float_image() {
+    for (cpu, platform) in [
+        ("cortex-a9", "linux/arm/v7"),
+        ("cortex-a9,vfp=off,neon=off", "linux/arm/v5"),
+        ("arm1176", "linux/arm/v6"),
+        ("arm926", "linux/arm/v5"),
+    ] {
+        let root = Scratch::new();
+        let outcome = Board::emulated("armv5", ARM, cpu).run_in(&root).edgepull(["platform"]).succeeds();
+        let text = outcome.stdout();
+        assert!(text.starts_with(&format!("this board is {platform}: ")), "{cpu}: {text}");
+    }
+}

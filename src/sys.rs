@@ -103,24 +103,48 @@ pub fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<
 }
 
 /// Sets an extended attribute of what cannot be opened (symbolic links, devices): `name` in
-/// `directory`, through /proc, since no kernel before 6.13 has a call that takes both.
+/// `directory`. No kernel before 6.13 has a call that takes both, so it goes through /proc, or, where
+/// that is not mounted, through a working directory.
 ///
 /// # Errors
-/// As `lsetxattr(2)`; `ENOTSUP` where /proc is not mounted.
+/// As `lsetxattr(2)`.
 pub fn set_xattr_at(directory: BorrowedFd<'_>, name: &[u8], xattr: &CStr, value: &[u8]) -> io::Result<()> {
     let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
-    let path = CString::new(path)?;
+    match set_link_xattr(&CString::new(path)?, xattr, value) {
+        // The file was made a moment ago: what is missing is /proc.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            set_xattr_from_inside(directory, &CString::new(name)?, xattr, value)
+        }
+        other => other,
+    }
+}
+
+fn set_link_xattr(path: &CStr, xattr: &CStr, value: &[u8]) -> io::Result<()> {
     let (value, length) = (value.as_ptr().cast(), value.len());
     // SAFETY: both strings end with NUL, `value` is readable for its length.
     let result = unsafe { libc::lsetxattr(path.as_ptr(), xattr.as_ptr(), value, length, 0) };
-    match check(result.into()) {
-        // The file was made a moment ago: what is missing is /proc.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-            Err(io::Error::from_raw_os_error(libc::ENOTSUP))
-        }
-        other => other.map(drop),
-    }
+    check(result.into()).map(drop)
+}
+
+/// In a thread with a working directory of its own (CLONE_FS, Linux 2.6.16, needs no privilege), so that
+/// the process's stays where it is.
+fn set_xattr_from_inside(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    xattr: &CStr,
+    value: &[u8],
+) -> io::Result<()> {
+    let inside = || {
+        // SAFETY: unshare takes flags only; this one concerns nothing but the calling thread.
+        check(unsafe { libc::unshare(libc::CLONE_FS) }.into())?;
+        nix::unistd::fchdir(directory)?;
+        set_link_xattr(name, xattr, value)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, inside)?;
+        thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    })
 }
 
 /// Whether an open file has an extended attribute.
@@ -205,22 +229,22 @@ pub fn effective_ids() -> (u32, u32) {
     (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
 }
 
-/// The most memory that this process has had resident, in KiB: VmHWM of proc_pid_status(5). Where `/proc` is
-/// not mounted, `getrusage(2)` says it, who also counts what the process was before `execve`: never less.
-pub fn peak_resident_kib() -> u64 {
-    resident_high_water_mark().unwrap_or_else(|| {
-        // SAFETY: rusage is made of integers, for which zeros are a value.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: `usage` is a valid rusage for the call to write to; nothing else is touched.
-        unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
-        u64::try_from(usage.ru_maxrss).unwrap_or(0)
-    })
-}
-
-fn resident_high_water_mark() -> Option<u64> {
+/// The most memory that this process has had resident, in KiB (VmHWM of proc_pid_status(5)); `None` without
+/// `/proc`.
+pub fn peak_resident_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// The same by `getrusage(2)`, which needs no `/proc`, but counts what the process was before `execve`, too:
+/// a copy of whoever started it. Never less than the truth.
+pub fn peak_resident_kib_by_getrusage() -> u64 {
+    // SAFETY: rusage is made of integers, for which zeros are a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is a valid rusage for the call to write to; nothing else is touched.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+    u64::try_from(usage.ru_maxrss).unwrap_or(0)
 }
 
 // --- platform ---
@@ -237,6 +261,13 @@ pub fn at_platform() -> Option<heapless::String<24>> {
     // kernel put there and nothing changes (Linux fs/binfmt_elf.c, create_elf_tables).
     let text = unsafe { CStr::from_ptr(pointer) };
     heapless::String::try_from(text.to_str().ok()?).ok()
+}
+
+/// AT_HWCAP and AT_HWCAP2 of the auxiliary vector: bits for what the CPU can do, 0 where the kernel gives none.
+pub fn hwcap() -> (libc::c_ulong, libc::c_ulong) {
+    // SAFETY: getauxval has no preconditions; for an absent entry it returns 0.
+    let entry = |kind| unsafe { libc::getauxval(kind) };
+    (entry(libc::AT_HWCAP), entry(libc::AT_HWCAP2))
 }
 
 /// `personality(2)`: how a 64-bit kernel shows itself to 32-bit programs.
@@ -300,8 +331,49 @@ fn probe(native: &[u8]) -> i32 {
 }
 
 #[cfg(test)]
-mod platform_tests {
+mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_s_attribute_without_proc() {
+        use std::os::fd::AsFd;
+        let home = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere", home.path().join("link")).unwrap();
+        let directory = std::fs::File::open(home.path()).unwrap();
+        let here = std::env::current_dir().unwrap();
+        // Whether this user and this file system may or not: it must be the same by both ways. A wrong
+        // directory would be ENOENT, as the link is nowhere else.
+        let outcome = |result: io::Result<()>| result.map_err(|error| error.raw_os_error());
+        let (directory, xattr) = (directory.as_fd(), c"trusted.edgepull");
+        let by_proc = outcome(set_xattr_at(directory, b"link", xattr, b"1"));
+        let from_inside = outcome(set_xattr_from_inside(directory, c"link", xattr, b"2"));
+        assert_ne!(by_proc, Err(Some(libc::ENOENT)));
+        assert_eq!(from_inside, by_proc);
+        assert_eq!(std::env::current_dir().unwrap(), here);
+    }
+
+    #[test]
+    fn the_clock_is_that_of_the_standard_library() {
+        let before = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let ours = unix_time();
+        assert!((before..before + 60).contains(&ours), "{before} {ours}");
+    }
+
+    #[test]
+    fn a_running_system_has_random_numbers() {
+        assert_eq!(randomness(), Randomness::Ready);
+        let numbers: Vec<f64> = (0..8).map(|_| any_fraction()).collect();
+        assert!(numbers.iter().all(|number| (0.0..=1.0).contains(number)), "{numbers:?}");
+        assert!(numbers.windows(2).any(|pair| pair[0] != pair[1]), "{numbers:?}");
+    }
+
+    #[test]
+    fn peak_memory_by_both_ways() {
+        let (proc, getrusage) = (peak_resident_kib().unwrap(), peak_resident_kib_by_getrusage());
+        // At least what it is (the kernel counts in batches of pages), and in the same unit: what started
+        // the tests was no larger than this.
+        assert!(getrusage * 2 > proc && getrusage < 1024 * proc, "{proc} {getrusage}");
+    }
 
     #[test]
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -9,6 +9,8 @@ mod auth;
 mod blobs;
 #[path = "source/by_hand.rs"]
 mod by_hand;
+#[path = "source/clock.rs"]
+mod clock;
 #[path = "source/image.rs"]
 mod image;
 #[path = "source/manifests.rs"]

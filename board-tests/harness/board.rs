@@ -96,16 +96,30 @@ impl Board {
         self
     }
 
-    /// edgepull is run in a root that holds nothing but itself, the libraries that it is linked with here,
-    /// and what the test puts there: no /proc, /dev or /etc, as early in a boot.
+    /// edgepull is run in a root that holds nothing but itself, what runs it, the libraries that they are
+    /// linked with here, and what the test puts there: no /proc, /dev or /etc, as early in a boot.
     pub fn run_in(mut self, root: &Scratch) -> Board {
-        let program = self.program.remove(0);
-        let libraries = run("ldd", [&program]);
-        let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
-        for (from, to) in libraries.map(|path| (path, &path[1..])).chain([(program.as_str(), "edgepull")]) {
-            install(from, &root.at(to));
+        for word in &mut self.program {
+            let path = Path::new("/usr/bin").join(&*word); // an absolute word stays what it is
+            if !path.exists() {
+                continue;
+            }
+            *word = path.into_os_string().into_string().expect("a readable path");
+            // A static program has none, about which ldd complains.
+            let libraries = Command::new("ldd").arg(&*word).output().expect("ldd, of libc-bin").stdout;
+            let libraries = String::from_utf8_lossy(&libraries);
+            let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+            for path in libraries.chain([word.as_str()]) {
+                install(path, &root.at(&path[1..]));
+            }
         }
-        self.program = ["chroot", &root.at(""), "/edgepull"].map(str::to_owned).to_vec();
+        self.program.splice(..0, ["chroot".to_owned(), root.at("")]);
+        self
+    }
+
+    /// No network interface is up, not even the loopback.
+    pub fn without_network(mut self) -> Board {
+        self.program.splice(..0, ["unshare", "-n"].map(str::to_owned));
         self
     }
 

@@ -83,7 +83,12 @@ impl FakeRegistry {
 
     /// The same with TLS.
     pub fn serving_with_tls(artifact: &Artifact, authority: &Authority) -> FakeRegistry {
-        FakeRegistry::secured(artifact, authority, rustls::crypto::ring::default_provider())
+        FakeRegistry::serving_with_tls_at("127.0.0.1", artifact, authority)
+    }
+
+    /// The same at another address of this machine.
+    pub fn serving_with_tls_at(host: &str, artifact: &Artifact, authority: &Authority) -> FakeRegistry {
+        FakeRegistry::secured(host, artifact, authority, rustls::crypto::ring::default_provider())
     }
 
     /// The same with TLS in this cipher suite alone, and so in this version of TLS.
@@ -94,17 +99,22 @@ impl FakeRegistry {
     ) -> FakeRegistry {
         let provider =
             CryptoProvider { cipher_suites: vec![suite], ..rustls::crypto::ring::default_provider() };
-        FakeRegistry::secured(artifact, authority, provider)
+        FakeRegistry::secured("127.0.0.1", artifact, authority, provider)
     }
 
-    fn secured(artifact: &Artifact, authority: &Authority, provider: CryptoProvider) -> FakeRegistry {
+    fn secured(
+        host: &str,
+        artifact: &Artifact,
+        authority: &Authority,
+        provider: CryptoProvider,
+    ) -> FakeRegistry {
         let certificate = CertificateDer::from_pem_file(authority.certificate()).expect("a certificate");
         let key = PrivateKeyDer::from_pem_file(authority.key()).expect("a key");
         let config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .and_then(|config| config.with_no_client_auth().with_single_cert(vec![certificate], key))
             .expect("a TLS configuration");
-        FakeRegistry::listening("127.0.0.1", artifact, Some(Arc::new(config)))
+        FakeRegistry::listening(host, artifact, Some(Arc::new(config)))
     }
 
     fn listening(host: &str, artifact: &Artifact, tls: Option<Arc<ServerConfig>>) -> FakeRegistry {

@@ -35,7 +35,7 @@ impl Authority {
 
     fn signing(new_key: &[&str], from: &str, until: &str) -> Authority {
         let scratch = Scratch::new();
-        let names = "subjectAltName=IP:127.0.0.1,IP:127.0.0.2,IP:10.0.2.2,DNS:localhost\n\
+        let names = "subjectAltName=IP:127.0.0.1,IP:127.0.0.2,IP:::1,IP:10.0.2.2,DNS:localhost\n\
             extendedKeyUsage=serverAuth\n";
         let extensions = scratch.write("server.ext", names);
         let [ca, ca_key, key, request, certificate] =

@@ -24,7 +24,13 @@ use std::sync::Arc;
 pub fn run(invocation: &Invocation) -> Result<()> {
     let outcome = dispatch(invocation);
     if log::log_enabled!(log::Level::Info) {
-        log::info!("peak memory (VmHWM): {} KiB", sys::peak_resident_kib());
+        let kib = sys::peak_resident_kib().unwrap_or_else(|| {
+            log::info!(
+                "/proc is not mounted: the next line is by getrusage, which counts what started edgepull, too"
+            );
+            sys::peak_resident_kib_by_getrusage()
+        });
+        log::info!("peak memory (VmHWM): {kib} KiB");
     }
     outcome
 }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::candidates::{self, Candidates, push, text};
 use super::cpuinfo::Family;
-use super::evidence::{Evidence, Source};
+use super::evidence::{Evidence, Origin, Source};
 use super::machine::{Machine, Width, Word};
 use super::midr::{Aarch32, Core};
 use super::variant::{Name, Platform};
@@ -176,6 +176,9 @@ fn nothing_known(evidence: &Evidence) -> Verdict {
     match (&evidence.machine, evidence.uname()) {
         (Some(machine), Some(Machine::Unknown)) => Verdict::refuse(format_args!(
             "uname -m is '{machine}', which no image platform is named after; give --platform"
+        )),
+        _ if evidence.origin == Origin::Unreadable => Verdict::refuse(format_args!(
+            "nothing tells which CPU this is, as /proc is missing: mount -t proc proc /proc"
         )),
         _ => Verdict::refuse(format_args!(
             "nothing tells which CPU this is; give --machine (uname -m) or --platform"

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
-use super::cpuinfo::Parser;
+use super::cpuinfo::{Cpuinfo, Parser};
 use super::evidence::{Evidence, Origin, Userland};
+use super::hwcap;
 use super::machine::{Machine, Width};
 use crate::sys;
 
@@ -21,7 +22,10 @@ pub(super) fn observe() -> Evidence {
     let mut evidence = Evidence::new(Origin::Live);
     match read_cpuinfo("/proc/cpuinfo") {
         Some(parser) => evidence.cpuinfo = parser.finish(),
-        None => evidence.origin = Origin::Unreadable,
+        None => {
+            evidence.origin = Origin::Unreadable;
+            evidence.cpuinfo = from_auxiliary_vector();
+        }
     }
     evidence.machine = nix::sys::utsname::uname().ok().and_then(|uts| {
         let machine = uts.machine().to_str()?;
@@ -41,6 +45,19 @@ pub(super) fn observe() -> Evidence {
         };
     }
     evidence
+}
+
+/// What is known without /proc: not which cores, but what they can do.
+fn from_auxiliary_vector() -> Cpuinfo {
+    let mut cpuinfo = Cpuinfo::default();
+    if cfg!(any(target_arch = "arm", target_arch = "aarch64")) {
+        let bits_32 = cfg!(target_pointer_width = "32");
+        let (hwcap, hwcap2) = sys::hwcap();
+        cpuinfo.features = hwcap::features(hwcap, hwcap2, bits_32);
+        // 64-bit kernels have more features than the table.
+        cpuinfo.features_cut = !bits_32;
+    }
+    cpuinfo
 }
 
 /// Streams the file through the parser; `None` where it cannot be read from the start.

@@ -9,6 +9,7 @@ pub mod cpuinfo;
 mod decide;
 pub mod evidence;
 pub mod host;
+mod hwcap;
 mod live;
 pub mod machine;
 pub mod midr;

@@ -18,11 +18,11 @@ use std::sync::Arc;
 const DAY: u64 = 24 * 60 * 60;
 
 /// A private authority and a server certificate for 127.0.0.1 issued by it.
-struct Pki(tempfile::TempDir);
+pub struct Pki(tempfile::TempDir);
 
 impl Pki {
     /// `None`, with a line that says so, where there is no openssl.
-    fn new() -> Option<Pki> {
+    pub fn new() -> Option<Pki> {
         Pki::issue(&["-days", "30"])
     }
 
@@ -49,11 +49,11 @@ impl Pki {
         Some(Pki(directory))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn server(&self) -> Arc<rustls::ServerConfig> {
+    pub fn server(&self) -> Arc<rustls::ServerConfig> {
         let certificate = CertificateDer::from_pem_file(self.path("cert.pem")).unwrap();
         let key = PrivateKeyDer::from_pem_file(self.path("key.pem")).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -67,7 +67,7 @@ impl Pki {
     }
 }
 
-fn trusting(ca_file: &Path) -> Options {
+pub fn trusting(ca_file: &Path) -> Options {
     Options { plain_http: false, ca_file: Some(ca_file.to_owned()), ..options() }
 }
 
