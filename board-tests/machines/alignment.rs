@@ -82,6 +82,9 @@ pub fn prove(board: &'static Board) {
     let trapped = |name: &str| board.traps_unaligned.contains(&name);
 
     machine.proves("that the kernel counts unaligned loads");
+    // 2: do in software what the CPU cannot. By itself the ARM926's kernel only switches the check off for
+    // the moment (0), and QEMU makes it fault again for ever.
+    machine.run("echo 2 > /proc/cpu/alignment").succeeds();
     for name in &all {
         let before = counted(&mut machine);
         machine.run(&format!("unaligned-{name}")).succeeds();
