@@ -9,8 +9,8 @@ use crate::harness::*;
 
 /// The limit that has to be enough, in MiB.
 const ENOUGH: u32 = 8;
-/// Then as low as it goes. A pull that takes ten minutes only reads edgepull from memory disk over and over.
-const LESS: &[u32] = &[5, 4, 3, 2];
+/// Then as low as it goes. A pull that takes ten minutes only reads its own code from the disk, over and over.
+const LESS: &[u32] = &[5, 4, 3, 2, 1];
 const TOO_SLOW: &str = "timeout 600";
 
 const FILES: u64 = 20;
@@ -24,14 +24,17 @@ pub fn prove(board: &'static Board) {
     });
     let artifact = Image::of(board.candidates[0]).layer(layer).build();
     registry.push(&artifact.layout(&scratch, "image"), "large");
-    let pull =
-        format!("edgepull -v --ca-file /ca.pem pull {} /mnt/work/image", registry.image_for_guest("large"));
+    // From the disk, so that its own pages in the cache count, too: those of the initramfs do not.
+    let image = registry.image_for_guest("large");
+    let pull = format!("/mnt/edgepull -v --ca-file /ca.pem pull {image} /mnt/work/image");
 
     let disk = scratch.at("disk");
     run("mke2fs", ["-q", "-t", "ext4", &disk, "256M"]);
     let ca = std::fs::read(authority.ca_file()).expect("the CA's certificate");
     let mut machine = Setup::of(&board.model).with_least_memory().disk(&disk).file("/ca.pem", ca).boot();
-    machine.run(&format!("mount -t ext4 {} /mnt && mkdir /mnt/work", machine.disk())).succeeds();
+    machine
+        .run(&format!("mount -t ext4 {} /mnt && mkdir /mnt/work && cp /bin/edgepull /mnt", machine.disk()))
+        .succeeds();
     machine.run("echo +memory > /sys/fs/cgroup/cgroup.subtree_control").succeeds();
 
     machine.proves(&format!("{} MiB of memory are enough for it", board.model.least_memory));
@@ -66,6 +69,7 @@ pub fn prove(board: &'static Board) {
 fn limited(machine: &mut Machine, mib: u32, pull: &str) -> Outcome {
     let group = format!("/sys/fs/cgroup/of-{mib}");
     machine.run(&format!("rm -rf /mnt/work; mkdir /mnt/work {group} && sync")).succeeds();
+    machine.run("echo 3 > /proc/sys/vm/drop_caches").succeeds();
     machine.run(&format!("echo {mib}M > {group}/memory.max")).succeeds();
     machine.run(&format!("{TOO_SLOW} sh -c 'echo $$ > {group}/cgroup.procs && exec {pull}'"))
 }
