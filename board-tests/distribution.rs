@@ -2,6 +2,7 @@
 //! boards, and equal to what debootstrap made.
 
 use std::path::Path;
+use std::sync::Mutex;
 
 use crate::harness::*;
 
@@ -29,7 +30,10 @@ fn mirror() -> String {
 
 /// A tar archive of Debian's smallest system for `architecture` (debootstrap's first stage, which runs
 /// nothing foreign). Made once and kept: the packages are some 50 MB of downloads.
-fn bootstrapped(architecture: &str) -> String {
+pub fn bootstrapped(architecture: &str) -> String {
+    // Two tests that need the same one: the second finds what the first has made.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let cache = concat!(env!("CARGO_MANIFEST_DIR"), "/board-tests/cache");
     let kept = format!("{cache}/{SUITE}-{architecture}.tar");
     if !Path::new(&kept).exists() {

@@ -11,6 +11,7 @@ mod failures;
 mod harness;
 mod machines;
 mod output;
+mod packages;
 mod registries;
 mod selection;
 mod trees;

@@ -6,7 +6,11 @@ function __edgepull_images
         echo $prefix
         if string match -q -- "$prefix*" $token
             set -l path (string sub -s (math (string length -- $prefix) + 1) -- $token)
-            printf "$prefix%s\n" (__fish_complete_path $path)
+            if test $prefix = oci:
+                printf "$prefix%s\n" (__fish_complete_directories $path)
+            else
+                printf "$prefix%s\n" (__fish_complete_path $path)
+            end
         end
     end
 end
