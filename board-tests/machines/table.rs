@@ -22,7 +22,7 @@ const ARM64: Model = Model {
     disk: VIRTIO_DISK,
     userland: "busybox-arm64",
     binary: "aarch64",
-    limit: Duration::from_secs(600),
+    limit: Duration::from_secs(900),
 };
 
 /// An ARM926EJ-S. The kernel is our own: no package has one for a board that QEMU knows.

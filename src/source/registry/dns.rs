@@ -30,9 +30,14 @@ impl Resolver for Dns {
     }
 }
 
+/// Whether there is a DNS server to ask. Where there is none, asking again is of no use.
+pub(super) fn is_set_up() -> bool {
+    Path::new(RESOLV_CONF).exists()
+}
+
 /// What the user can do about a name that is not known.
 pub(super) fn hint() -> String {
-    match Path::new(RESOLV_CONF).exists() {
+    match is_set_up() {
         true => "check the name, and this board's DNS".to_owned(),
         false => format!(
             "there is no {RESOLV_CONF}, which names the DNS servers: write 'nameserver ADDRESS' into it, or \

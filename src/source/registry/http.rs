@@ -189,10 +189,10 @@ impl Http {
             ureq::Error::Timeout(_) => {
                 Failure::new(Class::Passing, network(format!("not a byte for {:?}", self.stall)))
             }
-            ureq::Error::HostNotFound => Failure::new(
-                Class::Unreachable,
-                network("the host name is not known".into()).hint(dns::hint()),
-            ),
+            ureq::Error::HostNotFound => {
+                let class = if dns::is_set_up() { Class::Unreachable } else { Class::Final };
+                Failure::new(class, network("the host name is not known".into()).hint(dns::hint()))
+            }
             ureq::Error::Other(other) => match other.downcast::<HandshakeFailed>() {
                 Ok(failed) => self.handshake(failed.0, url, &host),
                 Err(other) => match other.downcast::<Error>() {
