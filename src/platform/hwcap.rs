@@ -97,6 +97,6 @@ mod tests {
         // An ARM926 without VFP: what decides that it gets no hard-float image.
         assert_eq!(read(0x197, 0, true).as_deref(), Some("swp half thumb fastmult edsp java"));
         assert_eq!(read(0, 0, true), None);
-        assert!(read(u64::MAX, u64::MAX, true).is_some_and(|all| all.ends_with("ssbs")));
+        assert!(read(c_ulong::MAX, c_ulong::MAX, true).is_some_and(|all| all.ends_with("ssbs")));
     }
 }
