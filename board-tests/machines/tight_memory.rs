@@ -9,8 +9,9 @@ use crate::harness::*;
 
 /// The limit that has to be enough, in MiB.
 const ENOUGH: u32 = 8;
-/// Then as low as it goes. A pull that takes longer only reads its own program from the disk, over and over.
-const LESS: &[u32] = &[4, 3, 2, 1];
+/// Then as low as it goes. With 1 MiB, less than the program itself has, every board only read it from the disk
+/// over and over, and had not ended after 400 s.
+const LESS: &[u32] = &[4, 3, 2];
 const TOO_SLOW: &str = "timeout 400";
 
 const FILES: u64 = 20;
