@@ -71,7 +71,7 @@ pub static ARMV6: Machine = Machine {
         disk: Disk::SdCard,
         userland: "busybox-armel",
         binary: "armv6",
-        limit: Duration::from_secs(1800),
+        limit: Duration::from_secs(3600),
     },
     candidates: &["linux/arm/v6", "linux/arm/v5"],
     evidence: &[

@@ -12,7 +12,7 @@ const ENOUGH: u32 = 8;
 /// Then as low as it goes. With 1 MiB, less than the program itself has, every board only read it from the disk
 /// over and over, and had not ended after 400 s.
 const LESS: &[u32] = &[4, 3, 2];
-const TOO_SLOW: &str = "timeout 400";
+const TOO_SLOW: &str = "timeout 600";
 
 const FILES: u64 = 20;
 const FILE_SIZE: usize = 5_300_000;
