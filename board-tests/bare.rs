@@ -18,7 +18,7 @@ fn a_ca_file_and_a_literal_address_are_enough() {
     let (root, authority) = (Scratch::new(), Authority::new());
     let registry = FakeRegistry::serving_with_tls(&app(), &authority);
     let board = Board::this_machine().run_in(&root);
-    root.write("ca.pem", std::fs::read(authority.ca_file()).expect("a certificate"));
+    root.write("ca.pem", authority.ca());
     let outcome = board
         .edgepull(["-v", "--ca-file", "/ca.pem", "pull", &registry.image(), "/sysroot"])
         .succeeds()
@@ -73,7 +73,7 @@ fn a_literal_address_may_be_ipv6() {
     }
     let (root, authority) = (Scratch::new(), Authority::new());
     let registry = FakeRegistry::serving_with_tls_at("::1", &app(), &authority);
-    root.write("ca.pem", std::fs::read(authority.ca_file()).expect("a certificate"));
+    root.write("ca.pem", authority.ca());
     let args = ["--ca-file", "/ca.pem", "pull", &registry.image(), "/sysroot"];
     Board::this_machine().run_in(&root).edgepull(args).succeeds();
     assert!(root.path("sysroot/etc/motd").exists());

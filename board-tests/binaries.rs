@@ -85,13 +85,12 @@ fn takes(board: &Board, ca: &str, image: &str, entry: &str) {
 
 #[test]
 fn each_speaks_tls_and_takes_the_right_entry_on_its_cpus() {
-    let hello = HELLO.strip_prefix("oci:").expect("a layout's name");
     for authority in [Authority::new(), Authority::with_rsa()] {
         let tls13 = Registry::with().tls(&authority).start();
         let plain = Registry::start();
         let tls12 = Tls12::before(&plain, &authority);
-        let newer = tls13.push(hello, "hello:1");
-        plain.push(hello, "hello:1");
+        let newer = tls13.push(HELLO_LAYOUT, "hello:1");
+        plain.push(HELLO_LAYOUT, "hello:1");
         for (binary, qemu, cpu, entry) in RUNS {
             let board = Board::emulated(binary, qemu, cpu);
             takes(&board, &authority.ca_file(), &newer, entry);

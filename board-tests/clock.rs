@@ -46,7 +46,7 @@ fn in_1970_a_registry_with_tls_is_trusted_and_nothing_is_recorded() {
 
 fn pulls_in_1970(authority: &Authority) {
     let registry = Registry::with().tls(authority).start();
-    let image = registry.push(HELLO.strip_prefix("oci:").expect("a layout"), "board/hello:1.0");
+    let image = registry.push(HELLO_LAYOUT, "board/hello:1.0");
     let (board, scratch) = (Board::armv6().with_clock(SWITCHED_ON), Scratch::new());
     board
         .edgepull(["-v", "--ca-file", &authority.ca_file(), "pull", &image, &scratch.at("root")])

@@ -4,10 +4,6 @@ use serde_json::json;
 
 use crate::harness::*;
 
-fn hello_layout() -> &'static str {
-    HELLO.strip_prefix("oci:").expect("a layout's name")
-}
-
 /// Pulls onto a v6 board with these options, and sees that the right program is there.
 #[track_caller]
 fn pulls(board: &Board, options: &[&str], image: &str) {
@@ -35,7 +31,7 @@ fn logged_in(scratch: &Scratch, registry: &Registry, user: &str, password: &str)
 #[test]
 fn without_tls_by_tag_and_by_digest() {
     let registry = Registry::start();
-    let image = registry.push(hello_layout(), "board/hello:1.0");
+    let image = registry.push(HELLO_LAYOUT, "board/hello:1.0");
     pulls(&Board::armv6(), &[], &image);
     pulls(&Board::armv6(), &["--plain-http"], &image);
     let raw = Board::armv6().edgepull(["inspect", "--raw", &image]).succeeds().stdout();
@@ -47,7 +43,7 @@ fn without_tls_by_tag_and_by_digest() {
 #[test]
 fn an_unknown_tag_and_an_unknown_name_are_not_found() {
     let registry = Registry::start();
-    registry.push(hello_layout(), "board/hello:1.0");
+    registry.push(HELLO_LAYOUT, "board/hello:1.0");
     refused(&Board::armv6(), &[], &registry.image("board/hello:2.0"), exit::NOT_FOUND).saying("2.0");
     refused(&Board::armv6(), &[], &registry.image("board/bye:1.0"), exit::NOT_FOUND);
     let nothing = digest_of(b"nothing");
@@ -58,7 +54,7 @@ fn an_unknown_tag_and_an_unknown_name_are_not_found() {
 fn with_tls_and_a_private_authority() {
     let authority = Authority::new();
     let registry = Registry::with().tls(&authority).start();
-    let image = registry.push(hello_layout(), "board/hello:1.0");
+    let image = registry.push(HELLO_LAYOUT, "board/hello:1.0");
     pulls(&Board::armv6(), &["--ca-file", &authority.ca_file()], &image);
     let by_name = image.replace("127.0.0.1", "localhost");
     pulls(&Board::armv6(), &["--ca-file", &authority.ca_file()], &by_name);
@@ -68,7 +64,7 @@ fn with_tls_and_a_private_authority() {
 fn a_certificate_of_another_authority_is_not_trusted() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let registry = Registry::with().tls(&authority).start();
-    let image = registry.push(hello_layout(), "board/hello:1.0");
+    let image = registry.push(HELLO_LAYOUT, "board/hello:1.0");
     refused(&Board::armv6(), &["--ca-file", &stranger.ca_file()], &image, exit::NETWORK);
     refused(&Board::armv6(), &[], &image, exit::NETWORK);
 }
@@ -77,7 +73,7 @@ fn a_certificate_of_another_authority_is_not_trusted() {
 fn behind_a_password() {
     let scratch = Scratch::new();
     let registry = Registry::with().basic_auth(&scratch, "board", "correct horse").start();
-    let image = registry.push(hello_layout(), "board/hello:1.0");
+    let image = registry.push(HELLO_LAYOUT, "board/hello:1.0");
 
     refused(&Board::armv6(), &[], &image, exit::AUTH);
     let wrong = logged_in(&scratch, &registry, "board", "wrong");
@@ -94,7 +90,7 @@ fn behind_a_password() {
 fn a_password_is_for_its_registry_only() {
     let scratch = Scratch::new();
     let registry = Registry::with().basic_auth(&scratch, "board", "correct horse").start();
-    let image = registry.push(hello_layout(), "board/hello:1.0");
+    let image = registry.push(HELLO_LAYOUT, "board/hello:1.0");
     let auth = base64(b"board:correct horse");
     scratch.write("docker/config.json", docker_config("registry.example.org", json!({ "auth": auth })));
     let board = Board::armv6().with_env("DOCKER_CONFIG", &scratch.at("docker"));
@@ -105,7 +101,7 @@ fn a_password_is_for_its_registry_only() {
 fn behind_a_token_server_for_anybody() {
     let tokens = TokenServer::start();
     let registry = Registry::with().tokens_of(&tokens).start();
-    let image = registry.push(hello_layout(), "public/hello:1.0");
+    let image = registry.push(HELLO_LAYOUT, "public/hello:1.0");
     let before = tokens.asked().len();
     pulls(&Board::armv6(), &[], &image);
     let asked = tokens.asked()[before..].to_vec();
@@ -120,7 +116,7 @@ fn behind_a_token_server_for_anybody() {
 fn behind_a_token_server_with_a_password() {
     let (scratch, tokens) = (Scratch::new(), TokenServer::start());
     let registry = Registry::with().tokens_of(&tokens).start();
-    let image = registry.push(hello_layout(), "private/hello:1.0");
+    let image = registry.push(HELLO_LAYOUT, "private/hello:1.0");
 
     refused(&Board::armv6(), &[], &image, exit::AUTH);
     let wrong = logged_in(&scratch, &registry, TokenServer::USER, "wrong");
@@ -133,7 +129,7 @@ fn behind_a_token_server_with_a_password() {
 fn behind_a_token_server_with_an_identity_token() {
     let (scratch, tokens) = (Scratch::new(), TokenServer::start());
     let registry = Registry::with().tokens_of(&tokens).start();
-    let image = registry.push(hello_layout(), "private/hello:1.0");
+    let image = registry.push(HELLO_LAYOUT, "private/hello:1.0");
     let before = tokens.asked().len();
 
     let entry = json!({ "auth": base64(b"00000000-0000-0000-0000-000000000000:"),
@@ -150,7 +146,7 @@ fn behind_a_token_server_with_an_identity_token() {
 #[test]
 fn a_pull_asks_for_each_blob_once() {
     let registry = Registry::start();
-    let image = registry.push(hello_layout(), "board/hello:1.0");
+    let image = registry.push(HELLO_LAYOUT, "board/hello:1.0");
     let pushed = registry.log().matches("\"GET /v2/").count();
     pulls(&Board::armv6(), &[], &image);
     let asked = registry.log().matches("\"GET /v2/").count() - pushed;

@@ -27,12 +27,14 @@ pub fn unix_time() -> u64 {
         }
         // ENOSYS before 5.1, EPERM of an old seccomp filter: such kernels' time ends in 2038 anyway.
     }
+    clock(libc::CLOCK_REALTIME).and_then(|time| u64::try_from(time.tv_sec).ok()).unwrap_or(0)
+}
+
+/// What a clock of `clock_gettime(2)` says; `None` where the kernel can't say.
+fn clock(id: libc::clockid_t) -> Option<libc::timespec> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec for the call to write to; nothing else is touched.
-    match unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut time) } {
-        0 => u64::try_from(time.tv_sec).unwrap_or(0),
-        _ => 0,
-    }
+    (unsafe { libc::clock_gettime(id, &mut time) } == 0).then_some(time)
 }
 
 /// Whether the kernel has random numbers that keys can be made of.
@@ -48,7 +50,7 @@ pub enum Randomness {
 
 /// Asks without waiting.
 pub fn randomness() -> Randomness {
-    match random_bytes(&mut [0; 1], libc::GRND_NONBLOCK) {
+    match random_bytes(&mut [0; 1]) {
         Ok(_) => Randomness::Ready,
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Randomness::NotYet,
         Err(_) if Path::new("/dev/urandom").exists() => Randomness::Ready,
@@ -59,31 +61,27 @@ pub fn randomness() -> Randomness {
 /// A number from 0 to 1 to spread retries with, from what there is: never waits, never fails.
 pub fn any_fraction() -> f64 {
     let mut bytes = [0; 4];
-    if random_bytes(&mut bytes, libc::GRND_NONBLOCK).is_err() {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is a valid timespec for the call to write to; nothing else is touched.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    if random_bytes(&mut bytes).is_err() {
+        let nanoseconds = clock(libc::CLOCK_MONOTONIC).map_or(0, |time| time.tv_nsec as u32);
         // Fibonacci hashing: the low bits, which differ most from board to board, decide the high ones.
-        bytes = (time.tv_nsec as u32).wrapping_mul(2_654_435_769).to_ne_bytes();
+        bytes = nanoseconds.wrapping_mul(2_654_435_769).to_ne_bytes();
     }
     f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
 }
 
-fn random_bytes(buffer: &mut [u8], flags: libc::c_uint) -> io::Result<usize> {
+/// As many as the buffer holds, or an error: never waits.
+fn random_bytes(buffer: &mut [u8]) -> io::Result<usize> {
+    let (start, length) = (buffer.as_mut_ptr(), buffer.len());
     // SAFETY: the buffer is writable for the length that is given.
-    check(unsafe { libc::syscall(libc::SYS_getrandom, buffer.as_mut_ptr(), buffer.len(), flags) })
+    check(unsafe { libc::syscall(libc::SYS_getrandom, start, length, libc::GRND_NONBLOCK) })
 }
 
 // --- file systems ---
 
 /// CPU time, user and system, that the calling thread has used. Zero where the kernel can't say.
 pub fn thread_cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid timespec for the call to write to; nothing else is touched.
-    match unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } {
-        0 => Duration::new(time.tv_sec as u64, time.tv_nsec as u32),
-        _ => Duration::ZERO,
-    }
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+        .map_or(Duration::ZERO, |time| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
 /// Turns the `-1` of a C function into the error behind it.

@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedCipherSuite};
 
 use super::image::{Artifact, digest_of};
+use super::machine::for_guest;
 use super::pki::Authority;
 
 /// How one request is answered.
@@ -150,6 +151,11 @@ impl FakeRegistry {
     /// The name of the image here.
     pub fn image(&self) -> String {
         format!("{}/board/app:latest", self.address)
+    }
+
+    /// The same name for a guest in QEMU.
+    pub fn image_for_guest(&self) -> String {
+        for_guest(&self.image())
     }
 
     /// Where a blob is.

@@ -299,6 +299,11 @@ impl Drop for Machine {
     }
 }
 
+/// A name on this machine's loopback, as a guest has to call it: QEMU's user network has it at 10.0.2.2.
+pub fn for_guest(name: &str) -> String {
+    name.replace("127.0.0.1", "10.0.2.2")
+}
+
 /// The static busybox for a machine.
 pub fn busybox(model: &Model) -> Vec<u8> {
     from_cache(&format!("{}/busybox", model.userland))

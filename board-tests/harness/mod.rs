@@ -28,3 +28,5 @@ pub use tree::Tree;
 
 /// The example layout in the repository, as an image name.
 pub const HELLO: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/examples/hello");
+/// The folder that it is, for those who push it.
+pub const HELLO_LAYOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hello");

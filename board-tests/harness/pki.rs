@@ -60,6 +60,11 @@ impl Authority {
         self.scratch.at("ca.pem")
     }
 
+    /// What is in that file.
+    pub fn ca(&self) -> Vec<u8> {
+        std::fs::read(self.ca_file()).expect("the CA's certificate")
+    }
+
     /// The server's certificate.
     pub fn certificate(&self) -> String {
         self.scratch.at("server.pem")
@@ -72,8 +77,7 @@ impl Authority {
 
     /// A folder that skopeo takes as `--dest-cert-dir`: it reads every `*.crt` in it.
     pub fn cert_dir(&self) -> String {
-        let ca = std::fs::read(self.ca_file()).expect("the CA's certificate");
-        self.scratch.write("certs.d/ca.crt", ca);
+        self.scratch.write("certs.d/ca.crt", self.ca());
         self.scratch.at("certs.d")
     }
 }

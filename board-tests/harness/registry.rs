@@ -4,6 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::machine::for_guest;
 use super::pki::Authority;
 use super::token::TokenServer;
 use super::tools::{Scratch, run};
@@ -47,9 +48,9 @@ impl Registry {
         format!("{}/{name}", self.address)
     }
 
-    /// The same name for a guest in QEMU, to which the loopback of this machine is 10.0.2.2.
+    /// The same name for a guest in QEMU.
     pub fn image_for_guest(&self, name: &str) -> String {
-        self.image(name).replace("127.0.0.1", "10.0.2.2")
+        for_guest(&self.image(name))
     }
 
     /// Pushes an OCI layout's tag `latest` with skopeo, all its platforms and digests as they are.

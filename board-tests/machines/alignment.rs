@@ -70,8 +70,7 @@ pub fn prove(board: &'static Board) {
     let authorities = [("EC", Authority::new()), ("RSA", Authority::with_rsa())];
     let mut setup = Setup::of(&board.model);
     for (kind, authority) in &authorities {
-        setup =
-            setup.file(&format!("/{kind}.pem"), std::fs::read(authority.ca_file()).expect("a certificate"));
+        setup = setup.file(&format!("/{kind}.pem"), authority.ca());
     }
     let controls = [("ldr", LDR), ("ldm", LDM), ("ldrd", LDRD)];
     for (name, load) in controls {
@@ -130,7 +129,7 @@ fn image(board: &Board, zstd: bool) -> Artifact {
 fn pulls(machine: &mut Machine, registries: &[(&str, FakeRegistry)], what: &str) {
     for ((kind, registry), (_, suite)) in registries.iter().zip(CONNECTIONS) {
         machine.proves(&format!("edgepull {what}: {:?}, {kind} certificate", suite.suite()));
-        let image = registry.image().replace("127.0.0.1", "10.0.2.2");
+        let image = registry.image_for_guest();
         let outcome = machine.run(&format!("edgepull -v --ca-file /{kind}.pem pull {image} /root/image"));
         peak_memory(machine.model().name, &outcome.succeeds());
         machine.run("rm -r /root/image").succeeds();

@@ -17,12 +17,11 @@ pub fn prove(board: &'static Board) {
 
     let disk = scratch.at("disk");
     run("mke2fs", ["-q", "-t", "ext4", &disk, "64M"]);
-    let certificate = |of: &Authority| std::fs::read(of.ca_file()).expect("a CA's certificate");
     let mut machine = Setup::of(&board.model)
         .bare()
         .disk(&disk)
-        .file("/ca.pem", certificate(&authority))
-        .file("/expired.pem", certificate(&expired))
+        .file("/ca.pem", authority.ca())
+        .file("/expired.pem", expired.ca())
         .file("/bin/guest-provision", include_str!("guest-provision"))
         .boot();
 
@@ -44,7 +43,7 @@ pub fn prove(board: &'static Board) {
     machine.proves("without certificates to trust it says how to give some");
     machine.run(&format!("edgepull pull {image} /tmp/system")).fails_with(exit::NETWORK).saying("--ca-file");
     machine.proves("an expired certificate is refused, whatever the clock says");
-    let expired_image = outdated.image().replace("127.0.0.1", "10.0.2.2");
+    let expired_image = outdated.image_for_guest();
     machine
         .run(&format!("edgepull --ca-file /expired.pem pull {expired_image} /tmp/system"))
         .fails_with(exit::NETWORK)

@@ -22,8 +22,7 @@ fn platform_of(program: &str) -> &'static str {
 pub fn prove(board: &'static Board) {
     let (scratch, authority) = (Scratch::new(), Authority::new());
     let registry = Registry::with().tls(&authority).start();
-    let ca = std::fs::read(authority.ca_file()).expect("the CA's certificate");
-    let mut machine = Setup::of(&board.model).file("/ca.pem", ca).boot();
+    let mut machine = Setup::of(&board.model).file("/ca.pem", authority.ca()).boot();
 
     who_it_is(&mut machine, board);
     let push = |name: &str, artifact: Artifact| {

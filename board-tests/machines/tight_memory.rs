@@ -31,8 +31,8 @@ pub fn prove(board: &'static Board) {
 
     let disk = scratch.at("disk");
     run("mke2fs", ["-q", "-t", "ext4", &disk, "256M"]);
-    let ca = std::fs::read(authority.ca_file()).expect("the CA's certificate");
-    let mut machine = Setup::of(&board.model).with_least_memory().disk(&disk).file("/ca.pem", ca).boot();
+    let mut machine =
+        Setup::of(&board.model).with_least_memory().disk(&disk).file("/ca.pem", authority.ca()).boot();
     machine
         .run(&format!("mount -t ext4 {} /mnt && mkdir /mnt/work && cp /bin/edgepull /mnt", machine.disk()))
         .succeeds();

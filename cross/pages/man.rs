@@ -1,6 +1,6 @@
 //! edgepull(1), in mdoc: lists from the tables, and the prose that only a manual needs.
 
-use edgepull::cli::definition::{COMMANDS, EXIT_CODES, IMAGES, OPTIONS, OptionSpec, Verb};
+use edgepull::cli::definition::{COMMANDS, EXIT_CODES, IMAGES, OptionSpec, options_of};
 use std::fmt::Write;
 
 /// The page; `date` as mdoc wants it: `November 21, 2026`.
@@ -8,7 +8,7 @@ pub fn page(date: &str) -> String {
     let mut page = format!(".Dd {date}\n{HEAD}");
     for command in COMMANDS {
         let _ = write!(page, ".It Cm {}", command.name);
-        for option in own(Some(command.verb)) {
+        for option in options_of(Some(command.verb)) {
             let _ = write!(page, " Oo Fl \\-{} Oc", escaped(option.long));
         }
         for argument in command.arguments {
@@ -16,14 +16,14 @@ pub fn page(date: &str) -> String {
             let _ = write!(page, " {open}Ar {}{close}", argument.name);
         }
         let _ = writeln!(page, "\n{}.", sentence(command.help));
-        list(&mut page, own(Some(command.verb)));
+        list(&mut page, options_of(Some(command.verb)));
     }
     page.push_str(".El\n.Pp\n.Ar IMAGE\nis one of\n.Bl -tag -width Ds\n");
     for image in IMAGES {
         let _ = writeln!(page, ".It {}\n{}.", escaped(image.form), sentence(image.help));
     }
     page.push_str(".El\n.Sh OPTIONS\nThey stand before or after the command.\n");
-    list(&mut page, own(None));
+    list(&mut page, options_of(None));
     page.push_str(SELECTION);
     page.push_str(".Sh EXIT STATUS\n.Bl -tag -width Ds -compact\n");
     for (code, meaning) in EXIT_CODES {
@@ -51,11 +51,6 @@ fn folded(line: &str) -> String {
         column += width;
     }
     out + "\n"
-}
-
-/// The options of one command, or those of all.
-fn own(verb: Option<Verb>) -> impl Iterator<Item = &'static OptionSpec> {
-    OPTIONS.iter().filter(move |option| option.command == verb)
 }
 
 fn list(page: &mut String, options: impl Iterator<Item = &'static OptionSpec>) {
@@ -189,6 +184,7 @@ A runtime bundle, and what runs it:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use edgepull::cli::definition::OPTIONS;
 
     #[test]
     fn the_page_names_every_row() {

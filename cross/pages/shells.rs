@@ -1,7 +1,9 @@
 //! Completions for bash, zsh and fish. The parts that are no list are in `edgepull.bash`, `_edgepull` and
 //! `edgepull.fish` beside this file; `@NAME@` there is where a list goes.
 
-use edgepull::cli::definition::{ArgumentSpec, COMMANDS, Complete, IMAGES, OPTIONS, OptionSpec, Verb};
+use edgepull::cli::definition::{
+    ArgumentSpec, COMMANDS, Complete, IMAGES, OPTIONS, OptionSpec, Verb, options_of,
+};
 use std::fmt::Write;
 
 /// For `/usr/share/bash-completion/completions/edgepull`.
@@ -42,11 +44,12 @@ fn bash_offer(complete: Complete) -> String {
 
 /// For `/usr/share/zsh/vendor-completions/_edgepull`.
 pub fn zsh() -> String {
-    let shared: String = of(None).map(|option| zsh_option(option) + " \\\n").collect();
+    let shared: String = options_of(None).map(|option| zsh_option(option) + "\n").collect();
     let (mut commands, mut cases) = (String::new(), String::new());
     for command in COMMANDS {
         let _ = writeln!(commands, "        '{}:{}'", command.name, quoted(command.help).replace(':', "\\:"));
-        let mut lines: String = of(Some(command.verb)).map(|option| zsh_option(option) + " \\\n").collect();
+        let mut lines: String =
+            options_of(Some(command.verb)).map(|option| zsh_option(option) + " \\\n").collect();
         for argument in command.arguments {
             let _ = writeln!(lines, "    ':{}:{}' \\", argument.name, zsh_offer(argument.complete));
         }
@@ -57,7 +60,7 @@ pub fn zsh() -> String {
         );
     }
     include_str!("_edgepull")
-        .replace("@SHARED@\n", &shared.replace(" \\\n", "\n"))
+        .replace("@SHARED@\n", &shared)
         .replace("@COMMANDS@\n", &commands)
         .replace("@CASES@\n", &cases)
 }
@@ -130,13 +133,8 @@ fn fish_offer(complete: Complete) -> String {
     }
 }
 
-/// The options of one command, or those of all.
-fn of(verb: Option<Verb>) -> impl Iterator<Item = &'static OptionSpec> {
-    OPTIONS.iter().filter(move |option| option.command == verb)
-}
-
 fn longs(verb: Option<Verb>) -> String {
-    of(verb).map(|option| format!("--{}", option.long)).collect::<Vec<_>>().join(" ")
+    options_of(verb).map(|option| format!("--{}", option.long)).collect::<Vec<_>>().join(" ")
 }
 
 fn names() -> String {

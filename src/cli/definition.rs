@@ -291,6 +291,11 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (Kind::Disk as u8, "disk"),
 ];
 
+/// The options of one command; `None`: those that stand before or after any.
+pub fn options_of(command: Option<Verb>) -> impl Iterator<Item = &'static OptionSpec> {
+    OPTIONS.iter().filter(move |option| option.command == command)
+}
+
 /// The command of this name.
 pub fn command_named(name: &str) -> Option<&'static CommandSpec> {
     COMMANDS.iter().find(|command| command.name == name)

@@ -1,6 +1,6 @@
 //! `edgepull --help` and `edgepull help COMMAND`, from the tables of [`super::definition`].
 
-use super::definition::{COMMANDS, CommandSpec, EXIT_CODES, IMAGES, OPTIONS, OptionSpec, Verb};
+use super::definition::{COMMANDS, CommandSpec, EXIT_CODES, IMAGES, OptionSpec, options_of};
 use std::fmt::{self, Display, Formatter, Write};
 
 /// Where the explanations start, in columns: of commands and their own options, of image forms, of options.
@@ -30,7 +30,7 @@ fn all(f: &mut Formatter<'_>) -> fmt::Result {
     )?;
     for command in COMMANDS {
         row(f, 2, command, COMMAND_COLUMN, command.help)?;
-        for option in own(command.verb) {
+        for option in options_of(Some(command.verb)) {
             row(f, 6, option, COMMAND_COLUMN + 2, option.help)?;
         }
     }
@@ -51,7 +51,7 @@ fn all(f: &mut Formatter<'_>) -> fmt::Result {
 
 fn one(command: &CommandSpec, f: &mut Formatter<'_>) -> fmt::Result {
     writeln!(f, "Usage: edgepull [OPTIONS] {command}\n\n{}", command.help)?;
-    for (place, option) in own(command.verb).enumerate() {
+    for (place, option) in options_of(Some(command.verb)).enumerate() {
         if place == 0 {
             writeln!(f, "\nIts options:")?;
         }
@@ -71,13 +71,7 @@ fn images(f: &mut Formatter<'_>) -> fmt::Result {
 
 fn shared_options(f: &mut Formatter<'_>) -> fmt::Result {
     f.write_str("\nOptions, before or after the command:\n")?;
-    let mut shared = OPTIONS.iter().filter(|option| option.command.is_none());
-    shared.try_for_each(|option| row(f, 2, option, OPTION_COLUMN, option.help))
-}
-
-/// The options that only this command has.
-fn own(verb: Verb) -> impl Iterator<Item = &'static OptionSpec> {
-    OPTIONS.iter().filter(move |option| option.command == Some(verb))
+    options_of(None).try_for_each(|option| row(f, 2, option, OPTION_COLUMN, option.help))
 }
 
 /// `left` after `indent` columns, `right` from `column` on: a line further down where `left` is too wide.
@@ -119,6 +113,7 @@ impl Display for OptionSpec {
 
 #[cfg(test)]
 mod tests {
+    use super::super::definition::OPTIONS;
     use super::*;
 
     #[test]

@@ -8,10 +8,8 @@ use super::challenge::Challenge;
 use super::client::{Client, asked_host, outcome};
 use super::credentials::{Credential, Lookup, Secret};
 use super::http::{Answer, Class, Failure};
-use super::retry::retry_after;
 use super::url::{Origin, absolute, encode, shown};
 use crate::error::{Error, Kind};
-use crate::sys;
 use serde::Deserialize;
 use std::io::Read;
 use ureq::http::{HeaderValue, Uri, header};
@@ -130,8 +128,7 @@ fn token_of(client: &Client, answer: Answer) -> Result<Secret, Failure> {
     match answer.status() {
         200 => {}
         429 | 500 | 502 | 503 | 504 => {
-            let asked =
-                answer.header(header::RETRY_AFTER).and_then(|value| retry_after(value, sys::unix_time()));
+            let asked = answer.retry_after();
             let error = Error::new(Kind::Network, format!("token server {server}: {}", outcome(answer)));
             return Err(Failure { retry_after: asked, ..Failure::new(Class::Passing, error) });
         }

@@ -3,19 +3,18 @@
 use super::auth;
 use super::credentials::{Lookup, Secret, lookup};
 use super::http::{Answer, Class, Failure, Http};
-use super::retry::{ATTEMPTS_MAX, ATTEMPTS_UNKNOWN_MAX, Attempts, retry_after};
+use super::retry::{ATTEMPTS_MAX, ATTEMPTS_UNKNOWN_MAX, Attempts};
 use super::url;
 use crate::error::{Error, Kind};
 use crate::image::reference::{DEFAULT_HOST, RegistryReference};
 use crate::source::Options;
-use crate::sys;
 use serde::Deserialize;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use ureq::BodyReader;
-use ureq::http::{HeaderName, Uri, header};
+use ureq::http::{HeaderName, Uri};
 
 /// Docker Hub's API is not where its name says.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
@@ -203,7 +202,7 @@ fn may_pass(answer: Answer) -> Result<Answer, Failure> {
 }
 
 fn passing(answer: Answer) -> Failure {
-    let asked = answer.header(header::RETRY_AFTER).and_then(|value| retry_after(value, sys::unix_time()));
+    let asked = answer.retry_after();
     let busy = answer.status() == 429;
     let error = Error::new(Kind::Network, format!("{}: {}", asked_host(&answer), outcome(answer)));
     let error = match busy {

@@ -6,10 +6,12 @@
 //! at all, are limited.
 
 use super::dns::{self, Dns};
+use super::retry::retry_after;
 use super::tls::{HandshakeFailed, Tls};
 use super::url::{Origin, resolve, shown};
 use crate::error::{Error, Kind};
 use crate::source::Options;
+use crate::sys;
 use std::io;
 use std::time::Duration;
 use ureq::http::{HeaderName, Request, Response, Uri, header};
@@ -93,6 +95,11 @@ impl Answer {
     /// A header as text; `None` if it is missing or not ASCII.
     pub(super) fn header(&self, name: impl ureq::http::header::AsHeaderName) -> Option<&str> {
         self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// How long the server wants to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        retry_after(self.header(header::RETRY_AFTER)?, sys::unix_time())
     }
 }
 
