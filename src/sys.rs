@@ -198,6 +198,36 @@ pub fn sync_file_system(file: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
+/// Bytes that may still be written to the file system that `path` is on, by whoever asks (`statvfs(3)`).
+///
+/// # Errors
+/// As `statvfs(3)`.
+pub fn free_space(path: &Path) -> io::Result<u64> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    #[allow(clippy::useless_conversion, reason = "they are narrower on 32-bit targets")]
+    let (blocks, size) = (u64::from(stat.blocks_available()), u64::from(stat.fragment_size()));
+    Ok(blocks.saturating_mul(size))
+}
+
+/// Has the kernel begin to write bytes `from` to `to` of a file to the disk, without waiting (`sync_file_range(2)`,
+/// Linux 2.6.17). Where it cannot, they are written later.
+pub fn begin_write_out(file: BorrowedFd<'_>, from: u64, to: u64) {
+    // `off64_t` is the same on every target: neither value comes near its end.
+    let (from, length) = (from as libc::off64_t, to.saturating_sub(from) as libc::off64_t);
+    // SAFETY: takes numbers only, and a descriptor that is open.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), from, length, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
+/// Lets `to`, which is empty, share the data of `from` (`FICLONE`, ioctl_ficlone(2), Linux 4.5; btrfs, XFS,
+/// bcachefs).
+///
+/// # Errors
+/// As `ioctl_ficlone(2)`: most file systems cannot.
+pub fn reflink(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: this request takes a descriptor as its argument; both are open.
+    check(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE as _, from.as_raw_fd()) }.into()).map(drop)
+}
+
 /// Swaps two paths of one file system in one step (renameat2 with RENAME_EXCHANGE, Linux 3.15).
 ///
 /// ENOSYS on older kernels and EINVAL on file systems that cannot: the caller knows what to do instead.

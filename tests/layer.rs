@@ -12,6 +12,8 @@ mod hostile;
 mod layers;
 #[path = "layer/metadata.rs"]
 mod metadata;
+#[path = "layer/resume.rs"]
+mod resume;
 #[path = "layer/rootless.rs"]
 mod rootless;
 #[path = "layer/support.rs"]

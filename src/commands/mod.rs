@@ -1,5 +1,6 @@
 //! One file a command: what happens, in order. The mechanisms are in the rooms below.
 
+mod image;
 mod inspect;
 mod platform;
 mod pull;

@@ -73,7 +73,7 @@ impl Report {
 
     /// Begins to follow layer `number` of `count`.
     pub fn layer(&self, number: usize, count: usize, digest: Digest, size: u64) -> LayerProgress<'_> {
-        let state = State { wire: 0, unpacked: 0, entries: 0, drawn: Instant::now() };
+        let state = State { spared: 0, wire: 0, unpacked: 0, entries: 0, drawn: Instant::now() };
         LayerProgress {
             report: self,
             number,
@@ -104,6 +104,8 @@ pub struct LayerProgress<'a> {
 
 #[derive(Clone, Copy)]
 struct State {
+    /// Of the wire, by an earlier run.
+    spared: u64,
     wire: u64,
     unpacked: u64,
     entries: u64,
@@ -158,7 +160,7 @@ impl LayerProgress<'_> {
     }
 
     fn bar(&self, state: &State) -> String {
-        let share = state.wire.min(self.size) as f64 / self.size.max(1) as f64;
+        let share = (state.spared + state.wire).min(self.size) as f64 / self.size.max(1) as f64;
         let full = (share * BAR as f64) as usize;
         let rate = state.wire as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
         format!(
@@ -167,7 +169,7 @@ impl LayerProgress<'_> {
             self.count,
             self.digest.short(),
             "=".repeat(full),
-            bytes(state.wire),
+            bytes(state.spared + state.wire),
             bytes(self.size),
             bytes(rate as u64),
             state.entries,
@@ -181,6 +183,7 @@ impl LayerProgress<'_> {
             "count": self.count,
             "digest": self.digest,
             "size": self.size,
+            "spared": state.spared,
             "fetched": state.wire,
             "unpacked": state.unpacked,
             "entries": state.entries,
@@ -205,6 +208,12 @@ impl Observer for LayerProgress<'_> {
     }
     fn entries(&self, n: u64) {
         self.update(|state| state.entries += n);
+    }
+    fn spared(&self, n: u64) {
+        self.update(|state| state.spared = n);
+    }
+    fn starts_over(&self) {
+        self.update(|state| (state.spared, state.unpacked, state.entries) = (0, 0, 0));
     }
 }
 

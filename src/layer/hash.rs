@@ -7,9 +7,11 @@
 use std::fmt;
 use std::io::{self, Read};
 
+use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest, Sha256};
 
 use super::Observer;
+use super::codec::{Input, put_bytes, put_number};
 use crate::error::{Error, Kind, Result};
 
 /// A sha256 digest.
@@ -34,6 +36,19 @@ impl Tally {
 
     pub(crate) fn digest(self) -> Sha {
         self.hash.finalize().into()
+    }
+
+    /// Writes the state down, for [`Tally::thaw`].
+    pub(crate) fn freeze(&self, out: &mut Vec<u8>) {
+        put_number(out, self.bytes);
+        put_bytes(out, &self.hash.serialize());
+    }
+
+    /// Goes on where [`Tally::freeze`] was called.
+    pub(crate) fn thaw(input: &mut Input<'_>) -> Option<Tally> {
+        let bytes = input.number()?;
+        let state = input.bytes()?.try_into().ok()?;
+        Some(Tally { hash: Sha256::deserialize(&state).ok()?, bytes })
     }
 }
 
@@ -60,18 +75,20 @@ pub(crate) struct Wire<'a> {
 }
 
 impl<'a> Wire<'a> {
+    /// `source` gives what comes after the bytes of `tally`.
     pub(crate) fn new(
         source: Box<dyn Read + Send>,
         size: u64,
         digest: Sha,
         observer: &'a dyn Observer,
+        tally: Tally,
     ) -> Wire<'a> {
         Wire {
             source,
             expected_size: size,
             expected_digest: digest,
             observer,
-            tally: Tally::default(),
+            tally,
             failed: None,
             ended: false,
         }
@@ -131,9 +148,9 @@ impl<'a> Wire<'a> {
         Ok(())
     }
 
-    /// Bytes that came so far.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.tally.bytes()
+    /// Everything that came so far.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
 }
 
@@ -166,7 +183,7 @@ mod tests {
     }
 
     fn read_all(source: impl Read + Send + 'static, size: u64, digest: Sha) -> Result<Vec<u8>> {
-        let mut wire = Wire::new(Box::new(source), size, digest, &Silent);
+        let mut wire = Wire::new(Box::new(source), size, digest, &Silent, Tally::default());
         let (mut all, mut buffer) = (Vec::new(), [0; 7]);
         loop {
             match wire.fill(&mut buffer)? {
@@ -214,7 +231,7 @@ mod tests {
                 }
             }
         }
-        let mut wire = Wire::new(Box::new(Breaks(0)), 10, digest(b""), &Silent);
+        let mut wire = Wire::new(Box::new(Breaks(0)), 10, digest(b""), &Silent, Tally::default());
         let mut buffer = [0; 7];
         assert_eq!(wire.fill(&mut buffer).unwrap(), 1);
         let error = wire.fill(&mut buffer).unwrap_err();

@@ -1,36 +1,49 @@
-//! How the bytes of a layer become files beneath a root.
+//! How the bytes of a layer become files: kept once, and linked into every root that has the layer.
 //!
 //! ```text
-//! source -> sha256 -> gzip/zstd -> sha256 -> tar members -> files
-//!   wire              decode       diff-id   archive        rootfs
+//! source -> sha256 -> gzip/zstd -> sha256 -> tar members -> objects and members   -> root file systems
+//!   wire              decode       diff-id   archive        keeper                   kept, rootfs
+//!     \________________________ checkpoint ____________________/
 //! ```
 //!
+//! | part | knows |
+//! |---|---|
+//! | `queue`, `hash`, `meter` | threads between stages, the two hashes, where CPU time goes |
+//! | `decode`, [`archive`] | gzip and zstd; tar members under hard limits |
+//! | `keeper`, `members`, `objects`, `base` | a layer as it is kept; what an older tree has of it already |
+//! | `fetch`, `checkpoint` | the one stream through all of these, and how it is frozen and thawed |
+//! | `kept`, [`rootfs`] | a kept layer applied to a root: the only code that writes into one |
+//!
 //! Each stage owns a small explicit state and pulls from the one before it. A few fixed buffers are all
-//! the memory there is (about 400 KiB with threads, 100 KiB without; zstd adds its window), whatever
+//! the memory there is (about 450 KiB with threads, 150 KiB without; zstd adds its window), whatever
 //! the layer holds. Where there are two cores, reading the wire and hashing the tar run in threads of their own.
 
 pub mod archive;
+mod base;
+mod checkpoint;
+mod codec;
 mod decode;
+mod fetch;
 mod hash;
+mod keeper;
+mod kept;
+mod members;
 mod meter;
+mod objects;
 mod queue;
 pub mod rootfs;
 
-use std::io::{self, BufRead, Read};
+use std::io;
 use std::ops::AddAssign;
-use std::thread;
-use std::time::Duration;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 pub use crate::image::manifest::Compression;
+pub use fetch::{CHECKPOINT_EVERY, Opener, fetch};
+pub use kept::Kept;
 pub use meter::CpuTimes;
 pub use rootfs::Rootfs;
 
-use crate::error::{Error, Kind, Result};
-use archive::Archive;
-use decode::Decoder;
-use hash::Wire;
-use meter::{Meter, Stage};
-use queue::{DiffHasher, WireReader};
+use rootfs::Warning;
 
 /// What is promised about a layer.
 #[derive(Debug, Clone)]
@@ -57,21 +70,33 @@ pub trait Observer: Sync {
     fn unpacked_bytes(&self, n: u64) {
         let _ = n;
     }
-    /// `n` more tar members were applied.
+    /// `n` more tar members were kept, or applied.
     fn entries(&self, n: u64) {
         let _ = n;
     }
+    /// An interrupted fetch goes on: `n` bytes of the source need not come again.
+    fn spared(&self, n: u64) {
+        let _ = n;
+    }
+    /// What came until now is of no use: it starts over.
+    fn starts_over(&self) {}
 }
 
-/// What a layer was.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a layer was, and what it cost.
+#[derive(Debug, Clone, Default)]
 pub struct Stats {
-    /// Bytes from the source.
+    /// Bytes from the source, without those that a checkpoint spared.
     pub wire_bytes: u64,
     /// Bytes of the tar.
     pub tar_bytes: u64,
     /// Members of the tar, whiteouts included.
     pub entries: u64,
+    /// Bytes that were written: data of files, and the record of the members.
+    pub written: u64,
+    /// Bytes of data that were not written, because an older file had them.
+    pub shared: u64,
+    /// What could not be kept; at most one of each kind.
+    pub warnings: Vec<Warning>,
     /// What it cost.
     pub cpu: CpuTimes,
 }
@@ -82,6 +107,9 @@ impl AddAssign for Stats {
         self.wire_bytes += other.wire_bytes;
         self.tar_bytes += other.tar_bytes;
         self.entries += other.entries;
+        self.written += other.written;
+        self.shared += other.shared;
+        rootfs::merge(&mut self.warnings, other.warnings);
         self.cpu += other.cpu;
     }
 }
@@ -97,153 +125,35 @@ pub enum Threads {
     One,
 }
 
-/// Unpacks one layer into `root`: verified by size, digest and diff-id, all in one stream.
+/// How a layer is fetched.
+#[derive(Debug)]
+pub struct Options {
+    /// Threads.
+    pub threads: Threads,
+    /// The root of an older tree of the same deployment, on the same file system: what is equal there is not
+    /// written again.
+    pub base: Option<OwnedFd>,
+    /// Whether owners are out of reach. `None`: unless the effective user is root.
+    pub rootless: Option<bool>,
+    /// A checkpoint is due after so many bytes of the wire.
+    pub checkpoint_every: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { threads: Threads::Auto, base: None, rootless: None, checkpoint_every: CHECKPOINT_EVERY }
+    }
+}
+
+/// How many bytes of a layer an interrupted fetch into `dir` has left that need not be fetched again.
+pub fn spared(dir: BorrowedFd<'_>, layer: &Layer<'_>) -> u64 {
+    checkpoint::position(dir, layer)
+}
+
+/// Removes the checkpoints of a layer that came whole.
 ///
 /// # Errors
-/// [`Kind::Verification`] where bytes are not those that were promised, [`Kind::BadImage`] for broken or
-/// hostile gzip, zstd and tar, [`Kind::Disk`] for the file system; what the source raised comes out
-/// whole. After an error the root is neither complete nor verified, and good for nothing.
-pub fn unpack(
-    wire: Box<dyn Read + Send>,
-    layer: &Layer<'_>,
-    root: &mut Rootfs,
-    observer: &dyn Observer,
-) -> Result<Stats> {
-    unpack_with(Threads::Auto, wire, layer, root, observer)
-}
-
-/// [`unpack`], where the caller says whether to use threads.
-///
-/// # Errors
-/// As [`unpack`].
-pub fn unpack_with(
-    threads: Threads,
-    wire: Box<dyn Read + Send>,
-    layer: &Layer<'_>,
-    root: &mut Rootfs,
-    observer: &dyn Observer,
-) -> Result<Stats> {
-    let beside = match threads {
-        Threads::Auto => thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
-        Threads::Beside => true,
-        Threads::One => false,
-    };
-    let wire = Wire::new(wire, layer.wire_size, layer.wire_digest, observer);
-    let meter = Meter::start();
-    let unpacked = thread::scope(|scope| {
-        let (reader, hasher) = match beside {
-            true => (WireReader::ahead(wire, scope)?, DiffHasher::behind(scope)?),
-            false => (WireReader::here(wire, &meter), DiffHasher::here(&meter)),
-        };
-        stream(reader, hasher, layer, root, observer, &meter)
-    });
-    unpacked.map_err(|error| error.context(layer.name))
-}
-
-/// Runs all stages. Its arguments end when it returns, and their threads with them.
-fn stream<'scope, 'a: 'scope>(
-    mut reader: WireReader<'scope, 'a>,
-    hasher: DiffHasher<'scope, 'a>,
-    layer: &Layer<'_>,
-    root: &mut Rootfs,
-    observer: &'a dyn Observer,
-    meter: &'a Meter,
-) -> Result<Stats> {
-    let mut start = [0; 4];
-    let known = {
-        let buffer = reader.fill_buf().map_err(|error| Error::from_io(Kind::Other, error))?;
-        let known = buffer.len().min(start.len());
-        start[..known].copy_from_slice(&buffer[..known]);
-        known
-    };
-    let decoder = Decoder::new(reader, &start[..known], layer.compression, layer.name);
-    let tar = TarStream { decoder, hasher, observer, meter, fresh: 0, taken: 0 };
-    let mut archive = Archive::new(tar);
-    let applied = apply(&mut archive, root, observer);
-    let TarStream { decoder, hasher, .. } = archive.into_source();
-    let mut reader = decoder.into_wire();
-    let entries = match applied {
-        Ok(entries) => entries,
-        Err(error) => return Err(blame(error, &mut reader)),
-    };
-    let (wire_bytes, wire_cpu) = reader.finish();
-    let (tar_bytes, digest, diff_cpu) = hasher.finish();
-    hash::check_diff_id(&digest, &layer.diff_id)?;
-    let cpu = with_threads(meter.times(), wire_cpu, diff_cpu);
-    Ok(Stats { wire_bytes, tar_bytes, entries, cpu })
-}
-
-fn with_threads(mut cpu: CpuTimes, wire: Duration, diff: Duration) -> CpuTimes {
-    cpu.wire += wire;
-    cpu.diff += diff;
-    cpu
-}
-
-/// All members of one layer; how many.
-fn apply(
-    archive: &mut Archive<TarStream<'_, '_>>,
-    root: &mut Rootfs,
-    observer: &dyn Observer,
-) -> Result<u64> {
-    let mut entries = 0;
-    root.begin_layer()?;
-    while archive.advance()? {
-        let (member, mut data) = archive.current();
-        root.apply(member, &mut data)?;
-        entries += 1;
-        observer.entries(1);
-    }
-    root.finish_layer()?;
-    Ok(entries)
-}
-
-/// Bytes that were damaged on the way mostly look like a broken image first. Then the rest is read for
-/// its digest, to tell the two apart: the one may be mended by pulling again, the other can't.
-fn blame(error: Error, wire: &mut WireReader<'_, '_>) -> Error {
-    if error.kind() != Kind::BadImage {
-        return error;
-    }
-    match wire.drain() {
-        Err(damaged) if damaged.kind() == Kind::Verification => damaged,
-        _ => error,
-    }
-}
-
-/// The uncompressed bytes, each hashed once as it comes out of the decoder.
-struct TarStream<'scope, 'a> {
-    decoder: Decoder<WireReader<'scope, 'a>>,
-    hasher: DiffHasher<'scope, 'a>,
-    observer: &'a dyn Observer,
-    meter: &'a Meter,
-    /// Bytes of the decoder's buffer that were hashed, and how many of them were consumed.
-    fresh: usize,
-    taken: usize,
-}
-
-impl BufRead for TarStream<'_, '_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.taken == self.fresh {
-            self.decoder.consume(self.fresh);
-            (self.fresh, self.taken) = (0, 0);
-            let chunk = {
-                let _decode = self.meter.enter(Stage::Decode);
-                self.decoder.fill_buf()?
-            };
-            self.hasher.update(chunk);
-            self.observer.unpacked_bytes(chunk.len() as u64);
-            self.fresh = chunk.len();
-            return Ok(chunk);
-        }
-        Ok(&self.decoder.fill_buf()?[self.taken..])
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.taken = (self.taken + amount).min(self.fresh);
-    }
-}
-
-impl Read for TarStream<'_, '_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        queue::read_buffered(self, into)
-    }
+/// Those of the system calls.
+pub fn forget_checkpoints(dir: BorrowedFd<'_>) -> io::Result<()> {
+    checkpoint::forget(dir)
 }

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
+use super::codec::put_number;
 use super::hash::{Sha, Tally, Wire};
 use super::meter::{Meter, Stage};
 use crate::error::{Error, Kind, Result};
@@ -38,11 +39,14 @@ pub(crate) struct Filled {
     len: usize,
 }
 
+/// A buffer of the wire, and what came before it.
+type WireBuffer = (Filled, Tally);
+
 fn new_buffer() -> Box<[u8]> {
     vec![0; BUFFER_SIZE].into_boxed_slice()
 }
 
-fn start<'scope, T: Send + 'scope>(
+pub(crate) fn start<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: &str,
     stack: usize,
@@ -55,7 +59,7 @@ fn start<'scope, T: Send + 'scope>(
         .map_err(|error| Error::from_io(Kind::Other, error).context("cannot start a thread"))
 }
 
-fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
+pub(crate) fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
@@ -66,12 +70,14 @@ pub(crate) struct WireReader<'scope, 'a> {
     start: usize,
     end: usize,
     ended: bool,
+    /// What came before the buffer.
+    before: Tally,
 }
 
 enum WireFrom<'scope, 'a> {
     Here(Wire<'a>, &'a Meter),
     Thread {
-        full: Receiver<Result<Filled>>,
+        full: Receiver<Result<WireBuffer>>,
         empty: SyncSender<Box<[u8]>>,
         handle: ScopedJoinHandle<'scope, (u64, Duration)>,
     },
@@ -80,16 +86,19 @@ enum WireFrom<'scope, 'a> {
 impl<'scope, 'a: 'scope> WireReader<'scope, 'a> {
     /// Reads in the caller's thread.
     pub(crate) fn here(wire: Wire<'a>, meter: &'a Meter) -> WireReader<'scope, 'a> {
-        WireReader { from: WireFrom::Here(wire, meter), buffer: new_buffer(), start: 0, end: 0, ended: false }
+        let before = wire.tally().clone();
+        let from = WireFrom::Here(wire, meter);
+        WireReader { from, buffer: new_buffer(), start: 0, end: 0, ended: false, before }
     }
 
     /// Reads ahead in a thread of its own.
     pub(crate) fn ahead(wire: Wire<'a>, scope: &'scope Scope<'scope, '_>) -> Result<WireReader<'scope, 'a>> {
+        let before = wire.tally().clone();
         let (full_in, full) = sync_channel(BUFFERS);
         let (empty, empty_out) = sync_channel(BUFFERS);
         let handle = start(scope, "wire", READER_STACK, move || read_ahead(wire, &full_in, &empty_out))?;
         let from = WireFrom::Thread { full, empty, handle };
-        Ok(WireReader { from, buffer: Box::default(), start: 0, end: 0, ended: false })
+        Ok(WireReader { from, buffer: Box::default(), start: 0, end: 0, ended: false, before })
     }
 }
 
@@ -99,6 +108,7 @@ impl WireReader<'_, '_> {
         self.end = match &mut self.from {
             WireFrom::Here(wire, meter) => {
                 let _wire = meter.enter(Stage::Wire);
+                self.before = wire.tally().clone();
                 wire.fill(&mut self.buffer)?
             }
             WireFrom::Thread { full, empty, .. } => {
@@ -108,7 +118,8 @@ impl WireReader<'_, '_> {
                     let _ = empty.send(used);
                 }
                 let lost = || Error::new(Kind::Other, "the reading thread is gone");
-                let filled = full.recv().map_err(|_| lost())??;
+                let (filled, before) = full.recv().map_err(|_| lost())??;
+                self.before = before;
                 self.buffer = filled.bytes;
                 filled.len
             }
@@ -125,10 +136,44 @@ impl WireReader<'_, '_> {
         Ok(())
     }
 
+    /// The beginning of the stream: at most four bytes, and how many there are.
+    pub(crate) fn beginning(&mut self) -> Result<([u8; 4], usize)> {
+        let mut known = [0; 4];
+        let buffer = self.fill_buf().map_err(|error| Error::from_io(Kind::Other, error))?;
+        let count = buffer.len().min(known.len());
+        known[..count].copy_from_slice(&buffer[..count]);
+        Ok((known, count))
+    }
+
+    /// Reads and drops `length` bytes, which are already hashed.
+    pub(crate) fn skip(&mut self, mut length: u64) -> Result<()> {
+        while length > 0 {
+            let here = self.fill_buf().map_err(|error| Error::from_io(Kind::Other, error))?.len();
+            if here == 0 {
+                return Err(Error::new(Kind::Verification, "the blob ends before its checkpoint"));
+            }
+            let n = length.min(here as u64) as usize;
+            self.consume(n);
+            length -= n as u64;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the blob that were consumed.
+    pub(crate) fn position(&self) -> u64 {
+        self.before.bytes() + self.start as u64
+    }
+
+    /// Writes down where it is: the hash before the buffer, and how much of the buffer was consumed.
+    pub(crate) fn freeze(&self, out: &mut Vec<u8>) {
+        self.before.freeze(out);
+        put_number(out, self.start as u64);
+    }
+
     /// Bytes read, and the CPU time of the thread that read them (zero without one). Ends the thread.
     pub(crate) fn finish(self) -> (u64, Duration) {
         match self.from {
-            WireFrom::Here(wire, _) => (wire.bytes(), Duration::ZERO),
+            WireFrom::Here(wire, _) => (wire.tally().bytes(), Duration::ZERO),
             WireFrom::Thread { full, empty, handle } => {
                 drop((full, empty));
                 join(handle)
@@ -139,7 +184,7 @@ impl WireReader<'_, '_> {
 
 fn read_ahead(
     mut wire: Wire<'_>,
-    full: &SyncSender<Result<Filled>>,
+    full: &SyncSender<Result<WireBuffer>>,
     empty: &Receiver<Box<[u8]>>,
 ) -> (u64, Duration) {
     let mut made = 0;
@@ -153,13 +198,14 @@ fn read_ahead(
                 Err(_) => break,
             }
         };
+        let before = wire.tally().clone();
         let result = wire.fill(&mut bytes);
         let more = matches!(result, Ok(1..));
-        if full.send(result.map(|len| Filled { bytes, len })).is_err() || !more {
+        if full.send(result.map(|len| (Filled { bytes, len }, before))).is_err() || !more {
             break;
         }
     }
-    (wire.bytes(), sys::thread_cpu_time())
+    (wire.tally().bytes(), sys::thread_cpu_time())
 }
 
 impl BufRead for WireReader<'_, '_> {
@@ -181,13 +227,21 @@ impl Read for WireReader<'_, '_> {
     }
 }
 
+/// What the hashing thread is sent.
+pub(crate) enum ToHash {
+    /// Bytes.
+    Bytes(Filled),
+    /// The question how far it is.
+    State(SyncSender<Tally>),
+}
+
 /// Hashes the uncompressed bytes: in a thread behind, or in place.
 pub(crate) enum DiffHasher<'scope, 'a> {
     /// In place.
     Here(Tally, &'a Meter),
     /// In a thread; `current` collects bytes until a buffer is worth sending.
     Thread {
-        full: SyncSender<Filled>,
+        full: SyncSender<ToHash>,
         empty: Receiver<Box<[u8]>>,
         current: Option<Filled>,
         made: usize,
@@ -197,15 +251,15 @@ pub(crate) enum DiffHasher<'scope, 'a> {
 
 impl<'scope, 'a> DiffHasher<'scope, 'a> {
     /// Hashes in the caller's thread.
-    pub(crate) fn here(meter: &'a Meter) -> DiffHasher<'scope, 'a> {
-        DiffHasher::Here(Tally::default(), meter)
+    pub(crate) fn here(tally: Tally, meter: &'a Meter) -> DiffHasher<'scope, 'a> {
+        DiffHasher::Here(tally, meter)
     }
 
     /// Hashes in a thread of its own.
-    pub(crate) fn behind(scope: &'scope Scope<'scope, '_>) -> Result<DiffHasher<'scope, 'a>> {
+    pub(crate) fn behind(tally: Tally, scope: &'scope Scope<'scope, '_>) -> Result<DiffHasher<'scope, 'a>> {
         let (full, full_out) = sync_channel(BUFFERS);
         let (empty_in, empty) = sync_channel(BUFFERS);
-        let handle = start(scope, "diff-id", HASHER_STACK, move || hash_behind(&full_out, &empty_in))?;
+        let handle = start(scope, "diff-id", HASHER_STACK, move || hash_behind(tally, &full_out, &empty_in))?;
         Ok(DiffHasher::Thread { full, empty, current: None, made: 0, handle })
     }
 
@@ -236,11 +290,28 @@ impl<'scope, 'a> DiffHasher<'scope, 'a> {
             filled.len += n;
             bytes = &bytes[n..];
             if filled.len == BUFFER_SIZE {
-                let _ = full.send(filled);
+                let _ = full.send(ToHash::Bytes(filled));
             } else {
                 *current = Some(filled);
             }
         }
+    }
+
+    /// Writes down the state after all bytes so far.
+    pub(crate) fn freeze(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        let tally = match self {
+            DiffHasher::Here(tally, _) => tally.clone(),
+            DiffHasher::Thread { full, current, .. } => {
+                if let Some(rest) = current.take() {
+                    let _ = full.send(ToHash::Bytes(rest));
+                }
+                let (answer, state) = sync_channel(1);
+                let _ = full.send(ToHash::State(answer));
+                state.recv().map_err(|_| Error::new(Kind::Other, "the hashing thread is gone"))?
+            }
+        };
+        tally.freeze(out);
+        Ok(())
     }
 
     /// Byte count, digest, and the CPU time of the thread that hashed (zero without one).
@@ -249,7 +320,7 @@ impl<'scope, 'a> DiffHasher<'scope, 'a> {
             DiffHasher::Here(tally, _) => (tally, Duration::ZERO),
             DiffHasher::Thread { full, empty, current, handle, .. } => {
                 if let Some(rest) = current {
-                    let _ = full.send(rest);
+                    let _ = full.send(ToHash::Bytes(rest));
                 }
                 drop((full, empty));
                 join(handle)
@@ -259,12 +330,20 @@ impl<'scope, 'a> DiffHasher<'scope, 'a> {
     }
 }
 
-fn hash_behind(full: &Receiver<Filled>, empty: &SyncSender<Box<[u8]>>) -> (Tally, Duration) {
-    let mut tally = Tally::default();
-    while let Ok(filled) = full.recv() {
-        tally.update(&filled.bytes[..filled.len]);
-        // The other side no longer wants buffers when it has sent its last.
-        let _ = empty.send(filled.bytes);
+fn hash_behind(
+    mut tally: Tally,
+    full: &Receiver<ToHash>,
+    empty: &SyncSender<Box<[u8]>>,
+) -> (Tally, Duration) {
+    while let Ok(message) = full.recv() {
+        // The other side no longer wants an answer when it has ended, nor buffers when it has sent its last.
+        let _ = match message {
+            ToHash::State(answer) => answer.send(tally.clone()).is_ok(),
+            ToHash::Bytes(filled) => {
+                tally.update(&filled.bytes[..filled.len]);
+                empty.send(filled.bytes).is_ok()
+            }
+        };
     }
     (tally, sys::thread_cpu_time())
 }
@@ -312,12 +391,15 @@ mod tests {
         for threads in [false, true] {
             let (counts, meter) = (Counts::default(), Meter::start());
             let source = Source { left: size, breaks: false };
-            let wire = Wire::new(Box::new(source), size as u64, sha(&bytes), &counts);
+            let wire = Wire::new(Box::new(source), size as u64, sha(&bytes), &counts, Tally::default());
             std::thread::scope(|scope| {
                 let (mut reader, mut hasher) = if threads {
-                    (WireReader::ahead(wire, scope).unwrap(), DiffHasher::behind(scope).unwrap())
+                    (
+                        WireReader::ahead(wire, scope).unwrap(),
+                        DiffHasher::behind(Tally::default(), scope).unwrap(),
+                    )
                 } else {
-                    (WireReader::here(wire, &meter), DiffHasher::here(&meter))
+                    (WireReader::here(wire, &meter), DiffHasher::here(Tally::default(), &meter))
                 };
                 let mut all = Vec::new();
                 while let chunk @ [_, ..] = reader.fill_buf().unwrap() {
@@ -340,7 +422,7 @@ mod tests {
     fn a_consumer_that_gives_up_ends_the_reader() {
         let counts = Counts::default();
         let source = Source { left: 100 * BUFFER_SIZE, breaks: false };
-        let wire = Wire::new(Box::new(source), u64::MAX, sha(b""), &counts);
+        let wire = Wire::new(Box::new(source), u64::MAX, sha(b""), &counts, Tally::default());
         std::thread::scope(|scope| {
             let mut reader = WireReader::ahead(wire, scope).unwrap();
             assert!(!reader.fill_buf().unwrap().is_empty());
@@ -353,7 +435,7 @@ mod tests {
     fn the_sources_error_comes_out_whole_from_the_thread() {
         let counts = Counts::default();
         let source = Source { left: 5 * BUFFER_SIZE, breaks: true };
-        let wire = Wire::new(Box::new(source), u64::MAX, sha(b""), &counts);
+        let wire = Wire::new(Box::new(source), u64::MAX, sha(b""), &counts, Tally::default());
         std::thread::scope(|scope| {
             let mut reader = WireReader::ahead(wire, scope).unwrap();
             let mut seen = 0;

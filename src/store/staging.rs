@@ -1,17 +1,20 @@
 //! A destination that is either as it was or whole.
 //!
-//! A pull into `DIR` writes into `.NAME.edgepull/tree` beside it, on the same file system. When everything
-//! is verified and durable, one rename makes it visible; until then nobody can see it, and whatever ends the
-//! pull leaves `DIR` as it was. The order, which a power cut cannot spoil: data → syncfs → rename → fsync of
-//! the parent. A `flock` on the staging directory dies with its holder, so what an ended pull has left
-//! there is known to be nobody's.
+//! A pull into `DIR` keeps its layers in `.NAME.edgepull` beside it, on the same file system, and links their files
+//! into `.NAME.edgepull/tree`. When everything is verified and durable, one rename makes that visible; until then
+//! nobody can see it, and whatever ends the pull leaves `DIR` as it was. The order, which a power cut cannot
+//! spoil: data → syncfs → rename → fsync of the parent. A `flock` on the staging directory dies with its
+//! holder, so what an ended pull has left there is known to be nobody's: its layers, whole and begun, are where
+//! the next pull goes on.
 
+use super::layers::{LAYERS, Layers, PARTIAL};
 use crate::error::{Error, Kind, Result};
 use crate::layer::rootfs;
 use crate::sys;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -22,7 +25,8 @@ const REPLACED: &str = "replaced";
 /// The name of the scratch directory beside it.
 const SCRATCH: &str = "scratch";
 
-/// A destination under construction. Dropping it without [`Staging::commit`] removes all of it.
+/// A destination under construction. Dropping it without [`Staging::commit`] leaves the layers for the next pull,
+/// if there are any, and nothing else.
 pub struct Staging {
     destination: PathBuf,
     directory: PathBuf,
@@ -31,6 +35,8 @@ pub struct Staging {
     /// Holds the lock.
     lock: File,
     replace: bool,
+    /// What is fetched is of use for the next pull.
+    keep: bool,
 }
 
 impl Staging {
@@ -54,9 +60,9 @@ impl Staging {
             fs::create_dir_all(parent).map_err(|error| Error::disk(parent.display(), error))?;
         }
         let lock = lock(&directory, &destination)?;
-        let staging = Staging { destination, directory, made, lock, replace };
+        let staging = Staging { destination, directory, made, lock, replace, keep: true };
         staging.recover()?;
-        staging.clear()?;
+        staging.clear(true)?;
         check_destination(&staging.destination, replace)?;
         for (name, mode) in [(TREE, 0o755), (SCRATCH, 0o700)] {
             let path = staging.directory.join(name);
@@ -66,6 +72,22 @@ impl Staging {
                 .map_err(|error| Error::disk(path.display(), error))?;
         }
         Ok(staging)
+    }
+
+    /// The layers that this pull fetches, and what an interrupted one has left of them.
+    pub fn layers(&self) -> Result<Layers> {
+        Layers::open(&self.directory)
+    }
+
+    /// What is fetched is of no use for another pull: the image itself is refused.
+    pub fn discard(&mut self) {
+        self.keep = false;
+    }
+
+    /// Where what is fetched is kept for the next pull, if there is anything.
+    pub fn kept(&self) -> Option<&Path> {
+        let kept = self.keep && self.layers().is_ok_and(|layers| !layers.is_empty());
+        kept.then_some(&self.directory)
     }
 
     /// Where the destination is built.
@@ -97,7 +119,7 @@ impl Staging {
 
     /// Makes the tree durable, then visible as the destination, in one step. With `replace`, what was there
     /// is removed afterwards.
-    pub fn commit(self) -> Result<()> {
+    pub fn commit(mut self) -> Result<()> {
         let shown = self.destination.display().to_string();
         let failed = |error| Error::disk(&shown, error);
         sys::sync_file_system(self.lock.as_fd()).map_err(failed)?;
@@ -115,8 +137,10 @@ impl Staging {
             Err(error) => return Err(failed(error)),
         }
         let parent = self.destination.parent().expect("checked in begin");
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
         // Dropping removes the staging directory, with what the destination had before.
+        self.keep = false;
+        Ok(())
     }
 
     /// Swaps the tree with what is at the destination.
@@ -145,21 +169,32 @@ impl Staging {
         Ok(())
     }
 
-    /// Removes what an ended pull has left.
-    fn clear(&self) -> Result<()> {
-        rootfs::empty(self.lock.as_fd()).map_err(|error| Error::disk(self.directory.display(), error))
+    /// Removes what an ended pull has left; `keep` leaves its layers.
+    fn clear(&self, keep: bool) -> Result<()> {
+        let failed = |error| Error::disk(self.directory.display(), error);
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if !(keep && (name == LAYERS || name == PARTIAL)) {
+                rootfs::remove(self.lock.as_fd(), name.as_bytes()).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let removed = self.clear().and_then(|()| {
-            fs::remove_dir(&self.directory).map_err(|error| Error::disk(self.directory.display(), error))
+        let keep = self.kept().is_some();
+        let removed = self.clear(keep).and_then(|()| match keep {
+            true => Ok(()),
+            false => {
+                fs::remove_dir(&self.directory).map_err(|error| Error::disk(self.directory.display(), error))
+            }
         });
         if let Err(error) = removed {
             log::warn!("not all of the staging directory could be removed: {error}");
         }
-        // After a commit they are not empty, and stay.
+        // After a commit, or with layers kept, they are not empty, and stay.
         self.made.iter().all(|parent| fs::remove_dir(parent).is_ok());
     }
 }

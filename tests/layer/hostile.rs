@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::*;
 use edgepull::error::{Error, Kind};
-use edgepull::layer::Threads;
+use edgepull::layer::{Threads, fetch};
 
 /// What a compressor of this machine makes of `bytes`.
 fn compress(program: &str, arguments: &[&str], bytes: &[u8]) -> Option<Vec<u8>> {
@@ -140,8 +140,7 @@ fn errors_of_the_source_come_out_whole() {
             let mut root = bench.open(PLAIN);
             let source = Box::new(Breaks(tar[..length].to_vec(), 0));
             let layer = edgepull::layer::Layer { wire_size: 1 << 20, ..promise(&tar, &tar) };
-            let error =
-                edgepull::layer::unpack_with(threads, source, &layer, &mut root, &Silent).unwrap_err();
+            let error = unpack_from(&mut root, Way { threads, ..PLAIN }, source, &layer).unwrap_err();
             assert_eq!(error.kind(), Kind::Network);
             assert_eq!(error.to_string(), "layer 1/1: cable cut; plug it in");
         }
@@ -167,9 +166,10 @@ fn a_full_disk_is_said_to_be_one() {
         return left_out("a full disk: mount is not permitted here");
     }
     let result = {
-        let mut root = bench.open(PLAIN);
         let tar = tar().file("usr/big", &"x".repeat(200_000)).end();
-        unpack_one(&mut root, PLAIN, tar.clone(), &promise(&tar, &tar))
+        let directory = std::fs::File::open(bench.root()).unwrap().into();
+        let mut open = |_| Ok(Box::new(std::io::Cursor::new(tar.clone())) as Box<dyn std::io::Read + Send>);
+        fetch(&promise(&tar, &tar), directory, &Default::default(), &mut open, &Silent)
     };
     let unmounted = Command::new("umount").arg(bench.root()).status().unwrap();
     let error = result.unwrap_err();

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher};
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use edgepull::error::{Error, Kind};
-use edgepull::layer::rootfs::{Options, Rootfs, Summary};
-use edgepull::layer::{Compression, Layer, Observer, Stats, Threads, unpack_with};
+use edgepull::layer::rootfs::{Options, Rootfs, Summary, merge};
+use edgepull::layer::{Compression, Kept, Layer, Observer, Options as Fetching, Stats, Threads, fetch};
 use sha2::{Digest, Sha256};
 use tar::Header;
 
@@ -86,11 +86,14 @@ impl Bench {
     }
 
     fn unpack_each(&self, way: Way, layers: &[Vec<u8>]) -> Result<Summary, Error> {
-        let mut root = self.open(way);
+        let (mut root, mut warnings) = (self.open(way), Vec::new());
         for layer in layers {
-            unpack_one(&mut root, way, layer.clone(), &promise(layer, layer))?;
+            let stats = unpack_one(&mut root, way, layer.clone(), &promise(layer, layer))?;
+            merge(&mut warnings, stats.warnings);
         }
-        root.finish()
+        let summary = root.finish()?;
+        merge(&mut warnings, summary.warnings);
+        Ok(Summary { warnings, ..summary })
     }
 
     pub fn open(&self, way: Way) -> Rootfs {
@@ -135,8 +138,27 @@ pub fn promise(wire: &[u8], tar: &[u8]) -> Layer<'static> {
     }
 }
 
+/// Fetches a layer, and applies it.
 pub fn unpack_one(root: &mut Rootfs, way: Way, wire: Vec<u8>, layer: &Layer<'_>) -> Result<Stats, Error> {
-    unpack_with(way.threads, Box::new(Cursor::new(wire)), layer, root, &Silent)
+    unpack_from(root, way, Box::new(Cursor::new(wire)), layer)
+}
+
+/// The same from any source.
+pub fn unpack_from(
+    root: &mut Rootfs,
+    way: Way,
+    source: Box<dyn Read + Send>,
+    layer: &Layer<'_>,
+) -> Result<Stats, Error> {
+    let home = tempfile::tempdir().unwrap();
+    let directory = || File::open(home.path()).unwrap().into();
+    let options = Fetching { threads: way.threads, rootless: way.rootless, ..Fetching::default() };
+    let mut source = Some(source);
+    let stats = fetch(layer, directory(), &options, &mut |_| Ok(source.take().unwrap()), &Silent)?;
+    let kept = Kept::open(directory()).unwrap().expect("what was fetched is whole");
+    assert_eq!((kept.entries(), kept.tar_bytes()), (stats.entries, stats.tar_bytes));
+    kept.apply(root, &Silent).map_err(|error| error.context(layer.name))?;
+    Ok(stats)
 }
 
 /// Asserts that unpacking fails as a bad image with these words in the message.

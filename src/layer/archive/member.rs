@@ -77,7 +77,7 @@ pub struct Member {
 
 impl Member {
     /// Forgets the last member, but keeps buffers of ordinary size.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::layer) fn reset(&mut self) {
         let Member { path, link, xattrs, segments, .. } = self;
         clear(path);
         clear(link);
@@ -118,6 +118,14 @@ impl Xattrs {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// Adds one.
+    pub(in crate::layer) fn push(&mut self, name: &CStr, value: &[u8]) {
+        self.bytes.extend_from_slice(name.to_bytes_with_nul());
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.ends.push((start, self.bytes.len()));
     }
 
     /// Forgets all, as a second extension header replaces the first.

@@ -57,17 +57,28 @@ pub(crate) struct Archive<R> {
 }
 
 impl<R: BufRead> Archive<R> {
-    pub(crate) fn new(source: R) -> Archive<R> {
+    /// Members of `source`. From a checkpoint: `left` is what [`Archive::left`] said, and `member` the one whose
+    /// data is coming.
+    pub(crate) fn new(source: R, left: (u64, u64), member: Option<Member>) -> Archive<R> {
         Archive {
             source,
             header: Header::new_old(),
             extensions: Extensions::default(),
             long_path: Vec::new(),
             long_link: Vec::new(),
-            member: Member::default(),
-            unread: 0,
-            padding: 0,
+            member: member.unwrap_or_default(),
+            unread: left.0,
+            padding: left.1,
         }
+    }
+
+    pub(crate) fn source(&mut self) -> &mut R {
+        &mut self.source
+    }
+
+    /// How many bytes of the current member's data nobody has read, and how many follow it up to the next block.
+    pub(crate) fn left(&self) -> (u64, u64) {
+        (self.unread, self.padding)
     }
 
     pub(crate) fn into_source(self) -> R {

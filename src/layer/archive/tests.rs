@@ -27,7 +27,7 @@ fn member(kind: u8, path: &str, data: &[u8]) -> Vec<u8> {
 
 /// `path kind data` of every member.
 fn list(bytes: &[u8]) -> Result<Vec<String>> {
-    let mut archive = Archive::new(bytes);
+    let mut archive = Archive::new(bytes, (0, 0), None);
     let mut all = Vec::new();
     while archive.advance()? {
         let (member, mut data) = archive.current();
@@ -64,7 +64,7 @@ fn long_names_and_pax_paths_as_go_reads_them() {
 #[test]
 fn data_that_nobody_reads_is_skipped() {
     let bytes = [member(b'0', "a", &[1; 700]), member(b'0', "b", b"bee")].concat();
-    let mut archive = Archive::new(&bytes[..]);
+    let mut archive = Archive::new(&bytes[..], (0, 0), None);
     assert!(archive.advance().unwrap());
     assert_eq!(archive.current().1.read(&mut [0; 10]).unwrap(), 10);
     assert!(archive.advance().unwrap());
@@ -143,7 +143,7 @@ fn times_before_1970_and_ids_beyond_octal() {
     header.as_old_mut().mtime = [0xff; 12];
     header.set_uid(3_000_000_000);
     header.set_cksum();
-    let mut archive = Archive::new(&header.as_bytes()[..]);
+    let mut archive = Archive::new(&header.as_bytes()[..], (0, 0), None);
     assert!(archive.advance().unwrap());
     let member = archive.current().0;
     assert_eq!((member.mtime, member.uid), (Time { seconds: -1, nanos: 0 }, 3_000_000_000));
@@ -162,7 +162,7 @@ fn a_hostile_member_does_not_keep_its_memory() {
         member(b'0', "b", b""),
     ]
     .concat();
-    let mut archive = Archive::new(&bytes[..]);
+    let mut archive = Archive::new(&bytes[..], (0, 0), None);
     assert!(archive.advance().unwrap());
     assert_eq!(archive.current().0.segments.len(), 60_001);
     assert!(archive.advance().unwrap());

@@ -8,10 +8,13 @@ use std::io::{self, BufRead, Read};
 use std::ops::Range;
 
 use miniz_oxide::inflate::TINFLStatus;
-use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
-use miniz_oxide::inflate::core::{DecompressorOxide, TINFL_LZ_DICT_SIZE, decompress};
+use miniz_oxide::inflate::core::inflate_flags::{
+    TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY,
+};
+use miniz_oxide::inflate::core::{BlockBoundaryState, DecompressorOxide, TINFL_LZ_DICT_SIZE, decompress};
 
 use super::{broken, next_byte};
+use crate::layer::codec::{Input, put_number};
 use crate::layer::queue::read_buffered;
 
 /// Most bytes that the name, the comment and the extra field of one member may have together.
@@ -49,6 +52,9 @@ pub(crate) struct GzipDecoder<W> {
     starved: bool,
     crc: crc32fast::Hasher,
     length: u32,
+    /// Stop between two blocks, and whether inflate has.
+    stop: bool,
+    stopped: bool,
 }
 
 impl<W: BufRead> GzipDecoder<W> {
@@ -62,7 +68,37 @@ impl<W: BufRead> GzipDecoder<W> {
             starved: true,
             crc: crc32fast::Hasher::new(),
             length: 0,
+            stop: false,
+            stopped: false,
         }
+    }
+
+    pub(crate) fn wire(&self) -> &W {
+        &self.wire
+    }
+
+    pub(crate) fn stop_at_boundaries(&mut self, stop: bool) {
+        self.stop = stop;
+    }
+
+    pub(crate) fn can_freeze(&self) -> bool {
+        match self.place {
+            Place::Body => self.stopped,
+            Place::Between => true,
+            Place::Start | Place::End => false,
+        }
+    }
+
+    pub(crate) fn freeze(&self, out: &mut Vec<u8>) {
+        let block = self.inflate.block_boundary_state().filter(|_| self.place == Place::Body);
+        out.push(u8::from(block.is_some()));
+        let block = block.unwrap_or_default();
+        out.extend_from_slice(&[block.num_bits, block.bit_buf]);
+        put_number(out, self.crc.clone().finalize().into());
+        put_number(out, self.length.into());
+        put_number(out, self.ready.start as u64);
+        put_number(out, self.ready.end as u64);
+        out.extend_from_slice(&self.window);
     }
 
     pub(crate) fn into_wire(self) -> W {
@@ -89,17 +125,19 @@ impl<W: BufRead> GzipDecoder<W> {
         }
         // The window is full when its end is reached: inflate goes on at its start, as in a ring.
         let start = self.ready.end % self.window.len();
-        let (status, read, written) =
-            decompress(&mut self.inflate, input, &mut self.window, start, TINFL_FLAG_HAS_MORE_INPUT);
+        let stop = if self.stop { TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY } else { 0 };
+        let flags = TINFL_FLAG_HAS_MORE_INPUT | stop;
+        let (status, read, written) = decompress(&mut self.inflate, input, &mut self.window, start, flags);
         self.wire.consume(read);
         self.ready = start..start + written;
         let output = &self.window[self.ready.clone()];
         self.crc.update(output);
         self.length = self.length.wrapping_add(written as u32);
         self.starved = status == TINFLStatus::NeedsMoreInput;
+        self.stopped = status == TINFLStatus::BlockBoundary;
         match status {
             TINFLStatus::Done => self.trailer(),
-            TINFLStatus::NeedsMoreInput | TINFLStatus::HasMoreOutput => Ok(()),
+            TINFLStatus::NeedsMoreInput | TINFLStatus::HasMoreOutput | TINFLStatus::BlockBoundary => Ok(()),
             _ => Err(broken("broken gzip data: the deflate stream is invalid")),
         }
     }
@@ -155,6 +193,7 @@ impl<W: BufRead> GzipDecoder<W> {
         }
         self.inflate.init();
         self.starved = true;
+        self.stopped = false;
         self.place = Place::Body;
         Ok(())
     }
@@ -172,6 +211,41 @@ impl<W: BufRead> GzipDecoder<W> {
 
     fn u32(&mut self) -> io::Result<u32> {
         Ok(u32::from_le_bytes([self.byte()?, self.byte()?, self.byte()?, self.byte()?]))
+    }
+}
+
+/// A decoder from a checkpoint.
+pub(crate) struct Frozen {
+    /// Within a member, between two of its blocks; else between two members.
+    block: Option<BlockBoundaryState>,
+    crc: u32,
+    length: u32,
+    ready: Range<usize>,
+    window: Box<[u8]>,
+}
+
+impl Frozen {
+    pub(crate) fn thaw(input: &mut Input<'_>) -> Option<Frozen> {
+        let within = input.byte()? == 1;
+        let (num_bits, bit_buf) = (input.byte().filter(|bits| *bits < 8)?, input.byte()?);
+        let state = BlockBoundaryState { num_bits, bit_buf, ..BlockBoundaryState::default() };
+        let (crc, length) = (input.small()?, input.small()?);
+        let ready = input.small()?..input.small()?;
+        let window = input.take(TINFL_LZ_DICT_SIZE)?.into();
+        let sensible = ready.start <= ready.end && ready.end <= TINFL_LZ_DICT_SIZE;
+        sensible.then_some(Frozen { block: within.then_some(state), crc, length, ready, window })
+    }
+
+    pub(crate) fn go_on<W: BufRead>(self, wire: W) -> GzipDecoder<W> {
+        let mut decoder = GzipDecoder::new(wire);
+        decoder.place = if self.block.is_some() { Place::Body } else { Place::Between };
+        if let Some(state) = &self.block {
+            *decoder.inflate = DecompressorOxide::from_block_boundary_state(state);
+        }
+        // An amount of 0 is right here: only the combination of two hashes asks for it.
+        decoder.crc = crc32fast::Hasher::new_with_initial_len(self.crc, 0);
+        (decoder.length, decoder.ready, decoder.window) = (self.length, self.ready, self.window);
+        decoder
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) use gzip::GzipDecoder;
 pub(crate) use zstd::ZstdDecoder;
 
 use super::Compression;
+use super::codec::Input;
 use super::queue::read_buffered;
 use crate::error::{Error, Kind};
 
@@ -42,11 +43,85 @@ impl<W: BufRead> Decoder<W> {
     }
 
     /// What the decoder reads from.
+    pub(crate) fn wire(&self) -> &W {
+        match self {
+            Decoder::None(wire) => wire,
+            Decoder::Gzip(gzip) => gzip.wire(),
+            Decoder::Zstd(zstd) => zstd.wire(),
+        }
+    }
+
+    /// Whether to hand out bytes at each place where the decoder can be frozen, even if there could be more.
+    pub(crate) fn stop_at_boundaries(&mut self, stop: bool) {
+        if let Decoder::Gzip(gzip) = self {
+            gzip.stop_at_boundaries(stop);
+        }
+    }
+
+    /// Whether it can be frozen after the bytes that it has handed out last: gzip between two blocks, zstd between two
+    /// frames, for nobody can freeze its decoder within one.
+    pub(crate) fn can_freeze(&self) -> bool {
+        match self {
+            Decoder::None(_) => true,
+            Decoder::Gzip(gzip) => gzip.can_freeze(),
+            Decoder::Zstd(zstd) => zstd.can_freeze(),
+        }
+    }
+
+    /// Writes down what [`FrozenDecoder`] needs, the bytes that were not consumed included.
+    pub(crate) fn freeze(&self, out: &mut Vec<u8>) {
+        match self {
+            Decoder::None(_) => out.push(NONE),
+            Decoder::Gzip(gzip) => {
+                out.push(GZIP);
+                gzip.freeze(out);
+            }
+            Decoder::Zstd(zstd) => {
+                out.push(ZSTD);
+                zstd.freeze(out);
+            }
+        }
+    }
+
+    /// What the decoder reads from.
     pub(crate) fn into_wire(self) -> W {
         match self {
             Decoder::None(wire) => wire,
             Decoder::Gzip(gzip) => gzip.into_wire(),
             Decoder::Zstd(zstd) => zstd.into_wire(),
+        }
+    }
+}
+
+/// Which decoder a checkpoint is of.
+const NONE: u8 = 0;
+const GZIP: u8 = 1;
+const ZSTD: u8 = 2;
+
+/// A decoder from a checkpoint, whose wire is yet to come.
+pub(crate) enum FrozenDecoder {
+    None,
+    Gzip(gzip::Frozen),
+    Zstd(zstd::Frozen),
+}
+
+impl FrozenDecoder {
+    /// What [`Decoder::freeze`] wrote.
+    pub(crate) fn thaw(input: &mut Input<'_>) -> Option<FrozenDecoder> {
+        match input.byte()? {
+            NONE => Some(FrozenDecoder::None),
+            GZIP => gzip::Frozen::thaw(input).map(FrozenDecoder::Gzip),
+            ZSTD => zstd::Frozen::thaw(input).map(FrozenDecoder::Zstd),
+            _ => None,
+        }
+    }
+
+    /// Goes on with `wire`, which begins where the decoder was frozen.
+    pub(crate) fn go_on<W: BufRead>(self, wire: W) -> Decoder<W> {
+        match self {
+            FrozenDecoder::None => Decoder::None(wire),
+            FrozenDecoder::Gzip(frozen) => Decoder::Gzip(frozen.go_on(wire)),
+            FrozenDecoder::Zstd(frozen) => Decoder::Zstd(Box::new(frozen.go_on(wire))),
         }
     }
 }

@@ -10,6 +10,7 @@ use ruzstd::decoding::errors::{FrameDecoderError, FrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::{broken, next_byte};
+use crate::layer::codec::{Input, put_bytes};
 use crate::layer::queue::{BUFFER_SIZE, read_buffered};
 
 /// The largest window that a frame may ask for: what RFC 8878 (3.1.1.1.2) recommends decoders to
@@ -51,6 +52,22 @@ impl<W: BufRead> ZstdDecoder<W> {
             start: 0,
             end: 0,
         }
+    }
+
+    pub(crate) fn wire(&self) -> &W {
+        &self.wire.wire
+    }
+
+    pub(crate) fn can_freeze(&self) -> bool {
+        match self.place {
+            Place::Between => true,
+            Place::Frame => self.frame.is_finished() && self.frame.can_collect() == 0,
+            Place::Start | Place::End => false,
+        }
+    }
+
+    pub(crate) fn freeze(&self, out: &mut Vec<u8>) {
+        put_bytes(out, &self.buffer[self.start..self.end]);
     }
 
     pub(crate) fn into_wire(self) -> W {
@@ -134,6 +151,26 @@ impl<W: BufRead> ZstdDecoder<W> {
             *byte = next_byte(&mut self.wire.wire)?.ok_or_else(truncated)?;
         }
         Ok(())
+    }
+}
+
+/// A decoder from a checkpoint: between two frames, with what was not consumed of the one before.
+pub(crate) struct Frozen {
+    buffer: Box<[u8]>,
+    end: usize,
+}
+
+impl Frozen {
+    pub(crate) fn thaw(input: &mut Input<'_>) -> Option<Frozen> {
+        let left = input.bytes().filter(|left| left.len() <= BUFFER_SIZE)?;
+        let mut buffer = vec![0; BUFFER_SIZE].into_boxed_slice();
+        buffer[..left.len()].copy_from_slice(left);
+        Some(Frozen { buffer, end: left.len() })
+    }
+
+    pub(crate) fn go_on<W: BufRead>(self, wire: W) -> ZstdDecoder<W> {
+        let decoder = ZstdDecoder::new(wire);
+        ZstdDecoder { place: Place::Between, buffer: self.buffer, end: self.end, ..decoder }
     }
 }
 

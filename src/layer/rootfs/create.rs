@@ -1,21 +1,20 @@
 //! Making what a member says, in the current directory. Nothing that exists is ever written to: it is
-//! removed, and a new inode takes its name, since the old one may have other names.
+//! removed, and another inode takes its name, since the old one may have other names.
 
 use std::fs::File;
-use std::io::{self, BufRead, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstatat, makedev, mkdirat, mknodat};
 use nix::unistd::{linkat, symlinkat};
 
-use super::Rootfs;
 use super::directory::open_child;
 use super::path::{Shown, bad, clean, split};
 use super::resolve::file_type;
 use super::warning::WarningKind;
+use super::{Object, Rootfs};
 use crate::layer::archive::{Member, MemberKind};
 
 impl Rootfs {
@@ -43,17 +42,31 @@ impl Rootfs {
         self.dirs.top().gives_group(who)
     }
 
-    pub(super) fn file(&mut self, name: &[u8], member: &Member, data: &mut dyn BufRead) -> io::Result<()> {
+    /// A file has its data and its metadata already, and gets a name here.
+    pub(super) fn file(
+        &mut self,
+        name: &[u8],
+        member: &Member,
+        object: Option<&Object<'_>>,
+    ) -> io::Result<()> {
+        let Some(object) = object else { return Err(io::ErrorKind::NotFound.into()) };
+        let link = |at: BorrowedFd<'_>| linkat(object.dir, object.name, at, name, AtFlags::empty());
+        match self.replace(name, link) {
+            // As many names as the file system allows: 65,000 on ext4.
+            Err(error) if error.raw_os_error() == Some(libc::EMLINK) => self.copy(name, member, object),
+            other => other,
+        }
+    }
+
+    fn copy(&mut self, name: &[u8], member: &Member, object: &Object<'_>) -> io::Result<()> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut from = File::from(openat(object.dir, object.name, flags, Mode::empty())?);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = self.metadata.first_mode(member.mode);
-        let mut file = File::from(self.replace(name, |at| openat(at, name, flags, mode))?);
-        if member.sparse {
-            fill_sparse(&file, member, data)?;
-        } else {
-            fill(&mut file, data)?;
-        }
+        let mut to = File::from(self.replace(name, |at| openat(at, name, flags, mode))?);
+        io::copy(&mut from, &mut to)?;
         let other_group = self.other_group();
-        self.metadata.file(&file, member, other_group)
+        self.metadata.file(&to, member, other_group)
     }
 
     pub(super) fn directory(&mut self, clean: &[u8], name: &[u8], member: &Member) -> io::Result<()> {
@@ -163,36 +176,4 @@ impl Rootfs {
             other => other,
         }
     }
-}
-
-/// Writes the data as it comes: slices of the decoder's window.
-fn fill(file: &mut File, data: &mut dyn BufRead) -> io::Result<()> {
-    loop {
-        let chunk = data.fill_buf()?;
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        file.write_all(chunk)?;
-        let written = chunk.len();
-        data.consume(written);
-    }
-}
-
-/// Writes each segment to its place, and leaves holes between them.
-fn fill_sparse(file: &File, member: &Member, data: &mut dyn BufRead) -> io::Result<()> {
-    file.set_len(member.size)?;
-    for segment in &member.segments {
-        let (mut at, end) = (segment.offset, segment.offset + segment.length);
-        while at < end {
-            let chunk = data.fill_buf()?;
-            if chunk.is_empty() {
-                return Err(bad("its data is shorter than its sparse map"));
-            }
-            let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(chunk.len());
-            file.write_all_at(&chunk[..most], at)?;
-            data.consume(most);
-            at += most as u64;
-        }
-    }
-    Ok(())
 }

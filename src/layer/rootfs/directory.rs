@@ -32,11 +32,11 @@ const OWNER_ALL: u32 = 0o700;
 
 /// Who writes, and what that changes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Who {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(in crate::layer) struct Who {
+    pub(in crate::layer) uid: u32,
+    pub(in crate::layer) gid: u32,
     /// Not root: no owners, no devices, and permission bits count for us too.
-    pub(super) rootless: bool,
+    pub(in crate::layer) rootless: bool,
 }
 
 /// An open directory.
@@ -129,7 +129,7 @@ impl OpenDir {
 }
 
 /// The kernel's form of a time. Where that has 32 bits, times beyond them become the last or first.
-pub(super) fn timespec(time: Time) -> TimeSpec {
+pub(in crate::layer) fn timespec(time: Time) -> TimeSpec {
     TimeSpec::new(narrow(time.seconds), time.nanos as _)
 }
 

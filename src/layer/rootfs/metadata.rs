@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmod, fchmodat, futimens, utimensat};
-use nix::unistd::{Gid, Uid, fchown, fchownat};
+use nix::unistd::{Gid, Uid, fchown, fchownat, getegid, geteuid};
 
 use super::directory::{OpenDir, Who, timespec};
 use super::path::bad;
@@ -28,21 +28,34 @@ const OWNER_NOTE: &CStr = c"user.rootlesscontainers";
 const SPECIAL: u32 = 0o7000;
 
 /// Sets metadata, and counts what could not be set.
-pub(super) struct Metadata {
-    pub(super) who: Who,
+pub(in crate::layer) struct Metadata {
+    pub(in crate::layer) who: Who,
     /// New files may get another mode than they are made with: a default ACL is somewhere above.
-    pub(super) inexact: bool,
-    pub(super) warnings: Warnings,
+    inexact: bool,
+    pub(in crate::layer) warnings: Warnings,
 }
 
 impl Metadata {
+    /// For files in `dir`, and below it. `rootless` as in [`super::Options`].
+    pub(in crate::layer) fn new(dir: BorrowedFd<'_>, rootless: Option<bool>) -> Metadata {
+        let rootless = rootless.unwrap_or_else(|| !geteuid().is_root());
+        let who = Who { uid: geteuid().as_raw(), gid: getegid().as_raw(), rootless };
+        let inexact = sys::has_xattr(dir, c"system.posix_acl_default");
+        Metadata { who, inexact, warnings: Warnings::default() }
+    }
+
     /// The mode to make a file with, before [`Metadata::file`].
-    pub(super) fn first_mode(&self, mode: u32) -> Mode {
+    pub(in crate::layer) fn first_mode(&self, mode: u32) -> Mode {
         Mode::from_bits_truncate(if self.who.rootless { 0o600 } else { mode & !SPECIAL })
     }
 
     /// A regular file that was just made and filled.
-    pub(super) fn file(&mut self, file: &File, member: &Member, other_group: bool) -> io::Result<()> {
+    pub(in crate::layer) fn file(
+        &mut self,
+        file: &File,
+        member: &Member,
+        other_group: bool,
+    ) -> io::Result<()> {
         let fd = file.as_fd();
         let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
         if self.who.rootless {

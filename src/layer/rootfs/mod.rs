@@ -10,32 +10,31 @@
 mod create;
 mod directory;
 mod metadata;
-mod path;
+pub(super) mod path;
 mod remove;
-mod resolve;
+pub(super) mod resolve;
 mod warning;
 mod whiteout;
 mod written;
 
-use std::io::{self, BufRead};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{getegid, geteuid};
 
-pub use remove::empty;
+pub use remove::{empty, remove};
 pub use resolve::open_in_root;
-pub use warning::{Warning, WarningKind};
+pub use warning::{Warning, WarningKind, merge};
+
+pub(super) use directory::timespec;
+pub(super) use metadata::Metadata;
 
 use super::archive::{Member, MemberKind};
 use crate::error::{Error, Kind, Result};
-use crate::sys;
-use directory::{Directories, Who};
-use metadata::Metadata;
+use directory::Directories;
 use path::{Shown, bad, clean, split};
 use remove::Trash;
 use resolve::Resolver;
-use warning::Warnings;
 use whiteout::{Hide, Whiteout};
 use written::Written;
 
@@ -46,6 +45,16 @@ pub struct Options {
     pub rootless: Option<bool>,
     /// Resolve links by a walk, as on kernels without `openat2`.
     pub emulate_openat2: bool,
+}
+
+/// A regular file that is there already, with its data and its metadata, and gets a name in the root. It is on
+/// the same file system.
+#[derive(Debug, Clone, Copy)]
+pub struct Object<'a> {
+    /// The directory that it is in.
+    pub dir: BorrowedFd<'a>,
+    /// Its name there.
+    pub name: &'a str,
 }
 
 /// A root file system that layers are applied to, lowest first.
@@ -81,19 +90,18 @@ impl Rootfs {
     /// [`Kind::Disk`].
     pub fn open(dir: OwnedFd, scratch: OwnedFd, options: Options) -> Result<Rootfs> {
         umask(Mode::empty());
-        let rootless = options.rootless.unwrap_or_else(|| !geteuid().is_root());
-        let who = Who { uid: geteuid().as_raw(), gid: getegid().as_raw(), rootless };
-        let inexact = sys::has_xattr(dir.as_fd(), c"system.posix_acl_default");
+        let metadata = Metadata::new(dir.as_fd(), options.rootless);
+        let who = metadata.who;
         let resolver = Resolver { emulate: options.emulate_openat2 };
         let made = || {
             let dirs = Directories::new(dir, resolver, who)?;
-            let trash = Trash::new(scratch.try_clone()?, rootless);
+            let trash = Trash::new(scratch.try_clone()?, who.rootless);
             io::Result::Ok((dirs, trash))
         };
         let (dirs, trash) = made().map_err(|error| Error::disk("the root file system", error))?;
         Ok(Rootfs {
             dirs,
-            metadata: Metadata { who, inexact, warnings: Warnings::default() },
+            metadata,
             trash,
             scratch,
             layers: 0,
@@ -120,20 +128,20 @@ impl Rootfs {
         Ok(())
     }
 
-    /// Makes what `member` says; `data` is read to its end for files.
+    /// Makes what `member` says. A file is not made, but linked to: `object`.
     ///
     /// # Errors
     /// [`Kind::BadImage`] for members that make no sense, [`Kind::Disk`] for failed file system calls, each
-    /// with the member's path; what `data` raises comes out whole.
-    pub fn apply(&mut self, member: &Member, data: &mut dyn BufRead) -> Result<()> {
+    /// with the member's path.
+    pub fn apply(&mut self, member: &Member, object: Option<&Object<'_>>) -> Result<()> {
         self.entries += 1;
         let mut path = std::mem::take(&mut self.clean);
-        let placed = clean(&member.path, &mut path).and_then(|()| self.place(&path, member, data));
+        let placed = clean(&member.path, &mut path).and_then(|()| self.place(&path, member, object));
         self.clean = path;
         placed.map_err(|error| at_path(&member.path, error))
     }
 
-    fn place(&mut self, clean: &[u8], member: &Member, data: &mut dyn BufRead) -> io::Result<()> {
+    fn place(&mut self, clean: &[u8], member: &Member, object: Option<&Object<'_>>) -> io::Result<()> {
         let (parent, name) = split(clean);
         if name.is_empty() {
             return match member.kind {
@@ -146,7 +154,7 @@ impl Rootfs {
         }
         self.dirs.enter(parent, true, &mut self.written)?;
         match member.kind {
-            MemberKind::File => self.file(name, member, data)?,
+            MemberKind::File => self.file(name, member, object)?,
             MemberKind::Hardlink => self.hardlink(name, member)?,
             MemberKind::Symlink => self.symlink(name, member)?,
             MemberKind::Directory => self.directory(clean, name, member)?,
@@ -214,7 +222,7 @@ impl Rootfs {
 }
 
 /// Says which member failed, unless the failure is not the member's but its source's.
-fn at_path(path: &[u8], error: io::Error) -> Error {
+pub(super) fn at_path(path: &[u8], error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(own) if matches!(own.kind(), Kind::BadImage | Kind::Disk) => own.context(Shown(path)),
         Ok(own) => own,

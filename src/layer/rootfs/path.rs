@@ -11,7 +11,7 @@ const NAME_MAX: usize = 255;
 const SHOWN_MAX: usize = 256;
 
 /// An error about the image, on its way through `io::Result`.
-pub(super) fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> io::Error {
+pub(in crate::layer) fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> io::Error {
     Error::new(Kind::BadImage, message).into()
 }
 
@@ -21,7 +21,7 @@ pub(super) fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> io::Err
 ///
 /// # Errors
 /// [`Kind::BadImage`] for a NUL or a component longer than [`NAME_MAX`].
-pub(super) fn clean(path: &[u8], clean: &mut Vec<u8>) -> io::Result<()> {
+pub(in crate::layer) fn clean(path: &[u8], clean: &mut Vec<u8>) -> io::Result<()> {
     clean.clear();
     if path.contains(&0) {
         return Err(bad("a path contains a NUL"));
@@ -48,7 +48,7 @@ pub(super) fn clean(path: &[u8], clean: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// Parent and name of a clean path.
-pub(super) fn split(clean: &[u8]) -> (&[u8], &[u8]) {
+pub(in crate::layer) fn split(clean: &[u8]) -> (&[u8], &[u8]) {
     match clean.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&clean[..slash], &clean[slash + 1..]),
         None => (b"", clean),

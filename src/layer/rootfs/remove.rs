@@ -134,6 +134,18 @@ pub fn empty(directory: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes `name` from `directory`, whatever it is and however deep or wide: the directory is its trash.
+///
+/// # Errors
+/// Those of the system calls; none where it is not there.
+pub fn remove(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    let trash = Trash::new(directory.try_clone_to_owned()?, true);
+    match trash.remove(directory, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// Opens a directory for listing, without following a link.
 pub(super) fn open(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Dir> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

@@ -27,8 +27,8 @@ const REST_MAX: usize = 2 * 4096;
 pub(super) const IMPLIED_MODE: u32 = 0o755;
 
 /// Resolves paths in a root, by the kernel where it can.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Resolver {
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::layer) struct Resolver {
     /// Walk, even where the kernel could resolve.
     pub(super) emulate: bool,
 }
@@ -36,7 +36,7 @@ pub(super) struct Resolver {
 impl Resolver {
     /// The directory at `path`, as an `O_PATH` descriptor. With `create`, missing directories are made
     /// on the way, also where a link points.
-    pub(super) fn directory(
+    pub(in crate::layer) fn directory(
         &mut self,
         root: BorrowedFd<'_>,
         path: &[u8],
@@ -100,7 +100,7 @@ fn regular(stat: &FileStat) -> io::Result<()> {
 }
 
 /// The type bits of a file's mode.
-pub(super) fn file_type(stat: &FileStat) -> SFlag {
+pub(in crate::layer) fn file_type(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 

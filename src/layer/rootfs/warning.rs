@@ -57,9 +57,19 @@ impl fmt::Display for Warning {
     }
 }
 
+/// Adds `more` to `warnings`, where there stays at most one of each kind.
+pub fn merge(warnings: &mut Vec<Warning>, more: Vec<Warning>) {
+    for new in more {
+        match warnings.iter_mut().find(|warning| warning.kind == new.kind) {
+            Some(warning) => warning.count += new.count,
+            None => warnings.push(new),
+        }
+    }
+}
+
 /// The warnings so far; at most one of each kind.
 #[derive(Debug, Default)]
-pub(super) struct Warnings {
+pub(in crate::layer) struct Warnings {
     list: Vec<Warning>,
 }
 
@@ -76,7 +86,7 @@ impl Warnings {
         &self.list
     }
 
-    pub(super) fn into_list(self) -> Vec<Warning> {
+    pub(in crate::layer) fn into_list(self) -> Vec<Warning> {
         self.list
     }
 }

@@ -1,0 +1,159 @@
+//! An older tree of the same deployment, from which files that did not change are taken over instead of
+//! written again: flash wears out, and most of a new layer is often the old one.
+//!
+//! A file is a candidate where the same path had one of the same size. What comes is compared with it as it
+//! streams by. Where owner, mode and time are the same, too, the old file gets one more name; where they are
+//! not, its data is shared by a reflink, on file systems that can.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::unistd::linkat;
+
+use super::archive::Member;
+use super::codec::{Input, put_number, put_signed};
+use super::rootfs::path::split;
+use super::rootfs::resolve::{Resolver, file_type};
+use crate::sys;
+
+/// How much of the old file is read at once, in bytes.
+const BUFFER: usize = 16 * 1024;
+
+/// The older tree.
+pub(super) struct Base {
+    root: OwnedFd,
+    resolver: Resolver,
+    /// The directory of the last candidate: files come in the order of their directories.
+    parent: Option<(Vec<u8>, OwnedFd)>,
+    /// This file system can share data between files; `None` until it was tried.
+    pub(super) reflinks: Option<bool>,
+    buffer: Box<[u8]>,
+}
+
+/// A file of the older tree that may be what is coming.
+pub(super) struct Candidate {
+    pub(super) file: File,
+    stat: FileStat,
+    directory: OwnedFd,
+    name: Vec<u8>,
+    /// Owner, mode and time are those of the member: it can be linked to.
+    pub(super) same_metadata: bool,
+}
+
+impl Base {
+    pub(super) fn new(root: OwnedFd) -> Base {
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        Base { root, resolver: Resolver::default(), parent: None, reflinks: None, buffer }
+    }
+
+    /// The old file at `clean`, if it may become `member`. Whatever fails here only means that the file is
+    /// written.
+    pub(super) fn candidate(&mut self, clean: &[u8], member: &Member) -> Option<Candidate> {
+        // Empty files have no data to share, and attributes are not compared.
+        if member.size == 0 || member.sparse || !member.xattrs.is_empty() {
+            return None;
+        }
+        let (parent, name) = split(clean);
+        if self.parent.as_ref().is_none_or(|(path, _)| path != parent) {
+            let directory = self.resolver.directory(self.root.as_fd(), parent, false).ok()?;
+            self.parent = Some((parent.to_vec(), directory));
+        }
+        let directory = self.parent.as_ref()?.1.as_fd();
+        let stat = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        if file_type(&stat) != SFlag::S_IFREG || u64::try_from(stat.st_size) != Ok(member.size) {
+            return None;
+        }
+        let same_metadata = has_metadata(&stat, member);
+        if !same_metadata && self.reflinks == Some(false) {
+            return None;
+        }
+        let flags =
+            OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_LARGEFILE;
+        let file = File::from(openat(directory, name, flags, Mode::empty()).ok()?);
+        let mut xattrs = false;
+        sys::each_xattr(file.as_fd(), |_| xattrs = true);
+        let opened = fstat(&file).ok()?;
+        let same = (opened.st_dev, opened.st_ino) == (stat.st_dev, stat.st_ino);
+        let directory = directory.try_clone_to_owned().ok()?;
+        (same && !xattrs).then(|| Candidate { file, stat, directory, name: name.to_vec(), same_metadata })
+    }
+
+    /// How many bytes of `chunk` the candidate has at `offset`: all of them, or those before the first
+    /// difference.
+    pub(super) fn equal(&mut self, candidate: &Candidate, offset: u64, chunk: &[u8]) -> io::Result<usize> {
+        let mut equal = 0;
+        while equal < chunk.len() {
+            let most = (chunk.len() - equal).min(BUFFER);
+            let read = candidate.file.read_at(&mut self.buffer[..most], offset + equal as u64)?;
+            let (old, new) = (&self.buffer[..read], &chunk[equal..equal + read]);
+            let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+            equal += same;
+            if read == 0 || same < read {
+                break;
+            }
+        }
+        Ok(equal)
+    }
+
+    /// Gives the first `length` bytes of the candidate to `write`.
+    pub(super) fn copy(
+        &mut self,
+        candidate: &Candidate,
+        length: u64,
+        mut write: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut at = 0;
+        while at < length {
+            let most = usize::try_from(length - at).unwrap_or(BUFFER).min(BUFFER);
+            let read = candidate.file.read_at(&mut self.buffer[..most], at)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            write(&self.buffer[..read])?;
+            at += read as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Candidate {
+    /// Gives the old file one more name.
+    pub(super) fn link(&self, at: BorrowedFd<'_>, name: &str) -> nix::Result<()> {
+        linkat(&self.directory, &self.name[..], at, name, AtFlags::empty())?;
+        let linked = fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        // Somebody who is not edgepull has put another file there meanwhile.
+        if self.is(&linked) { Ok(()) } else { Err(Errno::ESTALE) }
+    }
+
+    fn is(&self, other: &FileStat) -> bool {
+        (self.stat.st_dev, self.stat.st_ino) == (other.st_dev, other.st_ino)
+    }
+
+    /// Who it is, for a checkpoint.
+    pub(super) fn freeze(&self, out: &mut Vec<u8>) {
+        let stat = &self.stat;
+        put_number(out, stat.st_ino);
+        put_signed(out, stat.st_ctime as _);
+        put_signed(out, stat.st_ctime_nsec as _);
+    }
+
+    /// Whether it is still who it was.
+    pub(super) fn fits(&self, input: &mut Input<'_>) -> Option<bool> {
+        let was = (input.number()?, input.signed()?, input.signed()?);
+        let stat = &self.stat;
+        Some(was == (stat.st_ino, stat.st_ctime as _, stat.st_ctime_nsec as _))
+    }
+}
+
+/// Whether a file has the mode, owner and time that `member` says.
+pub(super) fn has_metadata(stat: &FileStat, member: &Member) -> bool {
+    let time = super::rootfs::timespec(member.mtime);
+    stat.st_mode & 0o7777 == member.mode
+        && (stat.st_uid, stat.st_gid) == (member.uid, member.gid)
+        && (stat.st_mtime as i64, stat.st_mtime_nsec as i64) == (time.tv_sec() as i64, time.tv_nsec() as i64)
+}

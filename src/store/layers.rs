@@ -1,0 +1,161 @@
+//! Layers that are kept, by diff-id: each once, however many images have it.
+//!
+//! ```text
+//! HOME/layers/sha256/HEX    a whole layer
+//! HOME/partial/sha256/HEX   one that is on its way, with its checkpoints
+//! ```
+//!
+//! A layer is in the first directory only when all of it is verified and durable: data → `syncfs` → rename
+//! → `fsync` of both parents. Files of the image are in there with the image's modes, so nobody but the
+//! owner can enter. Whoever calls holds the lock of what these directories belong to.
+
+use crate::error::{Error, Result};
+use crate::image::digest::Digest;
+use crate::layer::{self, Kept, Layer, Observer, Opener, Stats, rootfs};
+use crate::sys;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The directories' names in their home.
+pub const LAYERS: &str = "layers";
+/// See [`LAYERS`].
+pub const PARTIAL: &str = "partial";
+/// The only digest algorithm there is.
+const ALGORITHM: &str = "sha256";
+
+/// The kept layers of one home.
+#[derive(Debug)]
+pub struct Layers {
+    whole: PathBuf,
+    partial: PathBuf,
+}
+
+impl Layers {
+    /// Those in `home`; the directories are made where they are missing.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Disk`].
+    pub fn open(home: &Path) -> Result<Layers> {
+        let directory = |name: &str| {
+            let path = home.join(name).join(ALGORITHM);
+            let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(&path);
+            made.map(|()| path.clone()).map_err(|error| Error::disk(path.display(), error))
+        };
+        Ok(Layers { whole: directory(LAYERS)?, partial: directory(PARTIAL)? })
+    }
+
+    /// The layer with this diff-id, if it is here and whole.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Disk`].
+    pub fn get(&self, diff_id: &Digest) -> Result<Option<Kept>> {
+        match open_directory(&self.whole.join(name(diff_id))) {
+            Ok(directory) => Kept::open(directory),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// How many bytes of the wire of a layer that is not here need not be fetched again.
+    pub fn spared(&self, layer: &Layer<'_>) -> u64 {
+        let directory = open_directory(&self.partial.join(name(&Digest(layer.diff_id))));
+        directory.map_or(0, |directory| layer::spared(directory.as_fd(), layer))
+    }
+
+    /// Fetches a layer, or the rest of it. Afterwards it is here, whole and durable.
+    ///
+    /// # Errors
+    /// As [`layer::fetch`].
+    pub fn fetch(
+        &self,
+        layer: &Layer<'_>,
+        options: &layer::Options,
+        open: &mut Opener<'_>,
+        observer: &dyn Observer,
+    ) -> Result<Stats> {
+        let name = name(&Digest(layer.diff_id));
+        let partial = self.partial.join(&name);
+        match fs::DirBuilder::new().mode(0o700).create(&partial) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(self.failed(error)),
+            _ => {}
+        }
+        let directory = open_directory(&partial).map_err(|error| self.failed(error))?;
+        let again = directory.try_clone().map_err(|error| self.failed(error))?;
+        let stats = layer::fetch(layer, again, options, open, observer)?;
+        self.publish(&name, directory).map_err(|error| self.failed(error))?;
+        Ok(stats)
+    }
+
+    /// Makes a layer that came whole one of the kept ones.
+    fn publish(&self, name: &str, directory: OwnedFd) -> io::Result<()> {
+        sys::sync_file_system(directory.as_fd())?;
+        let (whole, partial) = (open_directory(&self.whole)?, open_directory(&self.partial)?);
+        // One that was there and is damaged, or it would not have been fetched.
+        rootfs::remove(whole.as_fd(), name.as_bytes())?;
+        fs::rename(self.partial.join(name), self.whole.join(name))?;
+        File::from(whole).sync_all()?;
+        File::from(partial).sync_all()?;
+        // Not before: until here the layer would have to start over without them.
+        layer::forget_checkpoints(directory.as_fd())
+    }
+
+    /// Free space, in bytes, where they are kept.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Disk`].
+    pub fn free(&self) -> Result<u64> {
+        sys::free_space(&self.whole).map_err(|error| self.failed(error))
+    }
+
+    /// The diff-ids, in hexadecimal, of everything here, whole and on its way.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Disk`].
+    pub fn each(&self, mut each: impl FnMut(&Path, &str) -> Result<()>) -> Result<()> {
+        for home in [&self.whole, &self.partial] {
+            for entry in fs::read_dir(home).map_err(|error| Error::disk(home.display(), error))? {
+                let entry = entry.map_err(|error| Error::disk(home.display(), error))?;
+                each(home, &entry.file_name().to_string_lossy())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes every layer that `wanted` does not name, by its diff-id in hexadecimal.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Disk`].
+    pub fn retain(&self, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+        self.each(|home, name| {
+            if wanted(name) {
+                return Ok(());
+            }
+            log::info!("layer {name} is no longer needed");
+            let removed = open_directory(home).and_then(|home| rootfs::remove(home.as_fd(), name.as_bytes()));
+            removed.map_err(|error| self.failed(error))
+        })
+    }
+
+    /// Whether there is none, not even a part of one.
+    pub fn is_empty(&self) -> bool {
+        let empty = |path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+        empty(&self.whole) && empty(&self.partial)
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        Error::disk(self.whole.display(), error)
+    }
+}
+
+/// A layer's directory: its diff-id in hexadecimal.
+pub fn name(diff_id: &Digest) -> String {
+    diff_id.hex().to_string()
+}
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map(OwnedFd::from)
+}
