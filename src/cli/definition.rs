@@ -289,6 +289,8 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (Kind::Verification as u8, "verification failed"),
     (Kind::BadImage as u8, "broken or hostile image"),
     (Kind::Disk as u8, "disk"),
+    (Kind::Unhealthy as u8, "unhealthy, went back"),
+    (Kind::Busy as u8, "another edgepull is at work"),
 ];
 
 /// The options of one command; `None`: those that stand before or after any.

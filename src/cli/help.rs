@@ -40,8 +40,8 @@ fn all(f: &mut Formatter<'_>) -> fmt::Result {
     let mut column = "Exit codes:".len();
     for (place, (code, meaning)) in EXIT_CODES.iter().enumerate() {
         let comma = if place + 1 == EXIT_CODES.len() { '.' } else { ',' };
-        // A space, one digit, a space, the meaning, the comma.
-        let width = meaning.len() + 4;
+        // A space, the digits, a space, the meaning, the comma.
+        let width = meaning.len() + if *code < 10 { 4 } else { 5 };
         let broken = column + width > WIDTH;
         column = if broken { width - 1 } else { column + width };
         write!(f, "{}{code} {meaning}{comma}", if broken { '\n' } else { ' ' })?;

@@ -1,4 +1,6 @@
 //! What lasts: how a finished root file system becomes visible, and what edgepull remembers from run to run.
 
 pub mod clock;
+pub mod lock;
 pub mod staging;
+pub mod state;
