@@ -1,6 +1,7 @@
 //! What lasts: how a finished root file system becomes visible, and what edgepull remembers from run to run.
 
 pub mod clock;
+pub mod deployment;
 pub mod lock;
 pub mod staging;
 pub mod state;

@@ -1,0 +1,662 @@
+//! The states, one after another, and a kill after every step of every way between them.
+
+use super::*;
+use crate::image::digest::Digest;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+thread_local! {
+    /// How many steps are left before the cut.
+    static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+struct Cut;
+
+/// Ends the run as a kill would, where a test has asked for it: nothing is cleaned up.
+pub(super) fn step() {
+    match LEFT.get() {
+        None => {}
+        Some(0) => {
+            LEFT.set(None);
+            resume_unwind(Box::new(Cut));
+        }
+        Some(left) => LEFT.set(Some(left - 1)),
+    }
+}
+
+/// Runs `operation` with a cut after `steps` steps; `None` if it was cut.
+fn cut<T>(steps: u32, operation: impl FnOnce() -> T) -> Option<T> {
+    LEFT.set(Some(steps));
+    let outcome = catch_unwind(AssertUnwindSafe(operation));
+    LEFT.set(None);
+    match outcome {
+        Ok(value) => Some(value),
+        Err(panic) if panic.is::<Cut>() => None,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// A board whose clock stands still unless told, and whose commands fail for the generations that are `ill`.
+#[derive(Default)]
+struct Fake {
+    boot: Cell<u32>,
+    second: Cell<u64>,
+    ill: RefCell<HashMap<u32, Task>>,
+    ran: RefCell<Vec<(Task, u32)>>,
+}
+
+impl Fake {
+    fn restart(&self) {
+        self.boot.set(self.boot.get() + 1);
+        self.second.set(1);
+    }
+
+    fn ran(&self) -> Vec<(Task, u32)> {
+        self.ran.take()
+    }
+}
+
+impl World for Fake {
+    fn unix_time(&self) -> u64 {
+        1_800_000_000
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { boot: Some(format!("boot {}", self.boot.get())), second: self.second.get() }
+    }
+
+    fn run(&self, task: Task, command: &str, at: &Environment, limit: Duration) -> Result<(), String> {
+        step();
+        assert_eq!(limit, Duration::from_secs(60));
+        assert!(command.starts_with("the "), "{command}");
+        // What the command sees is what it is told.
+        assert_eq!(std::fs::read_to_string(at.rootfs.join("file")).unwrap(), at.digest);
+        self.ran.borrow_mut().push((task, at.generation));
+        step();
+        match self.ill.borrow().get(&at.generation) == Some(&task) {
+            true => Err("is ill".into()),
+            false => Ok(()),
+        }
+    }
+}
+
+fn digest(content: u32) -> Digest {
+    Digest::of(&content.to_le_bytes())
+}
+
+fn content(number: u32) -> Content {
+    Content {
+        root_digest: digest(number),
+        digest: digest(number),
+        platform: "linux/arm/v6".into(),
+        layers: vec![digest(number)],
+        image_bytes: 100,
+        written_bytes: 10,
+        fetched_bytes: 5,
+        entries: 1,
+    }
+}
+
+fn tracking() -> Tracking {
+    Tracking {
+        image: "registry.example/app:1".into(),
+        health: Some("the health".into()),
+        on_switch: Some("the switch".into()),
+        ..Tracking::default()
+    }
+}
+
+struct Home {
+    _home: tempfile::TempDir,
+    state: PathBuf,
+    world: Fake,
+}
+
+impl Home {
+    fn new(tracking: Tracking) -> Home {
+        // Where syncing costs nothing, if there is such a place.
+        let home = match Path::new("/dev/shm").is_dir() {
+            true => tempfile::tempdir_in("/dev/shm"),
+            false => tempfile::tempdir(),
+        };
+        let home = home.unwrap();
+        let state = home.path().join("state");
+        Deployments::open(&state).unwrap().create("app", tracking).unwrap();
+        Home { _home: home, state, world: Fake::default() }
+    }
+
+    /// With these generations, each activated in turn.
+    fn with(tracking: Tracking, count: u32) -> Home {
+        let home = Home::new(tracking);
+        for number in 1..=count {
+            home.activate(number);
+        }
+        home.world.ran();
+        home
+    }
+
+    fn load(&self) -> Deployment {
+        Deployments::open(&self.state).unwrap().existing("app").unwrap()
+    }
+
+    fn compose(&self, deployment: &Deployment, number: u32) -> PathBuf {
+        let tree = deployment.staging();
+        let _ = fs::remove_dir_all(&tree);
+        fs::create_dir_all(tree.join("rootfs")).unwrap();
+        fs::write(tree.join("rootfs/file"), digest(number).to_string()).unwrap();
+        tree
+    }
+
+    fn stage(&self, number: u32) -> Deployment {
+        let mut deployment = self.load();
+        let tree = self.compose(&deployment, number);
+        assert_eq!(deployment.stage(&tree, content(number), &self.world).unwrap(), number);
+        deployment
+    }
+
+    fn activate(&self, number: u32) -> Outcome {
+        self.stage(number).activate(number, &self.world).unwrap()
+    }
+
+    fn links(&self) -> (Option<u32>, Option<u32>) {
+        let deployment = self.load();
+        (deployment.current().unwrap(), deployment.previous().unwrap())
+    }
+
+    fn states(&self) -> Vec<(u32, State)> {
+        let record = self.load().record;
+        record.generations.iter().map(|generation| (generation.number, generation.state)).collect()
+    }
+
+    fn state(&self, number: u32) -> State {
+        self.load().record.generation(number).unwrap().state
+    }
+
+    /// What holds at any moment, whatever was cut.
+    fn check(&self) {
+        let deployment = self.load();
+        for generation in &deployment.record.generations {
+            let file = deployment.tree(generation.number).join("rootfs/file");
+            assert_eq!(fs::read_to_string(file).unwrap(), generation.content.digest.to_string());
+        }
+        let (current, previous) = self.links();
+        assert!(current.is_none_or(|number| deployment.record.generation(number).is_some()));
+        assert!(previous.is_none_or(|number| {
+            let previous = deployment.record.generation(number).unwrap();
+            previous.state != State::Staged && previous.state != State::Failed
+        }));
+    }
+
+    /// What holds besides, once a run has recovered.
+    fn check_rest(&self) {
+        self.check();
+        let deployment = self.load();
+        let trees = fs::read_dir(deployment.directory.join(GENERATIONS)).unwrap().count();
+        assert_eq!(trees, deployment.record.generations.len());
+        assert!(!deployment.trash.exists() || fs::read_dir(&deployment.trash).unwrap().next().is_none());
+        assert!(deployment.record.active().is_none(), "{:?}", deployment.record.active());
+        let state = |number| deployment.record.generation(number).unwrap().state;
+        let (current, previous) = self.links();
+        assert_eq!(previous.map(state).unwrap_or(State::Confirmed), State::Confirmed);
+        assert!(previous.is_none() || previous != current);
+    }
+}
+
+const SWITCH: Task = Task::OnSwitch;
+const HEALTH: Task = Task::Health;
+
+#[test]
+fn a_generation_that_is_good_becomes_current_and_the_one_before_stays() {
+    let home = Home::new(tracking());
+    assert_eq!(home.links(), (None, None));
+    assert_eq!(home.activate(1), Outcome::Confirmed { generation: 1 });
+    assert_eq!((home.links(), home.world.ran()), ((Some(1), None), vec![(SWITCH, 1), (HEALTH, 1)]));
+    assert_eq!(home.activate(2), Outcome::Confirmed { generation: 2 });
+    assert_eq!(home.links(), (Some(2), Some(1)));
+    assert_eq!(home.states(), [(1, State::Confirmed), (2, State::Confirmed)]);
+    home.check_rest();
+    let target = fs::read_link(home.load().directory().join("current")).unwrap();
+    assert_eq!(target, Path::new("generations/2"));
+}
+
+#[test]
+fn a_generation_that_is_ill_goes_back_and_is_remembered() {
+    for task in [HEALTH, SWITCH] {
+        let home = Home::with(tracking(), 2);
+        home.world.ill.borrow_mut().insert(3, task);
+        let Outcome::Back { failed: 3, to: 2, reason } = home.activate(3) else { panic!() };
+        assert!(reason.contains("is ill"), "{reason}");
+        assert_eq!(home.links(), (Some(2), Some(1)));
+        // The service is brought up again on what is current again.
+        assert_eq!(home.world.ran().last(), Some(&(SWITCH, 2)));
+        assert_eq!(home.load().record.bad(&digest(3)).unwrap().generation, 3);
+        home.check_rest();
+        assert_eq!(home.load().prune().unwrap(), [3]);
+        assert!(home.load().record.bad(&digest(3)).is_some());
+        home.check_rest();
+        let error = Outcome::Back { failed: 3, to: 2, reason }.check("app").unwrap_err();
+        assert_eq!(error.kind(), Kind::Unhealthy);
+        assert!(error.to_string().ends_with("; generation 2 is current again"), "{error}");
+    }
+}
+
+#[test]
+fn the_first_generation_stays_even_if_it_is_ill_until_somebody_says_that_it_is_not() {
+    let home = Home::new(tracking());
+    home.world.ill.borrow_mut().insert(1, HEALTH);
+    let Outcome::Stuck { generation: 1, .. } = home.activate(1) else { panic!() };
+    assert_eq!((home.links(), home.state(1)), ((Some(1), None), State::Failed));
+    assert_eq!(home.load().removable().unwrap(), [0; 0]);
+    assert!(home.load().recover(&home.world).unwrap().is_none());
+    // Another one that is ill: neither was good, so the newer stays.
+    home.world.ill.borrow_mut().insert(2, HEALTH);
+    let Outcome::Stuck { generation: 2, .. } = home.activate(2) else { panic!() };
+    assert_eq!(home.links(), (Some(2), None));
+    assert_eq!(home.load().removable().unwrap(), [1]);
+    assert_eq!(home.load().confirm(&home.world).unwrap(), Outcome::Confirmed { generation: 2 });
+    assert!(home.load().record.bad(&digest(2)).is_none());
+    home.check_rest();
+}
+
+#[test]
+fn without_commands_the_switch_itself_confirms() {
+    let home = Home::with(Tracking { image: "app".into(), ..Tracking::default() }, 2);
+    assert_eq!(home.states(), [(1, State::Confirmed), (2, State::Confirmed)]);
+    assert_eq!(home.links(), (Some(2), Some(1)));
+}
+
+fn by_hand() -> Tracking {
+    Tracking { confirm_within: Some(600), ..tracking() }
+}
+
+#[test]
+fn what_is_to_be_confirmed_by_hand_waits_for_it() {
+    let home = Home::new(by_hand());
+    assert_eq!(home.activate(1), Outcome::Waiting { generation: 1, seconds: 600 });
+    home.world.second.set(599);
+    // Neither asks again, nor writes.
+    home.world.ran();
+    let before = fs::read(home.load().directory().join("record")).unwrap();
+    let waiting = home.load().recover(&home.world).unwrap();
+    assert_eq!(waiting, Some(Outcome::Waiting { generation: 1, seconds: 1 }));
+    assert_eq!(home.world.ran(), []);
+    assert_eq!(fs::read(home.load().directory().join("record")).unwrap(), before);
+    assert_eq!(home.load().confirm(&home.world).unwrap(), Outcome::Confirmed { generation: 1 });
+    home.check_rest();
+}
+
+#[test]
+fn what_nobody_confirms_in_time_or_before_a_restart_goes_back() {
+    for restart in [true, false] {
+        let home = Home::new(by_hand());
+        home.activate(1);
+        home.load().confirm(&home.world).unwrap();
+        home.activate(2);
+        home.world.ran();
+        match restart {
+            true => home.world.restart(),
+            false => home.world.second.set(600),
+        }
+        // To confirm it now is too late.
+        let Outcome::Back { failed: 2, to: 1, reason } = home.load().confirm(&home.world).unwrap() else {
+            panic!()
+        };
+        assert!(reason.contains(if restart { "restarted" } else { "within 600 s" }), "{reason}");
+        assert_eq!((home.links(), home.world.ran()), ((Some(1), None), vec![(SWITCH, 1)]));
+        home.check_rest();
+    }
+}
+
+#[test]
+fn rolling_back_leaves_what_was_current_and_remembers_that() {
+    let home = Home::with(Tracking { keep: 3, ..by_hand() }, 0);
+    for number in 1..=3 {
+        home.activate(number);
+        home.load().confirm(&home.world).unwrap();
+    }
+    home.world.ran();
+    assert_eq!(home.load().rollback(None, &home.world).unwrap(), Outcome::Confirmed { generation: 2 });
+    assert_eq!(home.world.ran(), [(SWITCH, 2), (HEALTH, 2)]);
+    // Once more goes further back, and never to what was left.
+    assert_eq!(home.links(), (Some(2), Some(1)));
+    assert!(home.load().record.bad(&digest(3)).unwrap().reason.contains("by hand"));
+    assert_eq!(home.load().removable().unwrap(), [0; 0]);
+    assert_eq!(home.load().rollback(None, &home.world).unwrap(), Outcome::Confirmed { generation: 1 });
+    assert_eq!(home.links(), (Some(1), None));
+    assert_eq!(home.load().rollback(None, &home.world).unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(home.load().rollback(Some(1), &home.world).unwrap_err().kind(), Kind::Usage);
+    assert_eq!(home.load().rollback(Some(9), &home.world).unwrap_err().kind(), Kind::NotFound);
+    // To the newest again: all is forgiven that concerns it.
+    assert_eq!(home.load().rollback(Some(3), &home.world).unwrap(), Outcome::Confirmed { generation: 3 });
+    assert!(home.load().record.bad(&digest(3)).is_none());
+    assert!(home.load().record.bad(&digest(1)).is_some() && home.load().record.bad(&digest(2)).is_some());
+    home.check_rest();
+}
+
+#[test]
+fn a_rollback_to_what_is_ill_by_now_leaves_the_board_where_it_was() {
+    let home = Home::with(tracking(), 2);
+    home.world.ill.borrow_mut().insert(1, HEALTH);
+    let Outcome::Back { failed: 1, to: 2, .. } = home.load().rollback(None, &home.world).unwrap() else {
+        panic!()
+    };
+    assert_eq!(home.links(), (Some(2), None));
+    home.check_rest();
+}
+
+#[test]
+fn a_trial_is_rolled_back_without_asking_its_health_again() {
+    let home = Home::with(by_hand(), 1);
+    home.load().confirm(&home.world).unwrap();
+    home.activate(2);
+    home.world.ran();
+    assert_eq!(home.load().rollback(None, &home.world).unwrap(), Outcome::Confirmed { generation: 1 });
+    assert_eq!(home.world.ran(), [(SWITCH, 1)]);
+    assert_eq!((home.links(), home.state(2)), ((Some(1), None), State::Failed));
+    home.check_rest();
+}
+
+#[test]
+fn another_one_replaces_what_waits_and_can_go_back_behind_it() {
+    let home = Home::with(by_hand(), 1);
+    home.load().confirm(&home.world).unwrap();
+    home.activate(2);
+    home.activate(3);
+    assert_eq!((home.links(), home.state(2)), ((Some(3), Some(1)), State::Failed));
+    // Nobody said that it was bad.
+    assert!(home.load().record.bad(&digest(2)).is_none());
+    home.world.restart();
+    home.load().recover(&home.world).unwrap();
+    assert_eq!(home.links(), (Some(1), None));
+    home.check_rest();
+}
+
+/// Cuts the activation of generation 2 while a command runs, on every boot.
+#[test]
+fn what_brings_the_board_down_each_time_is_given_up() {
+    for (task, tries) in [(SWITCH, 3), (HEALTH, 3)] {
+        let home = Home::with(tracking(), 1);
+        home.stage(2);
+        // Cut right before the command, or (for the one that follows) before the second command.
+        let until = |wanted| {
+            let (mut deployment, mut steps) = (home.load(), 0);
+            let probe = Home::with(tracking(), 1);
+            probe.stage(2);
+            while probe.world.ran.borrow().last() != Some(&(wanted, 2)) {
+                steps += 1;
+                let _ = cut(steps, || probe.load().activate(2, &probe.world));
+            }
+            let _ = &mut deployment;
+            steps
+        };
+        assert!(cut(until(task), || home.load().activate(2, &home.world)).is_none());
+        home.world.ran();
+        let mut ran = 1;
+        loop {
+            home.world.restart();
+            home.check();
+            // The board goes down whenever the task has run.
+            let mut deployment = home.load();
+            let before = home.world.ran.borrow().len();
+            let mut steps = 0;
+            let ended = loop {
+                let trial = cut(steps, || deployment.recover(&home.world));
+                let last = home.world.ran.borrow()[before..].last().copied();
+                if trial.is_some() || last.is_some_and(|(_, number)| number == 2) {
+                    break trial;
+                }
+                deployment = home.load();
+                steps += 1;
+                if deployment.record.active().is_none() {
+                    break Some(Ok(None));
+                }
+            };
+            if ended.is_some() {
+                break;
+            }
+            ran += 1;
+            assert!(ran <= 20);
+        }
+        assert!(ran <= tries + 1, "{ran}");
+        assert_eq!(home.links().0, Some(1));
+        home.check_rest();
+    }
+}
+
+#[test]
+fn an_on_switch_command_that_reboots_runs_once() {
+    let home = Home::with(tracking(), 1);
+    home.stage(2);
+    let mut steps = 0;
+    while home.world.ran.borrow().is_empty() {
+        steps += 1;
+        home.load();
+        if cut(steps, || home.load().activate(2, &home.world)).is_some() {
+            panic!("it was never cut in the command");
+        }
+    }
+    home.world.ran();
+    home.world.restart();
+    let outcome = home.load().recover(&home.world).unwrap();
+    assert_eq!(outcome, Some(Outcome::Confirmed { generation: 2 }));
+    assert_eq!(home.world.ran(), [(HEALTH, 2)]);
+}
+
+/// An operation, cut after every step; and what recovers from it, cut after every step, too.
+fn every_cut(
+    tracking: Tracking,
+    ill: &[(u32, Task)],
+    count: u32,
+    operation: impl Fn(&Home) -> Result<()>,
+    allowed: &[(Option<u32>, Option<u32>)],
+    last: impl Fn(&Home),
+) {
+    let set_up = || {
+        let home = Home::with(tracking.clone(), count);
+        home.world.ill.borrow_mut().extend(ill.iter().copied());
+        home
+    };
+    let mut cuts = 0;
+    for first in 0.. {
+        let mut done = false;
+        for second in 0.. {
+            let home = set_up();
+            done = cut(first, || operation(&home).unwrap()).is_some();
+            home.check();
+            let restarts = second % 2 == 1 && tracking.confirm_within.is_none();
+            if restarts {
+                home.world.restart();
+            }
+            let recovered = cut(second, || home.load().recover(&home.world).unwrap()).is_some();
+            home.check();
+            home.load().recover(&home.world).unwrap();
+            home.check_rest();
+            assert!(allowed.contains(&home.links()), "{first} {second}: {:?}", home.links());
+            last(&home);
+            cuts += 1;
+            if recovered {
+                break;
+            }
+        }
+        if done {
+            break;
+        }
+    }
+    assert!(cuts > 10, "{cuts}");
+}
+
+#[test]
+fn every_cut_of_a_good_update() {
+    let operation = |home: &Home| {
+        let mut deployment = home.stage(3);
+        deployment.activate(3, &home.world)?;
+        deployment.prune().map(drop)
+    };
+    let last = |home: &Home| {
+        // The next run finishes.
+        let mut deployment = home.load();
+        if deployment.current().unwrap() != Some(3) {
+            match deployment.record.staged().map(|staged| staged.number) {
+                Some(number) => deployment.activate(number, &home.world).unwrap(),
+                None => home.activate(deployment.record.next),
+            };
+        }
+        let mut deployment = home.load();
+        deployment.prune().unwrap();
+        assert_eq!(home.links(), (Some(3), Some(2)));
+        assert_eq!(home.states(), [(2, State::Confirmed), (3, State::Confirmed)]);
+        home.check_rest();
+    };
+    every_cut(tracking(), &[], 2, operation, &[(Some(2), Some(1)), (Some(3), Some(2))], last);
+}
+
+#[test]
+fn every_cut_of_an_ill_update() {
+    for task in [SWITCH, HEALTH] {
+        let operation = |home: &Home| {
+            let mut deployment = home.stage(3);
+            deployment.activate(3, &home.world)?;
+            deployment.prune().map(drop)
+        };
+        let last = |home: &Home| {
+            let record = home.load().record;
+            let tried = record.generation(3).is_some_and(|third| third.state != State::Staged);
+            assert!(!tried || record.bad(&digest(3)).is_some());
+        };
+        // With a restart in an on-switch command, the boot has done what it is for: the health command decides.
+        let allowed: &[_] = match task {
+            SWITCH => &[(Some(2), Some(1)), (Some(3), Some(2))],
+            HEALTH => &[(Some(2), Some(1))],
+        };
+        match task {
+            SWITCH => every_cut(tracking(), &[(3, task)], 2, operation, allowed, |_| {}),
+            HEALTH => every_cut(tracking(), &[(3, task)], 2, operation, allowed, last),
+        }
+    }
+}
+
+#[test]
+fn every_cut_of_a_rollback() {
+    let operation = |home: &Home| home.load().rollback(None, &home.world).map(drop);
+    let last = |home: &Home| {
+        let mut deployment = home.load();
+        if deployment.current().unwrap() == Some(3) {
+            deployment.rollback(None, &home.world).unwrap();
+        }
+        assert_eq!(home.links(), (Some(2), Some(1)));
+        home.check_rest();
+    };
+    let allowed = [(Some(3), Some(2)), (Some(2), Some(1))];
+    every_cut(tracking(), &[], 3, operation, &allowed, last);
+}
+
+#[test]
+fn every_cut_of_the_first_deployment() {
+    let operation = |home: &Home| home.stage(1).activate(1, &home.world).map(drop);
+    let allowed = [(None, None), (Some(1), None)];
+    every_cut(tracking(), &[], 0, operation, &allowed, |_| {});
+    every_cut(tracking(), &[(1, HEALTH)], 0, operation, &allowed, |_| {});
+}
+
+#[test]
+fn every_cut_of_what_waits_for_a_hand() {
+    let operation = |home: &Home| {
+        home.load().confirm(&home.world)?;
+        home.stage(2).activate(2, &home.world)?;
+        home.load().confirm(&home.world).map(drop)
+    };
+    let set_up = || Home::with(by_hand(), 1);
+    for steps in 0.. {
+        let home = set_up();
+        let done = cut(steps, || operation(&home).unwrap()).is_some();
+        home.check();
+        home.load().recover(&home.world).unwrap();
+        home.check();
+        home.load().confirm(&home.world).unwrap();
+        home.check_rest();
+        if done {
+            assert_eq!(home.links(), (Some(2), Some(1)));
+            break;
+        }
+    }
+}
+
+#[test]
+fn keep_counts_what_is_good() {
+    let home = Home::with(Tracking { keep: 3, ..tracking() }, 5);
+    assert_eq!(home.load().prune().unwrap(), [1, 2]);
+    assert_eq!(home.links(), (Some(5), Some(4)));
+    let mut deployment = home.load();
+    deployment.track(Tracking { keep: 1, ..tracking() }).unwrap();
+    assert_eq!(deployment.prune().unwrap(), [3, 4]);
+    assert_eq!(home.links(), (Some(5), None));
+    // What was left by hand stays until another takes its place.
+    home.activate(6);
+    home.load().rollback(None, &home.world).unwrap();
+    assert_eq!(home.load().prune().unwrap(), [0; 0]);
+    home.activate(7);
+    assert_eq!(home.load().prune().unwrap(), [5, 6]);
+    home.check_rest();
+}
+
+#[test]
+fn numbers_are_never_used_twice() {
+    let home = Home::with(tracking(), 1);
+    home.world.ill.borrow_mut().insert(2, HEALTH);
+    home.activate(2);
+    home.load().prune().unwrap();
+    let mut deployment = home.load();
+    let tree = home.compose(&deployment, 9);
+    assert_eq!(deployment.stage(&tree, content(9), &home.world).unwrap(), 3);
+}
+
+#[test]
+fn a_damaged_record_says_what_to_do_and_nothing_is_lost() {
+    let home = Home::with(tracking(), 1);
+    let path = home.load().directory().join("record");
+    let text = fs::read_to_string(&path).unwrap();
+    let deployments = Deployments::open(&home.state).unwrap();
+    for (junk, named) in [
+        (text[..text.len() / 2].to_owned(), "damaged"),
+        (String::new(), "damaged"),
+        ("\0".repeat(500), "damaged"),
+        (text.replace("\"version\":1", "\"version\":2"), "version 2"),
+        (text.replace("\"next\":2", "\"next\":1"), "contradict"),
+        (format!("{text}{}", " ".repeat(300_000)), "RECORD_MAX"),
+    ] {
+        fs::write(&path, junk).unwrap();
+        let error = deployments.load("app").unwrap_err();
+        assert!(error.kind() == Kind::Disk && error.to_string().contains(named), "{error}");
+        assert!(error.to_string().contains("deploy it again"), "{error}");
+    }
+    // Fields of later versions are no damage.
+    fs::write(&path, text.replacen('{', "{\"later\":[1],", 1)).unwrap();
+    assert_eq!(home.links(), (Some(1), None));
+    assert_eq!(deployments.names().unwrap(), ["app"]);
+}
+
+#[test]
+fn names_are_those_of_units_and_files() {
+    for name in ["a", "App-1.2_x", "0", &"x".repeat(64)] {
+        check_name(name).unwrap();
+    }
+    for name in ["", ".", "..", "-x", "_x", "a/b", "a b", "é", "a@b", "a\n", &"x".repeat(65)] {
+        assert_eq!(check_name(name).unwrap_err().kind(), Kind::Usage, "{name:?}");
+    }
+    let deployments = Deployments::open(Path::new("/nonexistent")).unwrap();
+    assert_eq!(deployments.names().unwrap(), [""; 0]);
+    assert_eq!(deployments.existing("app").unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(deployments.load("../app").unwrap_err().kind(), Kind::Usage);
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_is_not_followed() {
+    let home = Home::with(tracking(), 1);
+    let link = home.load().directory().join("current");
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("/etc", &link).unwrap();
+    let error = home.load().current_tree().unwrap_err();
+    assert!(error.to_string().contains("leads to /etc"), "{error}");
+}
