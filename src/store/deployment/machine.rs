@@ -276,7 +276,7 @@ impl Deployment {
     ) -> Result<Option<Outcome>> {
         let number = generation.number;
         let progress = generation.progress.clone().unwrap_or_default();
-        if let Err(reason) = time_left(&progress, world) {
+        if let Err(reason) = progress.time_left(&world.moment()) {
             return self.begin_return(number, &reason, world).map(|()| None);
         }
         if !progress.healthy {
@@ -298,7 +298,7 @@ impl Deployment {
                 });
             })?;
         }
-        let seconds = time_left(&progress, world).unwrap_or(0);
+        let seconds = progress.time_left(&world.moment()).unwrap_or(0);
         Ok(Some(Outcome::Waiting { generation: number, seconds }))
     }
 
@@ -453,19 +453,5 @@ impl Deployment {
     fn no_such(&self, number: u32) -> Error {
         Error::new(Kind::NotFound, format!("{}: there is no generation {number}", self.name))
             .hint("edgepull status lists those that are kept")
-    }
-}
-
-/// The seconds that are left to confirm by hand, where that is needed; or why there are none.
-fn time_left(progress: &Progress, world: &dyn World) -> Result<u64, String> {
-    let Some(within) = progress.confirm_within else { return Ok(0) };
-    let now = world.moment();
-    if now.is_another_boot_than(&progress.moment) {
-        return Err("the board has restarted before it was confirmed".into());
-    }
-    let passed = now.second.saturating_sub(progress.moment.second);
-    match within.checked_sub(passed) {
-        Some(left @ 1..) => Ok(left),
-        _ => Err(format!("nobody confirmed it within {within} s")),
     }
 }

@@ -183,6 +183,24 @@ pub struct Progress {
     pub moment: Moment,
 }
 
+impl Progress {
+    /// The seconds that are left to confirm by hand, 0 where that is not needed; or why there are none.
+    ///
+    /// # Errors
+    /// That, in words.
+    pub fn time_left(&self, now: &Moment) -> Result<u64, String> {
+        let Some(within) = self.confirm_within else { return Ok(0) };
+        if now.is_another_boot_than(&self.moment) {
+            return Err("the board has restarted before it was confirmed".into());
+        }
+        let passed = now.second.saturating_sub(self.moment.second);
+        match within.checked_sub(passed) {
+            Some(left @ 1..) => Ok(left),
+            _ => Err(format!("nobody confirmed it within {within} s")),
+        }
+    }
+}
+
 /// A time that no clock that is set can falsify.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

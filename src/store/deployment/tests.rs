@@ -44,6 +44,8 @@ struct Fake {
     boot: Cell<u32>,
     second: Cell<u64>,
     ill: RefCell<HashMap<u32, Task>>,
+    /// The run ends with this one.
+    deadly: Cell<Option<(Task, u32)>>,
     ran: RefCell<Vec<(Task, u32)>>,
 }
 
@@ -74,6 +76,9 @@ impl World for Fake {
         // What the command sees is what it is told.
         assert_eq!(std::fs::read_to_string(at.rootfs.join("file")).unwrap(), at.digest);
         self.ran.borrow_mut().push((task, at.generation));
+        if self.deadly.get() == Some((task, at.generation)) {
+            resume_unwind(Box::new(Cut));
+        }
         step();
         match self.ill.borrow().get(&at.generation) == Some(&task) {
             true => Err("is ill".into()),
@@ -373,78 +378,60 @@ fn another_one_replaces_what_waits_and_can_go_back_behind_it() {
     home.check_rest();
 }
 
-/// Cuts the activation of generation 2 while a command runs, on every boot.
 #[test]
 fn what_brings_the_board_down_each_time_is_given_up() {
-    for (task, tries) in [(SWITCH, 3), (HEALTH, 3)] {
+    for task in [SWITCH, HEALTH] {
         let home = Home::with(tracking(), 1);
         home.stage(2);
-        // Cut right before the command, or (for the one that follows) before the second command.
-        let until = |wanted| {
-            let (mut deployment, mut steps) = (home.load(), 0);
-            let probe = Home::with(tracking(), 1);
-            probe.stage(2);
-            while probe.world.ran.borrow().last() != Some(&(wanted, 2)) {
-                steps += 1;
-                let _ = cut(steps, || probe.load().activate(2, &probe.world));
-            }
-            let _ = &mut deployment;
-            steps
-        };
-        assert!(cut(until(task), || home.load().activate(2, &home.world)).is_none());
-        home.world.ran();
-        let mut ran = 1;
-        loop {
-            home.world.restart();
+        home.world.deadly.set(Some((task, 2)));
+        let mut runs = 1;
+        assert!(cut(u32::MAX, || home.load().activate(2, &home.world)).is_none());
+        while cut(u32::MAX, || home.load().recover(&home.world)).is_none() {
+            runs += 1;
             home.check();
-            // The board goes down whenever the task has run.
-            let mut deployment = home.load();
-            let before = home.world.ran.borrow().len();
-            let mut steps = 0;
-            let ended = loop {
-                let trial = cut(steps, || deployment.recover(&home.world));
-                let last = home.world.ran.borrow()[before..].last().copied();
-                if trial.is_some() || last.is_some_and(|(_, number)| number == 2) {
-                    break trial;
-                }
-                deployment = home.load();
-                steps += 1;
-                if deployment.record.active().is_none() {
-                    break Some(Ok(None));
-                }
-            };
-            if ended.is_some() {
-                break;
-            }
-            ran += 1;
-            assert!(ran <= 20);
         }
-        assert!(ran <= tries + 1, "{ran}");
-        assert_eq!(home.links().0, Some(1));
+        assert_eq!(runs, ATTEMPTS_MAX, "{task:?}");
+        let reason = home.load().record.bad(&digest(2)).unwrap().reason.clone();
+        assert!(reason.contains("cut short each time"), "{reason}");
+        assert_eq!(home.links(), (Some(1), None));
         home.check_rest();
     }
 }
 
 #[test]
-fn an_on_switch_command_that_reboots_runs_once() {
+fn on_switch_that_brings_the_board_down_on_the_way_back_is_left_out_in_the_end() {
     let home = Home::with(tracking(), 1);
     home.stage(2);
-    let mut steps = 0;
-    while home.world.ran.borrow().is_empty() {
-        steps += 1;
-        home.load();
-        if cut(steps, || home.load().activate(2, &home.world)).is_some() {
-            panic!("it was never cut in the command");
-        }
+    home.world.ill.borrow_mut().insert(2, HEALTH);
+    home.world.deadly.set(Some((SWITCH, 1)));
+    assert!(cut(u32::MAX, || home.load().activate(2, &home.world)).is_none());
+    let mut runs = 1;
+    while cut(u32::MAX, || home.load().recover(&home.world)).is_none() {
+        runs += 1;
+        assert_eq!(home.links(), (Some(1), None));
     }
-    home.world.ran();
+    assert_eq!(runs, ATTEMPTS_MAX);
+    home.check_rest();
+}
+
+#[test]
+fn an_on_switch_command_that_reboots_runs_once_and_is_no_restart_of_a_trial() {
+    let home = Home::with(by_hand(), 1);
+    home.load().confirm(&home.world).unwrap();
+    home.stage(2);
+    home.world.deadly.set(Some((SWITCH, 2)));
+    assert!(cut(u32::MAX, || home.load().activate(2, &home.world)).is_none());
     home.world.restart();
+    home.world.ran();
     let outcome = home.load().recover(&home.world).unwrap();
-    assert_eq!(outcome, Some(Outcome::Confirmed { generation: 2 }));
+    assert_eq!(outcome, Some(Outcome::Waiting { generation: 2, seconds: 600 }));
     assert_eq!(home.world.ran(), [(HEALTH, 2)]);
 }
 
-/// An operation, cut after every step; and what recovers from it, cut after every step, too.
+/// How many steps of a recovery lie between two cuts; every step is cut behind some step of the operation.
+const STRIDE: usize = 7;
+
+/// An operation, cut after every step; and what recovers from it, cut, too.
 fn every_cut(
     tracking: Tracking,
     ill: &[(u32, Task)],
@@ -461,7 +448,7 @@ fn every_cut(
     let mut cuts = 0;
     for first in 0.. {
         let mut done = false;
-        for second in 0.. {
+        for second in (first % STRIDE as u32..).step_by(STRIDE) {
             let home = set_up();
             done = cut(first, || operation(&home).unwrap()).is_some();
             home.check();
