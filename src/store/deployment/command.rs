@@ -6,6 +6,7 @@
 use super::Moment;
 use crate::sys;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::AsFd;
@@ -20,6 +21,9 @@ const GRACE: Duration = Duration::from_secs(2);
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// How often it is looked whether a command has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What new files of the user's commands are without.
+const USUAL_UMASK: Mode = Mode::from_bits_truncate(0o022);
 
 /// Which of the user's commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +128,9 @@ impl Board {
             false => Stdio::inherit(),
         };
         let previous = environment.previous.map(|number| number.to_string()).unwrap_or_default();
-        Command::new("/bin/sh")
+        // Unpacking keeps every mode as it is in the image; the user's commands did not ask for that.
+        let ours = umask(USUAL_UMASK);
+        let child = Command::new("/bin/sh")
             .args(["-c", command])
             .env("EDGEPULL_NAME", &environment.name)
             .env("EDGEPULL_GENERATION", environment.generation.to_string())
@@ -135,7 +141,9 @@ impl Board {
             .stdin(Stdio::null())
             .stdout(output)
             .process_group(0)
-            .spawn()
+            .spawn();
+        umask(ours);
+        child
     }
 }
 
@@ -196,9 +204,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let out = home.path().join("out");
         let said = "$EDGEPULL_NAME $EDGEPULL_GENERATION $EDGEPULL_DIGEST $EDGEPULL_ROOTFS $EDGEPULL_PREVIOUS";
-        run(Task::OnSwitch, &format!("echo \"{said}\" > {}; pwd >> {0}", out.display()), LONG).unwrap();
+        run(Task::OnSwitch, &format!("echo \"{said}\" > {}; pwd >> {0}; umask >> {0}", out.display()), LONG)
+            .unwrap();
         let text = fs::read_to_string(out).unwrap();
-        assert_eq!(text, "app 7 sha256:00 /state/deployments/app/current/rootfs 6\n/\n");
+        assert_eq!(text, "app 7 sha256:00 /state/deployments/app/current/rootfs 6\n/\n0022\n");
     }
 
     #[test]

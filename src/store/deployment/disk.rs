@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[cfg(not(test))]
 fn step() {}
 #[cfg(test)]
-use super::tests::step;
+use super::tests::home::step;
 
 /// What is written, or linked, before it is renamed to `name`. A cut may leave it; the next one replaces it.
 fn beside(directory: &Path, name: &str) -> io::Result<PathBuf> {

@@ -67,7 +67,12 @@ mod disk;
 mod machine;
 mod record;
 #[cfg(test)]
-mod tests;
+mod tests {
+    //! The states one after another, and a kill after every step of every way between them.
+    mod cuts;
+    pub(super) mod home;
+    mod states;
+}
 
 pub use command::{Board, Environment, Task, World};
 pub use machine::{ATTEMPTS_MAX, Outcome};
@@ -321,7 +326,8 @@ impl Deployment {
             let good = confirmed && self.record.bad(&generation.content.digest).is_none();
             let counts = good && Some(number) != current && room > 0;
             room -= usize::from(counts);
-            if !counts && !needed.contains(&number) && !(confirmed && newer(number)) {
+            let left_by_hand = confirmed && newer(number);
+            if !(counts || left_by_hand || needed.contains(&number)) {
                 removable.push(number);
             }
         }
