@@ -207,9 +207,7 @@ impl Deployment {
 
     /// any → switching. Whatever else was on its way has failed, and what is left by hand is not taken again.
     fn begin_switch(&mut self, number: u32, by_hand: bool, world: &dyn World) -> Result<()> {
-        let Some(target) = self.record.generation(number) else { return Err(self.no_such(number)) };
-        let digest = target.content.digest;
-        if !self.tree(number).is_dir() {
+        if self.record.generation(number).is_none() || !self.tree(number).is_dir() {
             return Err(self.no_such(number));
         }
         let (from, now) = (self.current()?, world.unix_time());
@@ -232,7 +230,6 @@ impl Deployment {
             if let Some(left) = progress.from.filter(|_| by_hand) {
                 record.refuse(left, BY_HAND, now);
             }
-            record.forgive(&digest);
             record.edit(number, |generation| {
                 generation.state = State::Switching;
                 generation.reason = None;

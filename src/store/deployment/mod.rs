@@ -59,8 +59,8 @@
 //! - *Going back* leads to the generation that was current before, if that was confirmed; else to the newest
 //!   confirmed one. Its health is not asked again. `previous` then names the newest confirmed one besides, or is gone;
 //!   it never names one that failed, or was left by hand.
-//! - *What failed is not tried again by itself*: its manifest's digest is remembered ([`Record::bad`]) until it is
-//!   activated or confirmed by hand, or eight others have failed since.
+//! - *What failed is not tried again by itself*: its manifest's digest is remembered ([`Record::bad`]) until it
+//!   is found good after all (`rollback --to`, `confirm`, a deploy that forgives it), or eight others have failed since.
 
 mod command;
 mod disk;

@@ -188,6 +188,14 @@ impl Home {
         }
         let (current, previous) = self.links();
         assert!(current.is_none_or(|number| deployment.record.generation(number).is_some()));
+        // Whoever goes back without edgepull, by the links, gets to what edgepull would go back to.
+        if let Some(active) = deployment.record.active().filter(|active| current == Some(active.number)) {
+            let back = deployment.back_from(active.number).filter(|number| {
+                let back = deployment.record.generation(*number).unwrap();
+                deployment.record.bad(&back.content.digest).is_none()
+            });
+            assert!(back.is_none() || previous == back, "{active:?} {previous:?}");
+        }
         assert!(previous.is_none_or(|number| {
             let previous = deployment.record.generation(number).unwrap();
             previous.state != State::Staged && previous.state != State::Failed

@@ -129,12 +129,12 @@ fn rolling_back_leaves_what_was_current_and_remembers_that() {
 
 #[test]
 fn a_rollback_to_what_is_ill_by_now_leaves_the_board_where_it_was() {
-    let home = Home::with(tracking(), 2);
-    home.world.ill.borrow_mut().insert(1, HEALTH);
-    let Outcome::Back { failed: 1, to: 2, .. } = home.load().rollback(None, &home.world).unwrap() else {
+    let home = Home::with(Tracking { keep: 3, ..tracking() }, 3);
+    home.world.ill.borrow_mut().insert(2, HEALTH);
+    let Outcome::Back { failed: 2, to: 3, .. } = home.load().rollback(None, &home.world).unwrap() else {
         panic!()
     };
-    assert_eq!(home.links(), (Some(2), None));
+    assert_eq!(home.links(), (Some(3), Some(1)));
     home.check_rest();
 }
 
