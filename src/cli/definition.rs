@@ -247,8 +247,9 @@ pub const COMMANDS: &[CommandSpec] = &[
         "make the previous generation current; updates leave alone what was left",
     )
     .more(
-        "It is checked like a new one, but needs no confirm; if it is not good, the board stays where it was.\n\
-         On trial, what was current before is current again at once. --to the one that was left ends that, too.",
+        "It is checked like a new one, but needs no confirm; if it is not good, the board stays where it is.\n\
+         A trial ends at once: what was current before is so again. --to what was left makes updates take\n\
+         it again.",
     ),
     command(
         Verb::Confirm,
@@ -257,8 +258,8 @@ pub const COMMANDS: &[CommandSpec] = &[
         "the current generation is good, and is not gone back from",
     )
     .more(
-        "The time of --confirm-within counts from the switch. When it is over, or the board has restarted, the\n\
-         next edgepull that works on NAME goes back, and this one says so with exit code 10.",
+        "The time of --confirm-within counts from the switch. When it is over, or the board has restarted,\n\
+         the next edgepull that works on NAME goes back; if that is this one, its exit code is 10.",
     ),
     command(
         Verb::Verify,
