@@ -30,6 +30,10 @@ pub enum Kind {
     BadImage = 8,
     /// The disk is full, read-only, or refuses.
     Disk = 9,
+    /// A generation failed its check, and the one before it is current again.
+    Unhealthy = 10,
+    /// Another edgepull holds the state directory.
+    Busy = 11,
 }
 
 impl Kind {
@@ -50,6 +54,8 @@ impl Kind {
             Kind::Verification => "verification",
             Kind::BadImage => "bad-image",
             Kind::Disk => "disk",
+            Kind::Unhealthy => "unhealthy",
+            Kind::Busy => "busy",
         }
     }
 }

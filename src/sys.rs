@@ -30,6 +30,19 @@ pub fn unix_time() -> u64 {
     clock(libc::CLOCK_REALTIME).and_then(|time| u64::try_from(time.tv_sec).ok()).unwrap_or(0)
 }
 
+/// Whole seconds since this boot, time asleep included (CLOCK_BOOTTIME, Linux 2.6.39; before, CLOCK_MONOTONIC,
+/// which leaves that out): unlike the time of day, nobody sets it. 0 where the kernel can't say.
+pub fn seconds_since_boot() -> u64 {
+    let time = clock(libc::CLOCK_BOOTTIME).or_else(|| clock(libc::CLOCK_MONOTONIC));
+    time.and_then(|time| u64::try_from(time.tv_sec).ok()).unwrap_or(0)
+}
+
+/// The kernel's name for this boot (`/proc/sys/kernel/random/boot_id`, a random UUID); `None` without `/proc`.
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
 /// What a clock of `clock_gettime(2)` says; `None` where the kernel can't say.
 fn clock(id: libc::clockid_t) -> Option<libc::timespec> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

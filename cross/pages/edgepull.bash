@@ -20,6 +20,11 @@ _edgepull_paths() {
     compopt -o filenames
 }
 
+# Only root may list them.
+_edgepull_deployments() {
+    _edgepull_words "$(command ls @STATE@/deployments 2>/dev/null)"
+}
+
 _edgepull_image() {
     case $current in
     oci:*) _edgepull_paths -d oci: ;;

@@ -15,5 +15,10 @@ function __edgepull_images
     end
 end
 
+# Only root may list them.
+function __edgepull_deployments
+    command ls @STATE@/deployments 2>/dev/null
+end
+
 complete -c edgepull -f
 @LINES@

@@ -1,6 +1,8 @@
 //! edgepull(1), in mdoc: lists from the tables, and the prose that only a manual needs.
 
-use edgepull::cli::definition::{COMMANDS, EXIT_CODES, IMAGES, OptionSpec, options_of};
+use edgepull::cli::definition::{
+    COMMANDS, EXIT_CODES, IMAGES, OptionSpec, common_options, options_of, own_options,
+};
 use std::fmt::Write;
 
 /// The page; `date` as mdoc wants it: `November 21, 2026`.
@@ -9,20 +11,31 @@ pub fn page(date: &str) -> String {
     for command in COMMANDS {
         let _ = write!(page, ".It Cm {}", command.name);
         for option in options_of(Some(command.verb)) {
-            let _ = write!(page, " Oo Fl \\-{} Oc", escaped(option.long));
+            let value = option.value.map(|(value, _)| format!(" Ar {}", escaped(value))).unwrap_or_default();
+            let _ = write!(page, " Oo Fl \\-{}{value} Oc", escaped(option.long));
         }
         for argument in command.arguments {
             let (open, close) = if argument.optional { ("Oo ", " Oc") } else { ("", "") };
-            let _ = write!(page, " {open}Ar {}{close}", argument.name);
+            let more = if argument.repeated { " ..." } else { "" };
+            let _ = write!(page, " {open}Ar {}{more}{close}", argument.name);
         }
         let _ = writeln!(page, "\n{}.", sentence(command.help));
-        list(&mut page, options_of(Some(command.verb)));
+        for line in sentences(command.more) {
+            let _ = writeln!(page, "{}", escaped(&line));
+        }
+        list(&mut page, own_options(command.verb));
     }
     page.push_str(".El\n.Pp\n.Ar IMAGE\nis one of\n.Bl -tag -width Ds\n");
     for image in IMAGES {
         let _ = writeln!(page, ".It {}\n{}.", escaped(image.form), sentence(image.help));
     }
-    page.push_str(".El\n.Sh OPTIONS\nThey stand before or after the command.\n");
+    page.push_str(".El\n");
+    for option in common_options() {
+        let _ = writeln!(page, ".Pp\nWith {}:", option.companions());
+        list(&mut page, std::iter::once(option));
+    }
+    page.push_str(DEPLOYMENTS);
+    page.push_str(".Sh OPTIONS\nThey stand before or after the command.\n");
     list(&mut page, options_of(None));
     page.push_str(SELECTION);
     page.push_str(".Sh EXIT STATUS\n.Bl -tag -width Ds -compact\n");
@@ -73,6 +86,17 @@ fn list(page: &mut String, options: impl Iterator<Item = &'static OptionSpec>) {
     page.push_str(".El\n");
 }
 
+/// Text in lines for a terminal, as mdoc wants it: a line for each sentence.
+fn sentences(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = text
+        .replace('\n', " ")
+        .split(". ")
+        .map(|sentence| sentence.trim_end_matches('.').to_owned() + ".")
+        .collect();
+    lines.retain(|line| line.len() > 1);
+    lines
+}
+
 /// A row's help with a capital.
 fn sentence(help: &str) -> String {
     let mut letters = help.chars();
@@ -119,6 +143,35 @@ behind.
 .Pp
 The commands:
 .Bl -tag -width Ds
+";
+
+const DEPLOYMENTS: &str = "\
+.Sh DEPLOYMENTS
+A deployment's generations are in
+.Pa /var/lib/edgepull/deployments/NAME/generations ;
+.Pa current
+and
+.Pa previous
+beside it are links to two of them, each switched in one step.
+What runs a deployment uses
+.Pa current/rootfs
+and
+.Pa current/config.json .
+.Pp
+A new generation becomes current, its on\\-switch command is run, then its health command, again and again until that
+succeeds or its time is over.
+With
+.Fl \\-confirm\\-within
+it has to be confirmed by hand besides; with none of these the switch itself confirms it.
+One that is not good is gone back from, by the same steps, and its digest is not tried again by an update.
+The first generation stays in any case.
+.Pp
+Whatever is cut short, by a kill or a power cut, leaves
+.Pa current
+at a whole generation, and the next run goes on: a command is tried three times before its generation is given up.
+After a restart of the board the on\\-switch command is not run again, as everything was started from
+.Pa current
+then; so it may itself restart the board.
 ";
 
 const SELECTION: &str = "\

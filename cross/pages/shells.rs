@@ -2,7 +2,7 @@
 //! `edgepull.fish` beside this file; `@NAME@` there is where a list goes.
 
 use edgepull::cli::definition::{
-    ArgumentSpec, COMMANDS, Complete, IMAGES, OPTIONS, OptionSpec, Verb, options_of,
+    ArgumentSpec, COMMANDS, Complete, IMAGES, OPTIONS, OptionSpec, STATE_DIR, Verb, options_of,
 };
 use std::fmt::Write;
 
@@ -17,7 +17,8 @@ pub fn bash() -> String {
         }
     }
     for command in COMMANDS {
-        for (place, ArgumentSpec { complete, .. }) in command.arguments.iter().enumerate() {
+        for (place, ArgumentSpec { complete, repeated, .. }) in command.arguments.iter().enumerate() {
+            let place = if *repeated { "*".to_owned() } else { place.to_string() };
             let _ = writeln!(arguments, "    {}-{place}) {} ;;", command.name, bash_offer(*complete));
         }
         let _ = writeln!(options, "    {}) offer='{}' ;;", command.name, longs(Some(command.verb)));
@@ -30,6 +31,7 @@ pub fn bash() -> String {
         .replace("@SHARED@", &longs(None))
         .replace("@COMMANDS@", &names())
         .replace("@PREFIXES@", &prefixes())
+        .replace("@STATE@", STATE_DIR)
 }
 
 fn bash_offer(complete: Complete) -> String {
@@ -38,6 +40,8 @@ fn bash_offer(complete: Complete) -> String {
         Complete::Directory => "_edgepull_paths -d".into(),
         Complete::Image => "_edgepull_image".into(),
         Complete::Command => format!("_edgepull_words '{}'", names()),
+        Complete::Deployment => "_edgepull_deployments".into(),
+        Complete::Number | Complete::Line => ":".into(),
         Complete::Words(words) => format!("_edgepull_words '{}'", words.join(" ")),
     }
 }
@@ -51,7 +55,8 @@ pub fn zsh() -> String {
         let mut lines: String =
             options_of(Some(command.verb)).map(|option| zsh_option(option) + " \\\n").collect();
         for argument in command.arguments {
-            let _ = writeln!(lines, "    ':{}:{}' \\", argument.name, zsh_offer(argument.complete));
+            let many = if argument.repeated { "*" } else { "" };
+            let _ = writeln!(lines, "    '{many}:{}:{}' \\", argument.name, zsh_offer(argument.complete));
         }
         let _ = writeln!(
             cases,
@@ -84,6 +89,8 @@ fn zsh_offer(complete: Complete) -> String {
         Complete::File => "_files".into(),
         Complete::Directory => "_files -/".into(),
         Complete::Image => "_edgepull_image".into(),
+        Complete::Deployment => format!("_path_files -/ -W {STATE_DIR}/deployments"),
+        Complete::Number | Complete::Line => " ".into(),
         Complete::Command => format!("({})", names()),
         Complete::Words(words) => format!("({})", words.join(" ")),
     }
@@ -102,10 +109,11 @@ pub fn fish() -> String {
         }
     }
     for option in OPTIONS {
-        let command = COMMANDS.iter().find(|command| Some(command.verb) == option.command);
+        let commands = COMMANDS.iter().filter(|command| option.commands.contains(&command.verb));
+        let commands: String = commands.map(|command| format!(" {}", command.name)).collect();
         let _ = write!(lines, "complete -c edgepull");
-        if let Some(command) = command {
-            let _ = write!(lines, " -n '__fish_seen_subcommand_from {}'", command.name);
+        if !commands.is_empty() {
+            let _ = write!(lines, " -n '__fish_seen_subcommand_from{commands}'");
         }
         if let Some(short) = option.short {
             let _ = write!(lines, " -s {short}");
@@ -113,6 +121,7 @@ pub fn fish() -> String {
         let _ = write!(lines, " -l {}", option.long);
         match option.value {
             Some((_, Complete::File)) => lines.push_str(" -r -F"),
+            Some((_, Complete::Number | Complete::Line)) => lines.push_str(" -x"),
             Some((_, complete)) => {
                 let _ = write!(lines, " -x -a '{}'", fish_offer(complete));
             }
@@ -120,7 +129,10 @@ pub fn fish() -> String {
         }
         let _ = writeln!(lines, " -d '{}'", fish_quoted(option.help));
     }
-    include_str!("edgepull.fish").replace("@LINES@\n", &lines).replace("@PREFIXES@", &prefixes())
+    include_str!("edgepull.fish")
+        .replace("@LINES@\n", &lines)
+        .replace("@PREFIXES@", &prefixes())
+        .replace("@STATE@", STATE_DIR)
 }
 
 fn fish_offer(complete: Complete) -> String {
@@ -128,6 +140,8 @@ fn fish_offer(complete: Complete) -> String {
         Complete::File => "(__fish_complete_path)".into(),
         Complete::Directory => "(__fish_complete_directories)".into(),
         Complete::Image => "(__edgepull_images)".into(),
+        Complete::Deployment => "(__edgepull_deployments)".into(),
+        Complete::Number | Complete::Line => String::new(),
         Complete::Command => names(),
         Complete::Words(words) => words.join(" "),
     }
@@ -195,6 +209,8 @@ mod tests {
             "<--machine><aarch64><--ca-file=ca.pem><platform>"
         );
         assert_eq!(typed("help ins\t"), "<help><inspect>");
+        assert_eq!(typed("roll\t app --wa\t --t\t 3"), "<rollback><app><--wait><--to><3>");
+        assert_eq!(typed("dep\t app oci:lay\thel\t --hea\t"), "<deploy><app><oci:layouts/hello/><--health>");
         assert_eq!(typed("pull alpine lay\t"), "<pull><alpine><layouts/>");
     }
 

@@ -18,6 +18,20 @@ pub enum Verb {
     Inspect,
     /// `pull`
     Pull,
+    /// `deploy`
+    Deploy,
+    /// `update`
+    Update,
+    /// `status`
+    Status,
+    /// `rollback`
+    Rollback,
+    /// `confirm`
+    Confirm,
+    /// `verify`
+    Verify,
+    /// `gc`
+    Gc,
     /// `help`
     Help,
 }
@@ -30,6 +44,17 @@ pub enum Flag {
     Replace,
     Bundle,
     Force,
+    Keep,
+    Health,
+    HealthTimeout,
+    OnSwitch,
+    ConfirmWithin,
+    PinDigest,
+    All,
+    To,
+    Repair,
+    DryRun,
+    Wait,
     Variant,
     Platform,
     Cpuinfo,
@@ -55,6 +80,12 @@ pub enum Complete {
     Image,
     /// A command's name.
     Command,
+    /// A deployment's name.
+    Deployment,
+    /// A number, which only the user knows.
+    Number,
+    /// A line for the shell.
+    Line,
     /// One of these; the parser may take others, too.
     Words(&'static [&'static str]),
 }
@@ -70,6 +101,8 @@ pub struct CommandSpec {
     pub arguments: &'static [ArgumentSpec],
     /// One line, in lower case and without a full stop.
     pub help: &'static str,
+    /// What there is to know besides: whole sentences, in lines for a terminal; or nothing.
+    pub more: &'static str,
 }
 
 /// One positional argument.
@@ -79,6 +112,8 @@ pub struct ArgumentSpec {
     pub name: &'static str,
     /// Whether the command works without it.
     pub optional: bool,
+    /// Whether there may be several; the last one only.
+    pub repeated: bool,
     /// What a shell can offer.
     pub complete: Complete,
 }
@@ -94,8 +129,8 @@ pub struct OptionSpec {
     pub long: &'static str,
     /// What has to follow it, if anything: how help calls it, and what a shell can offer.
     pub value: Option<(&'static str, Complete)>,
-    /// The only command it goes with; `None`: every one.
-    pub command: Option<Verb>,
+    /// The commands it goes with; none: every one.
+    pub commands: &'static [Verb],
     /// One line, in lower case and without a full stop.
     pub help: &'static str,
 }
@@ -112,7 +147,11 @@ pub struct ImageForm {
 }
 
 const fn required(name: &'static str, complete: Complete) -> ArgumentSpec {
-    ArgumentSpec { name, optional: false, complete }
+    ArgumentSpec { name, optional: false, repeated: false, complete }
+}
+
+const fn optional(name: &'static str, complete: Complete) -> ArgumentSpec {
+    ArgumentSpec { optional: true, ..required(name, complete) }
 }
 
 const fn command(
@@ -121,12 +160,12 @@ const fn command(
     arguments: &'static [ArgumentSpec],
     help: &'static str,
 ) -> CommandSpec {
-    CommandSpec { verb, name, arguments, help }
+    CommandSpec { verb, name, arguments, help, more: "" }
 }
 
 /// An option of every command, without a value.
 const fn option(flag: Flag, short: Option<char>, long: &'static str, help: &'static str) -> OptionSpec {
-    OptionSpec { flag, short, long, value: None, command: None, help }
+    OptionSpec { flag, short, long, value: None, commands: &[], help }
 }
 
 /// An option of every command, with a value.
@@ -140,10 +179,18 @@ const fn valued(
     OptionSpec { value: Some((value, complete)), ..option(flag, None, long, help) }
 }
 
+impl CommandSpec {
+    /// The same command, with more to know.
+    const fn more(mut self, more: &'static str) -> CommandSpec {
+        self.more = more;
+        self
+    }
+}
+
 impl OptionSpec {
-    /// The same option, for one command only.
-    const fn of(mut self, verb: Verb) -> OptionSpec {
-        self.command = Some(verb);
+    /// The same option, for these commands only.
+    const fn of(mut self, commands: &'static [Verb]) -> OptionSpec {
+        self.commands = commands;
         self
     }
 }
@@ -169,9 +216,62 @@ pub const COMMANDS: &[CommandSpec] = &[
         "unpack the image's root file system into DIR, which must be empty or absent",
     ),
     command(
+        Verb::Deploy,
+        "deploy",
+        &[required("NAME", Complete::Deployment), required("IMAGE", Complete::Image)],
+        "track IMAGE under NAME: fetch it, unpack it, make it current, check it",
+    )
+    .more(
+        "--platform, --variant, --ca-file, --plain-http and what is below are remembered for update. A later\n\
+         deploy of NAME changes what it tracks; options that are not given then keep their value, an empty\n\
+         one (--health=) takes it back, and --ca-file and --plain-http end with the registry they were for.\n\
+         CMDs are run by /bin/sh, maybe more than once, with EDGEPULL_NAME, EDGEPULL_GENERATION,\n\
+         EDGEPULL_DIGEST, EDGEPULL_ROOTFS and EDGEPULL_PREVIOUS in their environment.",
+    ),
+    command(
+        Verb::Update,
+        "update",
+        &[ArgumentSpec { repeated: true, ..optional("NAME", Complete::Deployment) }],
+        "look whether what they track has changed; if so, make that current",
+    ),
+    command(
+        Verb::Status,
+        "status",
+        &[optional("NAME", Complete::Deployment)],
+        "what is current and what was before, of one deployment or all",
+    ),
+    command(
+        Verb::Rollback,
+        "rollback",
+        &[required("NAME", Complete::Deployment)],
+        "make the previous generation current; updates leave alone what was left",
+    )
+    .more(
+        "It is checked like a new one, but needs no confirm; if it is not good, the board stays where it is.\n\
+         A trial ends at once: what was current before is so again. --to what was left makes updates take\n\
+         it again.",
+    ),
+    command(
+        Verb::Confirm,
+        "confirm",
+        &[required("NAME", Complete::Deployment)],
+        "the current generation is good, and is not gone back from",
+    )
+    .more(
+        "The time of --confirm-within counts from the switch. When it is over, or the board has restarted,\n\
+         the next edgepull that works on NAME goes back; if that is this one, its exit code is 10.",
+    ),
+    command(
+        Verb::Verify,
+        "verify",
+        &[optional("NAME", Complete::Deployment)],
+        "every file of the kept generations against what was recorded",
+    ),
+    command(Verb::Gc, "gc", &[], "remove what no generation needs, interrupted fetches included"),
+    command(
         Verb::Help,
         "help",
-        &[ArgumentSpec { name: "COMMAND", optional: true, complete: Complete::Command }],
+        &[optional("COMMAND", Complete::Command)],
         "this text, or what belongs to one command; so does COMMAND --help",
     ),
 ];
@@ -189,20 +289,72 @@ const PLATFORMS: &[&str] = &[
 /// `uname -m` of the board families.
 const MACHINES: &[&str] = &["armv5tejl", "armv6l", "armv7l", "armv8l", "aarch64", "x86_64"];
 
+/// The commands that take the state directory's lock.
+const CHANGING: &[Verb] =
+    &[Verb::Deploy, Verb::Update, Verb::Rollback, Verb::Confirm, Verb::Verify, Verb::Gc];
+
 /// Every option: the commands' own first, then those that stand before or after any command.
 pub const OPTIONS: &[OptionSpec] = &[
     option(Flag::Raw, None, "raw", "the exact bytes of the manifest list or manifest instead")
-        .of(Verb::Inspect),
+        .of(&[Verb::Inspect]),
     option(Flag::Replace, None, "replace", "put it in the place of what DIR has, in one atomic step")
-        .of(Verb::Pull),
+        .of(&[Verb::Pull]),
     option(
         Flag::Bundle,
         None,
         "bundle",
         "DIR/rootfs and DIR/config.json, an OCI runtime bundle for crun or runc",
     )
-    .of(Verb::Pull),
-    option(Flag::Force, None, "force", "unpack even what this board cannot run").of(Verb::Pull),
+    .of(&[Verb::Pull]),
+    option(Flag::Force, None, "force", "unpack even what this board cannot run").of(&[Verb::Pull]),
+    valued(
+        Flag::Keep,
+        "keep",
+        "N",
+        Complete::Number,
+        "how many generations are kept, the current one included (default 2)",
+    )
+    .of(&[Verb::Deploy]),
+    valued(
+        Flag::Health,
+        "health",
+        "CMD",
+        Complete::Line,
+        "a new generation is good if CMD succeeds in time; else it goes back",
+    )
+    .of(&[Verb::Deploy]),
+    valued(
+        Flag::HealthTimeout,
+        "health-timeout",
+        "SECONDS",
+        Complete::Number,
+        "how long CMDs have (default 60); health is tried again within it",
+    )
+    .of(&[Verb::Deploy]),
+    valued(
+        Flag::OnSwitch,
+        "on-switch",
+        "CMD",
+        Complete::Line,
+        "run this whenever another generation has become current",
+    )
+    .of(&[Verb::Deploy]),
+    valued(
+        Flag::ConfirmWithin,
+        "confirm-within",
+        "SECONDS",
+        Complete::Number,
+        "it goes back, too, unless confirmed in time, before any restart (0: off)",
+    )
+    .of(&[Verb::Deploy]),
+    option(Flag::PinDigest, None, "pin-digest", "stay at what the tag means now, until the next deploy")
+        .of(&[Verb::Deploy]),
+    option(Flag::All, None, "all", "all deployments").of(&[Verb::Update]),
+    valued(Flag::To, "to", "GEN", Complete::Number, "this generation instead; status lists them")
+        .of(&[Verb::Rollback]),
+    option(Flag::Repair, None, "repair", "fetch again the layers of files that differ").of(&[Verb::Verify]),
+    option(Flag::DryRun, None, "dry-run", "only say what would be removed").of(&[Verb::Gc]),
+    option(Flag::Wait, None, "wait", "wait for another edgepull, instead of giving up").of(CHANGING),
     valued(
         Flag::Variant,
         "variant",
@@ -289,11 +441,48 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (Kind::Verification as u8, "verification failed"),
     (Kind::BadImage as u8, "broken or hostile image"),
     (Kind::Disk as u8, "disk"),
+    (Kind::Unhealthy as u8, "unhealthy (went back)"),
+    (Kind::Busy as u8, "another edgepull is at work"),
 ];
 
 /// The options of one command; `None`: those that stand before or after any.
 pub fn options_of(command: Option<Verb>) -> impl Iterator<Item = &'static OptionSpec> {
-    OPTIONS.iter().filter(move |option| option.command == command)
+    OPTIONS.iter().filter(move |option| match command {
+        Some(verb) => option.commands.contains(&verb),
+        None => option.commands.is_empty(),
+    })
+}
+
+/// Options of several commands, but not of all.
+pub fn common_options() -> impl Iterator<Item = &'static OptionSpec> {
+    OPTIONS.iter().filter(|option| option.commands.len() > 1)
+}
+
+/// The options that only this command has.
+pub fn own_options(command: Verb) -> impl Iterator<Item = &'static OptionSpec> {
+    OPTIONS.iter().filter(move |option| option.commands == [command])
+}
+
+impl OptionSpec {
+    /// Whether it goes with a command.
+    pub fn goes_with(&self, command: Verb) -> bool {
+        self.commands.is_empty() || self.commands.contains(&command)
+    }
+
+    /// `deploy, update and gc`: the commands that it goes with, where those are some.
+    pub fn companions(&self) -> String {
+        let names = COMMANDS.iter().filter(|command| self.commands.contains(&command.verb));
+        listed(&names.map(|command| command.name).collect::<Vec<_>>(), "and")
+    }
+}
+
+/// `a, b and c`, with `and` for `last`.
+pub fn listed(names: &[&str], last: &str) -> String {
+    match names {
+        [] => String::new(),
+        [name] => (*name).to_owned(),
+        [others @ .., end] => format!("{} {last} {end}", others.join(", ")),
+    }
 }
 
 /// The command of this name.

@@ -1,6 +1,8 @@
 //! `edgepull --help` and `edgepull help COMMAND`, from the tables of [`super::definition`].
 
-use super::definition::{COMMANDS, CommandSpec, EXIT_CODES, IMAGES, OptionSpec, options_of};
+use super::definition::{
+    COMMANDS, CommandSpec, EXIT_CODES, IMAGES, OptionSpec, common_options, options_of, own_options,
+};
 use std::fmt::{self, Display, Formatter, Write};
 
 /// Where the explanations start, in columns: of commands and their own options, of image forms, of options.
@@ -30,9 +32,13 @@ fn all(f: &mut Formatter<'_>) -> fmt::Result {
     )?;
     for command in COMMANDS {
         row(f, 2, command, COMMAND_COLUMN, command.help)?;
-        for option in options_of(Some(command.verb)) {
+        for option in own_options(command.verb) {
             row(f, 6, option, COMMAND_COLUMN + 2, option.help)?;
         }
+    }
+    for option in common_options() {
+        write!(f, "\nWith {}:\n", option.companions())?;
+        row(f, 2, option, OPTION_COLUMN, option.help)?;
     }
     images(f)?;
     shared_options(f)?;
@@ -40,8 +46,8 @@ fn all(f: &mut Formatter<'_>) -> fmt::Result {
     let mut column = "Exit codes:".len();
     for (place, (code, meaning)) in EXIT_CODES.iter().enumerate() {
         let comma = if place + 1 == EXIT_CODES.len() { '.' } else { ',' };
-        // A space, one digit, a space, the meaning, the comma.
-        let width = meaning.len() + 4;
+        // A space, the digits, a space, the meaning, the comma.
+        let width = meaning.len() + if *code < 10 { 4 } else { 5 };
         let broken = column + width > WIDTH;
         column = if broken { width - 1 } else { column + width };
         write!(f, "{}{code} {meaning}{comma}", if broken { '\n' } else { ' ' })?;
@@ -51,6 +57,9 @@ fn all(f: &mut Formatter<'_>) -> fmt::Result {
 
 fn one(command: &CommandSpec, f: &mut Formatter<'_>) -> fmt::Result {
     writeln!(f, "Usage: edgepull [OPTIONS] {command}\n\n{}", command.help)?;
+    if !command.more.is_empty() {
+        writeln!(f, "\n{}", command.more)?;
+    }
     for (place, option) in options_of(Some(command.verb)).enumerate() {
         if place == 0 {
             writeln!(f, "\nIts options:")?;
@@ -87,12 +96,15 @@ fn row(f: &mut Formatter<'_>, indent: usize, left: impl Display, column: usize, 
 }
 
 impl Display for CommandSpec {
-    /// As it is typed: `pull IMAGE DIR`, `help [COMMAND]`.
+    /// As it is typed: `pull IMAGE DIR`, `help [COMMAND]`, `update [NAME…]`.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)?;
-        self.arguments.iter().try_for_each(|argument| match argument.optional {
-            false => write!(f, " {}", argument.name),
-            true => write!(f, " [{}]", argument.name),
+        self.arguments.iter().try_for_each(|argument| {
+            let more = if argument.repeated { "…" } else { "" };
+            match argument.optional {
+                false => write!(f, " {}{more}", argument.name),
+                true => write!(f, " [{}{more}]", argument.name),
+            }
         })
     }
 }
@@ -120,14 +132,13 @@ mod tests {
     fn the_help_shows_every_row_of_the_tables() {
         let help = Help(None).to_string();
         let lines: Vec<&str> = help.lines().map(str::trim).collect();
-        for command in COMMANDS {
-            let line = lines.iter().find(|line| line.starts_with(&command.to_string()));
-            assert!(line.unwrap().ends_with(command.help), "{command}");
-        }
-        for option in OPTIONS {
-            let at = lines.iter().position(|line| line.starts_with(&option.to_string())).unwrap();
-            assert!(lines[at].ends_with(option.help), "{option}");
-        }
+        // Beside it, or, where that is too wide, on the next line.
+        let explained = |row: String, help: &str| {
+            let at = lines.iter().position(|line| line.starts_with(&row)).unwrap();
+            assert!(lines[at].ends_with(help) || lines[at] == row && lines[at + 1] == help, "{row}");
+        };
+        COMMANDS.iter().for_each(|command| explained(command.to_string(), command.help));
+        OPTIONS.iter().for_each(|option| explained(option.to_string(), option.help));
         for (code, meaning) in EXIT_CODES {
             assert!(help.replace('\n', " ").contains(&format!("{code} {meaning}")), "{meaning}");
         }
@@ -139,6 +150,7 @@ mod tests {
         assert!(help("pull").contains("--replace") && !help("pull").contains("--raw"));
         assert!(help("pull").contains("oci-archive:") && !help("platform").contains("oci-archive:"));
         assert!(!help("platform").contains("Its options") && help("platform").contains("--variant"));
+        assert!(help("gc").contains("--wait") && !help("status").contains("--wait"));
         assert!(help("pull").starts_with("Usage: edgepull [OPTIONS] pull IMAGE DIR\n"));
     }
 

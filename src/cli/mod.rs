@@ -3,12 +3,16 @@
 //! The words themselves are rows of [`definition`]; here is what each of them does.
 
 pub mod definition;
+mod deploy;
 pub mod help;
+
+pub use deploy::{Changes, Deploy};
 
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::Reference;
 use crate::platform::Platform;
-use definition::{COMMANDS, CommandSpec, Flag, OPTIONS, OptionSpec, STATE_DIR, Verb, command_named};
+use crate::store::deployment::check_name;
+use definition::{COMMANDS, CommandSpec, Flag, OPTIONS, OptionSpec, STATE_DIR, Verb, command_named, listed};
 use help::Help;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -39,6 +43,8 @@ pub struct Options {
     pub ca_file: Option<PathBuf>,
     /// `--state-dir`: what edgepull remembers between runs.
     pub state_dir: PathBuf,
+    /// `--wait`: for another edgepull at the same state directory.
+    pub wait: bool,
     /// `--json`.
     pub json: bool,
     /// `-q`.
@@ -57,6 +63,7 @@ impl Default for Options {
             plain_http: false,
             ca_file: None,
             state_dir: STATE_DIR.into(),
+            wait: false,
             json: false,
             quiet: false,
             verbose: 0,
@@ -82,6 +89,42 @@ pub enum Command {
     },
     /// `pull`.
     Pull(Pull),
+    /// `deploy`.
+    Deploy(Deploy),
+    /// `update`.
+    Update {
+        /// Which deployments; none for `--all`.
+        names: Vec<String>,
+    },
+    /// `status`.
+    Status {
+        /// Which deployment; `None` for all.
+        name: Option<String>,
+    },
+    /// `rollback`.
+    Rollback {
+        /// Which deployment.
+        name: String,
+        /// `--to`.
+        to: Option<u32>,
+    },
+    /// `confirm`.
+    Confirm {
+        /// Which deployment.
+        name: String,
+    },
+    /// `verify`.
+    Verify {
+        /// Which deployment; `None` for all.
+        name: Option<String>,
+        /// `--repair`.
+        repair: bool,
+    },
+    /// `gc`.
+    Gc {
+        /// `--dry-run`.
+        dry_run: bool,
+    },
 }
 
 /// The arguments of `pull`.
@@ -103,7 +146,7 @@ pub struct Pull {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation> {
     use lexopt::prelude::*;
     let mut parser = lexopt::Parser::from_args(arguments);
-    let mut options = Options::default();
+    let (mut options, mut own) = (Options::default(), Own::default());
     let mut words: Vec<OsString> = Vec::new();
     let mut given: Vec<&OptionSpec> = Vec::new();
     while let Some(argument) = parser.next().map_err(usage)? {
@@ -116,7 +159,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             Short(letter) => OPTIONS.iter().find(|option| option.short == Some(*letter)),
         };
         let row = row.ok_or_else(|| usage(argument.unexpected()))?;
-        apply(row.flag, &mut parser, &mut options)?;
+        apply(row.flag, &mut parser, &mut options, &mut own)?;
         given.push(row);
     }
     let has = |flag| given.iter().any(|option| option.flag == flag);
@@ -126,36 +169,65 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             Command::Help(Help(name.and_then(command_named)))
         }
         (_, true) => Command::Version,
-        _ => command(words, &given)?,
+        _ => command(words, &given, &options, own)?,
     };
     Ok(Invocation { options, command })
 }
 
-/// Takes the option's value, if it has one. The commands' own options only need to be known as given.
-fn apply(flag: Flag, parser: &mut lexopt::Parser, options: &mut Options) -> Result<()> {
+/// The values of the commands' own options.
+#[derive(Default)]
+struct Own {
+    keep: Option<u32>,
+    health: Option<String>,
+    health_timeout: Option<u64>,
+    on_switch: Option<String>,
+    confirm_within: Option<u64>,
+    to: Option<u32>,
+}
+
+/// How many generations can be kept: their records, with those of all layers, have to fit into RECORD_MAX.
+const KEEP_MAX: u64 = 16;
+/// The longest times, in seconds: a day for a command, 30 days for a hand.
+const COMMAND_MAX: u64 = 24 * 60 * 60;
+const CONFIRM_MAX: u64 = 30 * 24 * 60 * 60;
+
+/// Takes the option's value, if it has one. The commands' own options without one only need to be known as
+/// given.
+fn apply(flag: Flag, parser: &mut lexopt::Parser, options: &mut Options, own: &mut Own) -> Result<()> {
     match flag {
         Flag::Variant => options.variant = Some(text(parser)?).filter(|variant| variant != "auto"),
         Flag::Platform => options.platform = Some(Platform::parse(&text(parser)?)?),
         Flag::Cpuinfo => options.cpuinfo = Some(parser.value().map_err(usage)?.into()),
         Flag::Machine => options.machine = Some(text(parser)?),
-        Flag::CaFile => options.ca_file = Some(parser.value().map_err(usage)?.into()),
+        Flag::CaFile => {
+            let file = parser.value().map_err(usage)?;
+            options.ca_file = Some(file).filter(|file| !file.is_empty()).map(PathBuf::from);
+        }
+        Flag::Keep => own.keep = Some(number(parser, "keep", 1, KEEP_MAX)? as u32),
+        Flag::Health => own.health = Some(text(parser)?),
+        Flag::HealthTimeout => own.health_timeout = Some(number(parser, "health-timeout", 1, COMMAND_MAX)?),
+        Flag::OnSwitch => own.on_switch = Some(text(parser)?),
+        Flag::ConfirmWithin => own.confirm_within = Some(number(parser, "confirm-within", 0, CONFIRM_MAX)?),
+        Flag::To => own.to = Some(number(parser, "to", 1, u32::MAX.into())? as u32),
+        Flag::Wait => options.wait = true,
         Flag::StateDir => options.state_dir = parser.value().map_err(usage)?.into(),
         Flag::PlainHttp => options.plain_http = true,
         Flag::Json => options.json = true,
         Flag::Verbose => options.verbose = options.verbose.saturating_add(1),
         Flag::Quiet => options.quiet = true,
-        Flag::Raw | Flag::Replace | Flag::Bundle | Flag::Force | Flag::Help | Flag::Version => {}
+        Flag::Raw | Flag::Replace | Flag::Bundle | Flag::Force | Flag::PinDigest | Flag::All => {}
+        Flag::Repair | Flag::DryRun | Flag::Help | Flag::Version => {}
     }
     Ok(())
 }
 
-fn command(words: Vec<OsString>, given: &[&OptionSpec]) -> Result<Command> {
+fn command(words: Vec<OsString>, given: &[&OptionSpec], options: &Options, own: Own) -> Result<Command> {
     let mut words = words.into_iter();
     let Some(name) = words.next() else {
         return Err(wrong(format!("a command is missing: {}", names("or"))));
     };
     let row = topic(&name)?;
-    if let Some(option) = given.iter().find(|option| option.command.is_some_and(|verb| verb != row.verb)) {
+    if let Some(option) = given.iter().find(|option| !option.goes_with(row.verb)) {
         return Err(wrong(format!("--{} does not go with {}", option.long, row.name)));
     }
     let has = |flag| given.iter().any(|option| option.flag == flag);
@@ -170,6 +242,18 @@ fn command(words: Vec<OsString>, given: &[&OptionSpec]) -> Result<Command> {
             bundle: has(Flag::Bundle),
             force: has(Flag::Force),
         }),
+        Verb::Deploy => Command::Deploy(Deploy::new(
+            arguments.name()?,
+            image_text(arguments.next()?)?,
+            Changes::new(own, options, &has)?,
+            has(Flag::PinDigest),
+        )?),
+        Verb::Update => Command::Update { names: arguments.names(has(Flag::All))? },
+        Verb::Status => Command::Status { name: arguments.optional_name()? },
+        Verb::Rollback => Command::Rollback { name: arguments.name()?, to: own.to },
+        Verb::Confirm => Command::Confirm { name: arguments.name()? },
+        Verb::Verify => Command::Verify { name: arguments.optional_name()?, repair: has(Flag::Repair) },
+        Verb::Gc => Command::Gc { dry_run: has(Flag::DryRun) },
         Verb::Help => Command::Help(Help(match arguments.words.next() {
             Some(name) => Some(topic(&name)?),
             None => None,
@@ -196,6 +280,46 @@ impl Arguments {
         let word = self.words.next().filter(|word| !word.is_empty());
         word.ok_or_else(|| wrong(format!("{}: {name} is missing", self.row)))
     }
+
+    /// The next one, which is a deployment's name.
+    fn name(&mut self) -> Result<String> {
+        self.next().and_then(deployment)
+    }
+
+    /// The next one, if there is one, which is a deployment's name.
+    fn optional_name(&mut self) -> Result<Option<String>> {
+        self.words.next().map(deployment).transpose()
+    }
+
+    /// All that follow, each once; none for `--all`, which has to be said.
+    fn names(&mut self, all: bool) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for word in self.words.by_ref() {
+            let name = deployment(word)?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        match (all, names.is_empty()) {
+            (true, false) => Err(wrong(format!("{}: either NAMEs or --all", self.row))),
+            (false, true) => Err(wrong(format!("{}: NAMEs or --all are missing", self.row))),
+            _ => Ok(names),
+        }
+    }
+}
+
+/// A deployment's name.
+fn deployment(word: OsString) -> Result<String> {
+    let name = word.into_string().map_err(|word| wrong(format!("{word:?} is not UTF-8")))?;
+    check_name(&name).map(|()| name)
+}
+
+/// A decimal number, digits only.
+fn number(parser: &mut lexopt::Parser, option: &str, least: u64, most: u64) -> Result<u64> {
+    let text = text(parser)?;
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| digits && (least..=most).contains(number));
+    number.ok_or_else(|| wrong(format!("--{option} {text:?} is not a number from {least} to {most}")))
 }
 
 fn topic(name: &OsStr) -> Result<&'static CommandSpec> {
@@ -205,16 +329,15 @@ fn topic(name: &OsStr) -> Result<&'static CommandSpec> {
 
 /// The commands' names: `platform, inspect, pull and help`.
 fn names(last: &str) -> String {
-    let names = COMMANDS.iter().map(|command| command.name).collect::<Vec<_>>();
-    let (end, others) = names.split_last().unwrap_or((&"", &[]));
-    format!("{} {last} {end}", others.join(", "))
+    listed(&COMMANDS.iter().map(|command| command.name).collect::<Vec<_>>(), last)
 }
 
 fn image(word: OsString) -> Result<Reference> {
-    match word.to_str() {
-        Some(word) => word.parse(),
-        None => Err(wrong(format!("image {word:?} is not UTF-8"))),
-    }
+    image_text(word)?.parse()
+}
+
+fn image_text(word: OsString) -> Result<String> {
+    word.into_string().map_err(|word| wrong(format!("image {word:?} is not UTF-8")))
 }
 
 fn text(parser: &mut lexopt::Parser) -> Result<String> {
@@ -262,18 +385,21 @@ mod tests {
     #[test]
     fn every_row_of_the_tables_is_parsed() {
         for option in OPTIONS {
-            let verb = option.command.unwrap_or(Verb::Pull);
+            let verb = option.commands.first().copied().unwrap_or(Verb::Pull);
             let command = COMMANDS.iter().find(|command| command.verb == verb).unwrap();
             let value = match option.value {
                 Some((_, Complete::Words(words))) => format!("={}", words[1]),
+                Some((_, Complete::Number)) => "=3".into(),
                 Some(_) => "=/some".into(),
                 None => String::new(),
             };
-            let line = format!("--{}{value} {command}", option.long).replace("IMAGE", "alpine");
+            let command =
+                command.to_string().replace("IMAGE", "alpine").replace("[NAME…]", "").replace("[NAME]", "");
+            let line = format!("--{}{value} {command}", option.long);
             assert!(run(&line).is_ok(), "{line}: {}", refusal(&line));
             // The value that the table names is taken, and no other one is.
             let wrong = if option.value.is_some() { "" } else { "=x" };
-            let line = format!("{command} --{}{wrong}", option.long).replace("IMAGE", "alpine");
+            let line = format!("{command} --{}{wrong}", option.long);
             assert!(run(&line).is_err(), "{line}");
         }
         for command in COMMANDS {
@@ -281,7 +407,8 @@ mod tests {
             let line = words.fold(command.name.to_owned(), |line, word| format!("{line} {word}"));
             let line = line.replace(" command", " pull");
             assert!(run(&line).is_ok(), "{line}");
-            assert!(refusal(&format!("{line} more")).contains("too many"), "{line}");
+            let repeated = command.arguments.iter().any(|argument| argument.repeated);
+            assert!(repeated || refusal(&format!("{line} more")).contains("too many"), "{line}");
             let (shorter, _) = line.rsplit_once(' ').unwrap_or(("", ""));
             let needed = command.arguments.iter().any(|argument| !argument.optional);
             assert!(!needed || refusal(shorter).contains("is missing"), "{line}");
@@ -300,7 +427,7 @@ mod tests {
         assert_eq!(topic("-h pull alpine"), Some("pull"));
         assert_eq!(topic("pull --help --raw"), Some("pull"));
         assert_eq!(topic("nonsense --help"), None);
-        assert!(refusal("help nonsense").contains("only platform, inspect, pull and help"));
+        assert!(refusal("help nonsense").contains("gc and help"));
     }
 
     #[test]
@@ -310,9 +437,24 @@ mod tests {
     }
 
     #[test]
+    fn deployments_are_named() {
+        let command = |line| run(line).unwrap().command;
+        let Command::Update { names } = command("update b a b") else { panic!() };
+        assert_eq!(names, ["b", "a"]);
+        let Command::Update { names } = command("update --all") else { panic!() };
+        assert_eq!(names, [""; 0]);
+        let Command::Rollback { name, to: Some(3) } = command("rollback app --to=3") else { panic!() };
+        assert_eq!(name, "app");
+        assert!(matches!(command("status"), Command::Status { name: None }));
+        assert!(matches!(command("verify app --repair"), Command::Verify { name: Some(_), repair: true }));
+        assert!(matches!(command("gc --dry-run"), Command::Gc { dry_run: true }));
+        assert!(run("gc --wait").unwrap().options.wait && !run("gc").unwrap().options.wait);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (line, named) in [
-            ("", "a command is missing: platform, inspect, pull or help"),
+            ("", "a command is missing: platform, inspect, pull, deploy, update"),
             ("pul alpine x", "pul"),
             ("pull", "pull IMAGE DIR: IMAGE is missing"),
             ("pull alpine", "DIR is missing"),
@@ -320,6 +462,18 @@ mod tests {
             ("pull Alpine a", "upper-case"),
             ("inspect alpine --replace", "--replace does not go with inspect"),
             ("platform --raw", "--raw"),
+            ("inspect alpine --wait", "--wait does not go with inspect"),
+            ("status --keep 2", "--keep does not go with status"),
+            ("deploy app", "deploy NAME IMAGE: IMAGE is missing"),
+            ("deploy ../app alpine", "no name for a deployment"),
+            ("deploy app alpine --keep 0", "--keep \"0\" is not a number from 1 to 16"),
+            ("deploy app alpine --keep +2", "\"+2\""),
+            ("deploy app alpine --confirm-within 9999999999", "9999999999"),
+            ("update", "update [NAME…]: NAMEs or --all are missing"),
+            ("update a --all", "either NAMEs or --all"),
+            ("update a b/c", "b/c"),
+            ("rollback app --to x", "--to \"x\""),
+            ("rollback", "NAME is missing"),
             ("--nonsense platform", "--nonsense"),
             ("--variant", "variant"),
             ("--json=yes platform", "yes"),

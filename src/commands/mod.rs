@@ -1,10 +1,13 @@
 //! One file a command: what happens, in order. The mechanisms are in the rooms below.
 
+mod confirm;
 mod image;
 mod inspect;
 mod platform;
 mod pull;
 pub mod report;
+mod rollback;
+mod status;
 
 use crate::cli::{Command, Invocation, Options};
 use crate::clock::{self, Clock, date::Utc};
@@ -15,6 +18,8 @@ use crate::image::select::Lookup;
 use crate::platform::{Host, Inputs, Platform, cpuinfo};
 use crate::source::{self, Source};
 use crate::store;
+use crate::store::deployment::{Deployment, Deployments};
+use crate::store::lock::StateLock;
 use crate::sys;
 use report::Report;
 use std::fs::File;
@@ -58,7 +63,22 @@ fn dispatch(invocation: &Invocation) -> Result<()> {
             }
             outcome
         }
+        Command::Status { name } => status::run(name.as_deref(), options, &report),
+        Command::Rollback { name, to } => rollback::run(name, *to, options, &report),
+        Command::Confirm { name } => confirm::run(name, options, &report),
+        Command::Deploy(_) | Command::Update { .. } | Command::Verify { .. } | Command::Gc { .. } => {
+            Err(Error::new(Kind::Other, "this command is not there yet"))
+        }
     }
+}
+
+/// The deployment `name`, and the lock that whoever changes it holds.
+fn locked(name: &str, what: &str, options: &Options) -> Result<(StateLock, Deployment)> {
+    let deployments = Deployments::open(&options.state_dir)?;
+    // Before the lock, which would make the state directory.
+    deployments.existing(name)?;
+    let lock = StateLock::take(&options.state_dir, options.wait, what)?;
+    Ok((lock, deployments.existing(name)?))
 }
 
 /// The clock that a registry's certificate is judged by. Local images need none, and read no record.

@@ -1,5 +1,8 @@
 //! What lasts: how a finished root file system becomes visible, and what edgepull remembers from run to run.
 
 pub mod clock;
+pub mod deployment;
 pub mod layers;
+pub mod lock;
 pub mod staging;
+pub mod state;

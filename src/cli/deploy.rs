@@ -1,0 +1,175 @@
+//! What `deploy` asks for, and how that goes together with what a deployment remembers.
+
+use super::definition::Flag;
+use super::{Options, Own, wrong};
+use crate::error::Result;
+use crate::image::reference::Reference;
+use crate::store::deployment::Tracking;
+use std::path::{Path, PathBuf};
+
+/// The arguments of `deploy`.
+#[derive(Debug)]
+pub struct Deploy {
+    /// Under what name.
+    pub name: String,
+    /// What to track; a local path is absolute.
+    pub image: Reference,
+    /// The same as the user wrote it, but for a local path.
+    pub tracked: String,
+    /// What is to be remembered anew.
+    pub changes: Changes,
+    /// `--pin-digest`.
+    pub pin: bool,
+}
+
+/// Options that a deployment remembers. `None`: not given, so what was remembered stays; what can be taken
+/// back is `Some(None)` then.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// `--keep`.
+    pub keep: Option<u32>,
+    /// `--health`; an empty one is none.
+    pub health: Option<Option<String>>,
+    /// `--health-timeout`, in seconds.
+    pub health_timeout: Option<u64>,
+    /// `--on-switch`; an empty one is none.
+    pub on_switch: Option<Option<String>>,
+    /// `--confirm-within`, in seconds; 0 is none.
+    pub confirm_within: Option<Option<u64>>,
+    /// `--variant`; `auto` is none.
+    pub variant: Option<Option<String>>,
+    /// `--platform`.
+    pub platform: Option<String>,
+    /// `--ca-file`, absolute; an empty one is none.
+    pub ca_file: Option<Option<PathBuf>>,
+    /// `--plain-http`.
+    pub plain_http: bool,
+}
+
+impl Changes {
+    pub(super) fn new(own: Own, options: &Options, has: &dyn Fn(Flag) -> bool) -> Result<Changes> {
+        let some = |text: Option<String>| text.map(|text| Some(text).filter(|text| !text.is_empty()));
+        let ca_file = options.ca_file.as_deref().map(absolute).transpose()?;
+        Ok(Changes {
+            keep: own.keep,
+            health: some(own.health),
+            health_timeout: own.health_timeout,
+            on_switch: some(own.on_switch),
+            confirm_within: own.confirm_within.map(|seconds| Some(seconds).filter(|seconds| *seconds > 0)),
+            variant: has(Flag::Variant).then(|| options.variant.clone()),
+            platform: options.platform.as_ref().map(|platform| platform.to_string()),
+            ca_file: has(Flag::CaFile).then_some(ca_file),
+            plain_http: options.plain_http,
+        })
+    }
+}
+
+impl Deploy {
+    pub(super) fn new(name: String, text: String, changes: Changes, pin: bool) -> Result<Deploy> {
+        let mut image: Reference = text.parse()?;
+        let tracked = match &mut image {
+            Reference::Registry(_) => text,
+            Reference::Layout(local) | Reference::OciArchive(local) | Reference::DockerArchive(local) => {
+                local.path = absolute(&local.path)?;
+                image.to_string()
+            }
+        };
+        // A colon in the working directory's path may be read as a tag's.
+        match tracked.parse::<Reference>() {
+            Ok(again) if again == image => Ok(Deploy { name, image, tracked, changes, pin }),
+            _ => Err(wrong(format!("{tracked:?} cannot be tracked: its path is ambiguous"))),
+        }
+    }
+
+    /// What the deployment tracks from now on, given what it has tracked: options that were not given stay.
+    /// `--variant` and `--platform` replace one another; `--ca-file` and `--plain-http` belong to a registry, and
+    /// are forgotten with it. Nothing is pinned: that is for whoever resolves the image.
+    pub fn tracking(&self, before: Option<&Tracking>) -> Tracking {
+        let changes = &self.changes;
+        let mut next = before.cloned().unwrap_or_default();
+        if before.is_some_and(|before| registry(&before.image) != registry(&self.tracked)) {
+            (next.ca_file, next.plain_http) = (None, false);
+        }
+        next.image = self.tracked.clone();
+        next.pin_digest = None;
+        next.keep = changes.keep.unwrap_or(next.keep);
+        next.health = changes.health.clone().unwrap_or(next.health);
+        next.health_timeout = changes.health_timeout.unwrap_or(next.health_timeout);
+        next.on_switch = changes.on_switch.clone().unwrap_or(next.on_switch);
+        next.confirm_within = changes.confirm_within.unwrap_or(next.confirm_within);
+        next.ca_file = changes.ca_file.clone().unwrap_or(next.ca_file);
+        next.plain_http |= changes.plain_http;
+        if changes.variant.is_some() || changes.platform.is_some() {
+            next.variant = changes.variant.clone().flatten();
+            next.platform = changes.platform.clone();
+        }
+        next
+    }
+}
+
+/// The registry of an image; `None` for a local one.
+fn registry(image: &str) -> Option<String> {
+    match image.parse() {
+        Ok(Reference::Registry(registry)) => Some(registry.host),
+        _ => None,
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| wrong(format!("{}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Command, parse};
+    use super::*;
+    use std::ffi::OsString;
+
+    fn deploy(words: &[&str]) -> Deploy {
+        let line = ["deploy", "app"].iter().chain(words).map(OsString::from);
+        match parse(line).unwrap().command {
+            Command::Deploy(deploy) => deploy,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_given_stays_and_what_is_empty_goes() {
+        let first = deploy(&[
+            "r.example/app:1",
+            "--health=curl -f localhost",
+            "--keep=3",
+            "--confirm-within=600",
+            "--health-timeout=5",
+            "--on-switch=systemctl restart app",
+            "--ca-file=/ca.pem",
+            "--variant=v6",
+            "--pin-digest",
+        ]);
+        assert!(first.pin);
+        let first = first.tracking(None);
+        assert_eq!((first.image.as_str(), first.keep), ("r.example/app:1", 3));
+        assert_eq!(first.health.as_deref(), Some("curl -f localhost"));
+        assert_eq!((first.health_timeout, first.confirm_within), (5, Some(600)));
+        let second = deploy(&["r.example/app:2"]).tracking(Some(&first));
+        assert_eq!(second, Tracking { image: "r.example/app:2".into(), ..first.clone() });
+        let third = deploy(&["r.example/app:2", "--health=", "--confirm-within=0", "--ca-file="]);
+        let third = third.tracking(Some(&second));
+        assert_eq!((&third.health, third.confirm_within, &third.ca_file), (&None, None, &None));
+        assert_eq!((third.keep, third.on_switch), (3, first.on_switch.clone()));
+        // Another registry has other certificates.
+        let moved = deploy(&["other.example/app:2"]).tracking(Some(&first));
+        assert_eq!((moved.ca_file, moved.keep), (None, 3));
+        let platform = deploy(&["r.example/app:2", "--platform=linux/arm/v7"]).tracking(Some(&first));
+        assert_eq!((platform.variant, platform.platform.as_deref()), (None, Some("linux/arm/v7")));
+        assert_eq!(deploy(&["r.example/app", "--variant=auto"]).tracking(Some(&first)).variant, None);
+    }
+
+    #[test]
+    fn paths_are_tracked_wherever_edgepull_is_run_later() {
+        let here = std::env::current_dir().unwrap();
+        let deploy = deploy(&["oci:stick/layout:1", "--ca-file=ca.pem"]);
+        assert_eq!(deploy.tracked, format!("oci:{}/stick/layout:1", here.display()));
+        assert_eq!(deploy.tracking(None).ca_file, Some(here.join("ca.pem")));
+    }
+}

@@ -1,0 +1,346 @@
+//! `STATE/deployments/NAME/record`: what is tracked, how, and what became of each generation. JSON, for people
+//! and scripts read it, too; fields that this version does not know are ignored.
+
+use super::disk;
+use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
+use crate::sys;
+use serde::{Deserialize, Serialize};
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// The file's name.
+pub(super) const NAME: &str = "record";
+/// What this edgepull writes, and the only one that it reads.
+const VERSION: u32 = 1;
+/// The largest record, in bytes: 16 generations of 128 layers take 160 KiB.
+const RECORD_MAX: u64 = 256 * 1024;
+/// How many refused digests are remembered.
+const BAD_MAX: usize = 8;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    /// What is tracked, and the options that are remembered.
+    pub tracking: Tracking,
+    /// The next generation's number; none is ever used twice.
+    pub next: u32,
+    /// Oldest first. Each has its tree below `generations`.
+    pub generations: Vec<Generation>,
+    /// What is not to be tried again by itself; the newest last.
+    #[serde(default)]
+    pub bad: Vec<Bad>,
+}
+
+/// What a deployment follows, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tracking {
+    /// As the user wrote it, but for a relative path, which was made absolute.
+    pub image: String,
+    /// How many generations are kept, the current one included; at least 1.
+    pub keep: u32,
+    /// The health command.
+    pub health: Option<String>,
+    /// How long health and on-switch commands may take, in seconds.
+    pub health_timeout: u64,
+    /// The on-switch command.
+    pub on_switch: Option<String>,
+    /// A new generation has to be confirmed by hand within so many seconds.
+    pub confirm_within: Option<u64>,
+    /// What the image's name stood for when it was pinned: it is not asked again.
+    pub pin_digest: Option<Digest>,
+    /// `--variant`.
+    pub variant: Option<String>,
+    /// `--platform`.
+    pub platform: Option<String>,
+    /// `--ca-file`, absolute.
+    pub ca_file: Option<PathBuf>,
+    /// `--plain-http`.
+    pub plain_http: bool,
+}
+
+impl Default for Tracking {
+    fn default() -> Tracking {
+        Tracking {
+            image: String::new(),
+            keep: 2,
+            health: None,
+            health_timeout: 60,
+            on_switch: None,
+            confirm_within: None,
+            pin_digest: None,
+            variant: None,
+            platform: None,
+            ca_file: None,
+            plain_http: false,
+        }
+    }
+}
+
+/// What has become of a generation; the table in [`super`] has the ways from one to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its tree is whole and durable; nobody has switched to it.
+    Staged,
+    /// The links may be old or new, and the on-switch command is owed.
+    Switching,
+    /// It is current, and has still to be found healthy, or to be confirmed by hand.
+    Trial,
+    /// It was found good; it can be gone back to.
+    Confirmed,
+    /// It is being gone back from: the links may be old or new, and the on-switch command is owed.
+    Leaving,
+    /// It was not found good. It is current only where there was nothing to go back to.
+    Failed,
+}
+
+impl State {
+    /// As in the record.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Staged => "staged",
+            State::Switching => "switching",
+            State::Trial => "trial",
+            State::Confirmed => "confirmed",
+            State::Leaving => "leaving",
+            State::Failed => "failed",
+        }
+    }
+
+    /// On its way: at most one generation of a deployment is.
+    pub fn is_active(self) -> bool {
+        matches!(self, State::Switching | State::Trial | State::Leaving)
+    }
+}
+
+/// What a new generation is made of: what [`super::Deployment::stage`] is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// What the image's name stood for: an index or a manifest.
+    pub root_digest: Digest,
+    /// The manifest that was taken.
+    pub digest: Digest,
+    /// Its platform.
+    pub platform: String,
+    /// The layers' diff-ids, lowest first.
+    pub layers: Vec<Digest>,
+    /// The layers' tar files, in bytes.
+    #[serde(default)]
+    pub image_bytes: u64,
+    /// What of that was written to the disk for this generation, in bytes.
+    #[serde(default)]
+    pub written_bytes: u64,
+    /// What of it was fetched, compressed, in bytes.
+    #[serde(default)]
+    pub fetched_bytes: u64,
+    /// Members of all layers.
+    #[serde(default)]
+    pub entries: u64,
+}
+
+/// One generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Its number, and its directory's name.
+    pub number: u32,
+    /// What it is made of.
+    pub content: Content,
+    /// When it was staged, by the board's clock, in seconds since 1970.
+    pub created: u64,
+    /// When it last became current, by the board's clock, in seconds since 1970.
+    #[serde(default)]
+    pub switched: Option<u64>,
+    /// What has become of it.
+    pub state: State,
+    /// Why it failed.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// While it is on its way.
+    #[serde(default)]
+    pub progress: Option<Progress>,
+}
+
+/// How far a generation on its way is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// Which one was current before.
+    pub from: Option<u32>,
+    /// Which one is gone back to.
+    pub to: Option<u32>,
+    /// How many times a run has begun what this state asks for.
+    pub attempts: u32,
+    /// Nothing but a confirmation by hand is missing.
+    pub healthy: bool,
+    /// It has to be confirmed by hand within so many seconds from `moment`.
+    pub confirm_within: Option<u64>,
+    /// When this state began.
+    pub moment: Moment,
+}
+
+impl Progress {
+    /// The seconds that are left to confirm by hand, 0 where that is not needed; or why there are none.
+    ///
+    /// # Errors
+    /// That, in words.
+    pub fn time_left(&self, now: &Moment) -> Result<u64, String> {
+        let Some(within) = self.confirm_within else { return Ok(0) };
+        if now.is_another_boot_than(&self.moment) {
+            return Err("the board has restarted before it was confirmed".into());
+        }
+        let passed = now.second.saturating_sub(self.moment.second);
+        match within.checked_sub(passed) {
+            Some(left @ 1..) => Ok(left),
+            _ => Err(format!("nobody confirmed it within {within} s")),
+        }
+    }
+}
+
+/// A time that no clock that is set can falsify.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Moment {
+    /// Which boot, by the kernel's boot_id; `None` without `/proc`.
+    pub boot: Option<String>,
+    /// Seconds since that boot, time asleep included.
+    pub second: u64,
+}
+
+impl Moment {
+    /// This one.
+    pub fn now() -> Moment {
+        Moment { boot: sys::boot_id(), second: sys::seconds_since_boot() }
+    }
+
+    /// Whether the board was started anew since `earlier`. Without boot ids, only less time than then tells.
+    pub fn is_another_boot_than(&self, earlier: &Moment) -> bool {
+        match (&self.boot, &earlier.boot) {
+            (Some(now), Some(then)) => now != then,
+            _ => self.second < earlier.second,
+        }
+    }
+}
+
+/// A manifest that is not to be tried again by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bad {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The generation that had it.
+    pub generation: u32,
+    /// Why.
+    pub reason: String,
+    /// When, by the board's clock, in seconds since 1970.
+    pub when: u64,
+}
+
+impl Record {
+    /// That of a deployment which has no generation yet.
+    pub(super) fn new(tracking: Tracking) -> Record {
+        Record { version: VERSION, tracking, next: 1, generations: Vec::new(), bad: Vec::new() }
+    }
+
+    /// The generation of this number.
+    pub fn generation(&self, number: u32) -> Option<&Generation> {
+        self.generations.iter().find(|generation| generation.number == number)
+    }
+
+    /// The generation that is on its way, if one is.
+    pub fn active(&self) -> Option<&Generation> {
+        self.generations.iter().find(|generation| generation.state.is_active())
+    }
+
+    /// The newest generation that nobody has switched to: an update that was cut short may go on with it.
+    pub fn staged(&self) -> Option<&Generation> {
+        self.generations.iter().rfind(|generation| generation.state == State::Staged)
+    }
+
+    /// Why a manifest is not to be tried again.
+    pub fn bad(&self, digest: &Digest) -> Option<&Bad> {
+        self.bad.iter().find(|bad| bad.digest == *digest)
+    }
+
+    /// Does nothing where there is no such generation: callers have looked.
+    pub(super) fn edit(&mut self, number: u32, edit: impl FnOnce(&mut Generation)) {
+        if let Some(generation) = self.generations.iter_mut().find(|generation| generation.number == number) {
+            edit(generation);
+        }
+    }
+
+    /// The generation's manifest is not to be tried again.
+    pub(super) fn refuse(&mut self, number: u32, reason: &str, when: u64) {
+        let Some(digest) = self.generation(number).map(|generation| generation.content.digest) else {
+            return;
+        };
+        self.forgive(&digest);
+        self.bad.push(Bad { digest, generation: number, reason: reason.to_owned(), when });
+        let excess = self.bad.len().saturating_sub(BAD_MAX);
+        self.bad.drain(..excess);
+    }
+
+    /// The manifest may be tried again.
+    pub(super) fn forgive(&mut self, digest: &Digest) {
+        self.bad.retain(|bad| bad.digest != *digest);
+    }
+
+    /// Reads the record of a deployment's directory; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`], also for a damaged one.
+    pub(super) fn load(directory: &Path) -> Result<Option<Record>> {
+        let path = directory.join(NAME);
+        // Nothing there may make us wait, or lead elsewhere.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let mut bytes = Vec::new();
+        let read = OpenOptions::new().read(true).custom_flags(flags).open(&path);
+        let read = read.and_then(|file| file.take(RECORD_MAX + 1).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::disk(path.display(), error)),
+        }
+        let parsed = parse(&bytes).map_err(|why| {
+            Error::new(Kind::Disk, format!("{}: {why}", path.display())).hint(
+                "what is current stays usable; move the deployment's directory away and deploy it again",
+            )
+        });
+        parsed.map(Some)
+    }
+
+    pub(super) fn save(&self, directory: &Path) -> Result<()> {
+        let bytes = serde_json::to_vec(self).map_err(|error| Error::new(Kind::Other, error.to_string()))?;
+        if bytes.len() as u64 >= RECORD_MAX {
+            let message = format!("{}: the record would exceed RECORD_MAX", directory.display());
+            return Err(Error::new(Kind::Disk, message).hint("deploy it with a smaller --keep"));
+        }
+        disk::replace(directory, NAME, &[&bytes[..], b"\n"].concat())
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Record, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    if bytes.len() as u64 > RECORD_MAX {
+        return Err("the record is larger than RECORD_MAX".into());
+    }
+    let damaged = |error: serde_json::Error| format!("the record is damaged ({error})");
+    match serde_json::from_slice(bytes).map_err(damaged)? {
+        Version { version: VERSION } => {}
+        Version { version } => return Err(format!("the record is version {version}, of another edgepull")),
+    }
+    let record: Record = serde_json::from_slice(bytes).map_err(damaged)?;
+    let rising = record.generations.windows(2).all(|pair| pair[0].number < pair[1].number);
+    let below = record.generations.last().is_none_or(|last| last.number < record.next);
+    let one = record.generations.iter().filter(|generation| generation.state.is_active()).count() <= 1;
+    match rising && below && one {
+        true => Ok(record),
+        false => Err("the record is damaged (its generations contradict each other)".into()),
+    }
+}
