@@ -3,7 +3,7 @@
 use crate::harness::*;
 
 /// Bytes that no compressor makes small, so that a layer of them takes many reads.
-fn noise(length: usize) -> Vec<u8> {
+pub fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x2545_F491_4F6C_DD1Du64;
     let step = |_| {
         state ^= state << 13;

@@ -8,6 +8,7 @@ mod destination;
 mod distribution;
 mod example;
 mod failures;
+mod faults;
 mod harness;
 mod machines;
 mod output;

@@ -123,6 +123,12 @@ impl Board {
         self
     }
 
+    /// edgepull is killed when it has not ended by itself after so many seconds.
+    pub fn killed_after(mut self, seconds: u32) -> Board {
+        self.program.splice(..0, ["timeout", "-s", "KILL", &seconds.to_string()].map(str::to_owned));
+        self
+    }
+
     /// Sets the board's clock: `@1970-01-01 00:00:30` (UTC), or `+3d` from now.
     pub fn with_clock(mut self, time: &str) -> Board {
         self.clock = Some(time.to_owned());

@@ -54,6 +54,11 @@ impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
+
+    /// All header fields, their names in lower case, in no order.
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
 }
 
 #[derive(Default)]
@@ -278,7 +283,8 @@ fn closed_range(field: &str) -> Option<(usize, usize)> {
     Some((first.parse().ok()?, last.parse().ok()?))
 }
 
-fn read_request(stream: &mut impl BufRead) -> std::io::Result<Option<Request>> {
+/// The next request of a connection; `None` where there is no more.
+pub(super) fn read_request(stream: &mut impl BufRead) -> std::io::Result<Option<Request>> {
     let mut first = String::new();
     stream.read_line(&mut first)?;
     let mut words = first.split_whitespace().map(str::to_owned);

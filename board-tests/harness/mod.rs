@@ -1,8 +1,8 @@
 //! What the tests in this folder are written with, so that each reads as what it proves:
 //! boards that run edgepull, as recorded ([`Board`]) and booted in QEMU ([`Machine`]), registries real
-//! ([`Registry`]) and scripted ([`FakeRegistry`]), images made on the spot ([`Image`], [`Layer`],
-//! [`Index`]) and trees to compare ([`Tree`]). Everything lives in a [`Scratch`] folder or a child process
-//! and goes when the test ends, also when it fails.
+//! ([`Registry`]), scripted ([`FakeRegistry`]) and behind a bad link ([`Proxy`]), images made on the spot
+//! ([`Image`], [`Layer`], [`Index`]) and trees to compare ([`Tree`]). Everything lives in a [`Scratch`]
+//! folder or a child process and goes when the test ends, also when it fails.
 
 mod board;
 mod fake;
@@ -10,6 +10,7 @@ mod image;
 mod initramfs;
 mod machine;
 mod pki;
+mod proxy;
 mod registry;
 mod serial;
 mod token;
@@ -21,6 +22,7 @@ pub use fake::{Answer, FakeRegistry};
 pub use image::{Artifact, Image, Index, Layer, digest_of, gzip, program};
 pub use machine::{Disk, Machine, Model, Setup, busybox};
 pub use pki::Authority;
+pub use proxy::{End, Fault, Place, Proxy};
 pub use registry::Registry;
 pub use token::TokenServer;
 pub use tools::{Scratch, base64, docker_config, run, skopeo, umoci_unpack};
