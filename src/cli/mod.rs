@@ -27,7 +27,7 @@ pub struct Invocation {
 }
 
 /// Options that hold for every command.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// `--variant`; `None` for `auto`.
     pub variant: Option<String>,

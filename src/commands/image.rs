@@ -14,12 +14,14 @@ use crate::layer::rootfs::{self, Rootfs, Warning, open_in_root};
 use crate::layer::{self, Layer, Observer, Stats};
 use crate::platform::{Host, Platform};
 use crate::source::Source;
+use crate::store::deployment::Missing;
 use crate::store::layers::Layers;
 use crate::sys;
 use serde_json::json;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// What stays free on the file system after a fetch, in bytes: for the tree's directories, for the record, and for
@@ -150,11 +152,27 @@ fn plan(chosen: &Chosen) -> Result<Vec<Planned<'_>>> {
     Ok(planned)
 }
 
-/// Fetches every layer that is not kept already. `base` is the root of an older tree of the same image.
+impl Chosen {
+    /// The layers that are not kept already.
+    pub(super) fn missing(&self, layers: &Layers) -> Result<Vec<Missing>> {
+        let mut missing = Vec::new();
+        for planned in plan(self)? {
+            if layers.get(&planned.diff_id)?.is_none() {
+                let Descriptor { digest, size, .. } = planned.descriptor;
+                missing.push(Missing { diff_id: planned.diff_id, blob: *digest, size: *size });
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// Fetches every layer that is not kept already, and those of `renew`. `base` is the root of an older tree of the
+/// same image.
 pub(super) fn fetch(
     source: &mut dyn Source,
     chosen: &Chosen,
     layers: &Layers,
+    renew: &[Digest],
     base: Option<&Path>,
     report: &Report,
 ) -> Result<Stats> {
@@ -164,7 +182,8 @@ pub(super) fn fetch(
     for (at, planned) in planned.iter().enumerate() {
         let descriptor = planned.descriptor;
         let name = format!("layer {}/{} {}", at + 1, chosen.manifest.layers.len(), descriptor.digest);
-        if let Some(kept) = layers.get(&planned.diff_id)? {
+        let kept = if renew.contains(&planned.diff_id) { None } else { layers.get(&planned.diff_id)? };
+        if let Some(kept) = kept {
             totals.entries += kept.entries();
             totals.tar_bytes += kept.tar_bytes();
             report.event(
@@ -253,6 +272,8 @@ pub(super) fn write_config(chosen: &Chosen, root: BorrowedFd<'_>, path: &Path) -
         ids => Some(ids),
     };
     let text = runtime::config_json(&chosen.config, &|path: &Path| open_in_root(root, path), rootless)?;
-    let written = File::create(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    // Composing has left the umask at 0.
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| Error::disk(path.display(), error))
 }

@@ -1,6 +1,9 @@
 //! One file a command: what happens, in order. The mechanisms are in the rooms below.
 
 mod confirm;
+mod deploy;
+mod follow;
+mod gc;
 mod image;
 mod inspect;
 mod platform;
@@ -8,6 +11,8 @@ mod pull;
 pub mod report;
 mod rollback;
 mod status;
+mod update;
+mod verify;
 
 use crate::cli::{Command, Invocation, Options};
 use crate::clock::{self, Clock, date::Utc};
@@ -66,9 +71,10 @@ fn dispatch(invocation: &Invocation) -> Result<()> {
         Command::Status { name } => status::run(name.as_deref(), options, &report),
         Command::Rollback { name, to } => rollback::run(name, *to, options, &report),
         Command::Confirm { name } => confirm::run(name, options, &report),
-        Command::Deploy(_) | Command::Update { .. } | Command::Verify { .. } | Command::Gc { .. } => {
-            Err(Error::new(Kind::Other, "this command is not there yet"))
-        }
+        Command::Deploy(deploy) => deploy::run(deploy, options, &report),
+        Command::Update { names } => update::run(names, options, &report),
+        Command::Verify { name, repair } => verify::run(name.as_deref(), *repair, options, &report),
+        Command::Gc { dry_run } => gc::run(*dry_run, options, &report),
     }
 }
 

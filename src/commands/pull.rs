@@ -60,7 +60,7 @@ fn into(
     let layers = staging.layers()?;
     let wanted: Vec<String> = chosen.config.rootfs.diff_ids.iter().map(layers::name).collect();
     layers.retain(&|name| wanted.iter().any(|wanted| wanted == name))?;
-    let mut totals = fetch(&mut *source, &chosen, &layers, None, report)?;
+    let mut totals = fetch(&mut *source, &chosen, &layers, &[], None, report)?;
     let root = staging.open(if pull.bundle { "rootfs" } else { "" })?;
     let again = root.try_clone().map_err(|error| crate::error::Error::disk("the root", error))?;
     compose(&chosen, &layers, again, staging.open_scratch()?, &mut totals.warnings)?;

@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::linkat;
 
 use super::archive::Member;
@@ -152,8 +153,8 @@ impl Candidate {
 
 /// Whether a file has the mode, owner and time that `member` says.
 pub(super) fn has_metadata(stat: &FileStat, member: &Member) -> bool {
-    let time = super::rootfs::timespec(member.mtime);
+    let mtime = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
     stat.st_mode & 0o7777 == member.mode
         && (stat.st_uid, stat.st_gid) == (member.uid, member.gid)
-        && (stat.st_mtime as i64, stat.st_mtime_nsec as i64) == (time.tv_sec() as i64, time.tv_nsec() as i64)
+        && mtime == super::rootfs::timespec(member.mtime)
 }

@@ -142,6 +142,10 @@ impl Layout {
 }
 
 impl Source for Layout {
+    fn current(&mut self) -> Result<Option<Digest>> {
+        self.root().map(|root| Some(root.digest))
+    }
+
     fn root(&mut self) -> Result<Fetched> {
         let bytes = self.file("index.json")?.ok_or_else(|| {
             Error::new(

@@ -39,6 +39,12 @@ pub trait Source {
     /// What the reference names: an index or a manifest.
     fn root(&mut self) -> Result<Fetched>;
 
+    /// The digest of what [`Source::root`] would give, where that can be had for less. It is what the source says,
+    /// and good for one thing: to see that nothing is new.
+    fn current(&mut self) -> Result<Option<Digest>> {
+        Ok(None)
+    }
+
     /// The index or manifest that an entry of an index points at.
     fn manifest(&mut self, descriptor: &Descriptor) -> Result<Fetched>;
 

@@ -16,7 +16,7 @@ use crate::sys;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The directories' names in their home.
@@ -153,6 +153,18 @@ impl Layers {
 /// A layer's directory: its diff-id in hexadecimal.
 pub fn name(diff_id: &Digest) -> String {
     diff_id.hex().to_string()
+}
+
+/// What the files below `path` take on the disk and nobody else has a name for, in bytes. What cannot be read
+/// counts nothing.
+pub fn disk_usage(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    let each = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => disk_usage(&entry.path()) + metadata.blocks() * 512,
+        Ok(metadata) if metadata.nlink() == 1 => metadata.blocks() * 512,
+        _ => 0,
+    });
+    each.sum()
 }
 
 fn open_directory(path: &Path) -> io::Result<OwnedFd> {

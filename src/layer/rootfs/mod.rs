@@ -7,6 +7,7 @@
 //!
 //! The root must be nobody else's meanwhile: a fresh directory that other users can't enter.
 
+mod compare;
 mod create;
 mod directory;
 mod metadata;
@@ -22,6 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::stat::{Mode, umask};
 
+pub use compare::compare;
 pub use remove::{empty, remove};
 pub use resolve::open_in_root;
 pub use warning::{Warning, WarningKind, merge};

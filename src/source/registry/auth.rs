@@ -12,7 +12,7 @@ use super::url::{Origin, absolute, encode, shown};
 use crate::error::{Error, Kind};
 use serde::Deserialize;
 use std::io::Read;
-use ureq::http::{HeaderValue, Uri, header};
+use ureq::http::{HeaderValue, Method, Uri, header};
 
 /// The largest answer of a token server, in bytes. Tokens of several KiB are normal.
 const TOKEN_MAX: u64 = 64 << 10;
@@ -112,7 +112,7 @@ fn fetch_token(
             };
             let url =
                 with_query(&url, &query).ok_or_else(|| fail("its token server has no usable URL".into()))?;
-            client.http.get(&url, &[], basic.as_ref().map(Secret::reveal))?
+            client.http.get(&Method::GET, &url, &[], basic.as_ref().map(Secret::reveal))?
         }
     };
     token_of(client, answer)

@@ -14,7 +14,7 @@ use crate::image::manifest::Descriptor;
 use std::io::{self, Read};
 use std::sync::Arc;
 use ureq::BodyReader;
-use ureq::http::{Uri, header};
+use ureq::http::{Method, Uri, header};
 
 /// How much is read at once of what is only skipped, in bytes.
 const SKIP_BUFFER: usize = 16 << 10;
@@ -112,7 +112,7 @@ impl BlobReader {
             Some(url) => self.client.attempt_elsewhere(url, headers),
             None => {
                 let path = format!("blobs/{}", self.digest);
-                self.client.attempt(&Ask { path: &path, headers })
+                self.client.attempt(&Ask { method: Method::GET, path: &path, headers })
             }
         };
         let answer = answer.map_err(Miss::Failed)?;

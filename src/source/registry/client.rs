@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use ureq::BodyReader;
-use ureq::http::{HeaderName, Uri};
+use ureq::http::{HeaderName, Method, Uri};
 
 /// Docker Hub's API is not where its name says.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
@@ -48,6 +48,8 @@ struct State {
 
 /// One thing to ask the registry for.
 pub(super) struct Ask<'a> {
+    /// GET or HEAD.
+    pub(super) method: Method,
     /// What follows `/v2/<repository>/`.
     pub(super) path: &'a str,
     /// Request headers.
@@ -154,7 +156,7 @@ impl Client {
             Failure::last(Error::new(Kind::Usage, format!("{text} is not a URL that can be asked for")))
         })?;
         let authorization = self.state().authorization.clone();
-        self.http.get(&url, ask.headers, authorization.as_ref().map(Secret::reveal))
+        self.http.get(&ask.method, &url, ask.headers, authorization.as_ref().map(Secret::reveal))
     }
 
     /// One try of a URL that is not the registry's (foreign layers): no credentials.
@@ -163,7 +165,7 @@ impl Client {
         url: &Uri,
         headers: &[(HeaderName, &str)],
     ) -> Result<Answer, Failure> {
-        let answer = self.http.get(url, headers, None)?;
+        let answer = self.http.get(&Method::GET, url, headers, None)?;
         may_pass(answer)
     }
 

@@ -14,7 +14,7 @@ use crate::source::Options;
 use crate::sys;
 use std::io;
 use std::time::Duration;
-use ureq::http::{HeaderName, Request, Response, Uri, header};
+use ureq::http::{HeaderName, Method, Request, Response, Uri, header};
 use ureq::unversioned::transport::{Connector, TcpConnector};
 use ureq::{Agent, AsSendBody, Body, Timeout};
 
@@ -143,9 +143,10 @@ impl Http {
         Ok(response)
     }
 
-    /// GET, following redirects. `authorization` goes to the origin of `url` only.
+    /// GET or HEAD, following redirects. `authorization` goes to the origin of `url` only.
     pub(super) fn get(
         &self,
+        method: &Method,
         url: &Uri,
         headers: &[(HeaderName, &str)],
         authorization: Option<&str>,
@@ -154,7 +155,7 @@ impl Http {
         let mut url = url.clone();
         for hop in 0..=REDIRECTS_MAX {
             let same_origin = Origin::of(&url) == first;
-            let mut request = Request::get(&url);
+            let mut request = Request::builder().method(method).uri(&url);
             for (name, value) in headers {
                 request = request.header(name, *value);
             }

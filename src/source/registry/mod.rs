@@ -28,7 +28,7 @@ mod verify;
 
 use self::blob::BlobReader;
 use self::client::{Ask, Client, asked_host, outcome};
-use self::http::{Class, Failure};
+use self::http::{Answer, Class, Failure};
 use super::{Fetched, Options, Source, read_document, verified};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
@@ -37,7 +37,7 @@ use crate::image::reference::RegistryReference;
 use crate::sys::{self, Randomness};
 use std::io::Read;
 use std::sync::Arc;
-use ureq::http::{HeaderName, header};
+use ureq::http::{HeaderName, Method, header};
 
 /// The manifests that edgepull understands, indexes first: a registry that has both sends the index.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
@@ -76,7 +76,8 @@ impl Registry {
 
     fn try_fetch(&self, name: &str, size: Option<u64>, what: &str) -> Result<Fetched, Failure> {
         let path = format!("manifests/{name}");
-        let answer = self.client.attempt(&Ask { path: &path, headers: &[(header::ACCEPT, ACCEPT)] })?;
+        let headers = [(header::ACCEPT, ACCEPT)];
+        let answer = self.client.attempt(&Ask { method: Method::GET, path: &path, headers: &headers })?;
         let host = asked_host(&answer);
         match answer.status() {
             200 => {}
@@ -92,7 +93,7 @@ impl Registry {
         }
         let media_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
-        let promised = answer.header(DOCKER_CONTENT_DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
+        let promised = promised(&answer);
         let bytes =
             read_document(self.client.body(answer), size, Kind::Network, "the answer").map_err(|error| {
                 let class = if error.kind() == Kind::Network { Class::Passing } else { Class::Final };
@@ -107,6 +108,11 @@ impl Registry {
         }
         Ok(Fetched { bytes, digest, media_type })
     }
+}
+
+/// What the head of an answer promises that the body would be.
+fn promised(answer: &Answer) -> Option<Digest> {
+    answer.header(DOCKER_CONTENT_DIGEST).and_then(|digest| digest.parse().ok())
 }
 
 /// TLS needs keys. Early in a boot the kernel may have nothing yet to make them of; ring would wait just as
@@ -135,6 +141,21 @@ impl Source for Registry {
                 format!("{}: asked for {wanted}, got {}", self.image.host, fetched.digest),
             )),
             _ => Ok(fetched),
+        }
+    }
+
+    fn current(&mut self) -> Result<Option<Digest>> {
+        let name = self.image.tag_or_digest();
+        let (path, what) =
+            (format!("manifests/{name}"), format!("manifest {name} of {}", self.image.repository));
+        let headers = [(header::ACCEPT, ACCEPT)];
+        let mut attempts = self.client.attempts();
+        loop {
+            match self.client.attempt(&Ask { method: Method::HEAD, path: &path, headers: &headers }) {
+                // Whoever does not answer this, or not with a digest, is asked for the manifest itself.
+                Ok(answer) => return Ok(promised(&answer).filter(|_| answer.status() == 200)),
+                Err(failure) => self.client.pause(&mut attempts, failure, &what)?,
+            }
         }
     }
 

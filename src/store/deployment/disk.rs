@@ -67,7 +67,7 @@ pub fn link(directory: &Path, name: &str, target: &str) -> Result<()> {
     linked().map_err(failed(&path))
 }
 
-/// There is no link `name`.
+/// There is no file or link `name`.
 pub fn unlink(directory: &Path, name: &str) -> Result<()> {
     let path = directory.join(name);
     let unlinked = || {

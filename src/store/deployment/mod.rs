@@ -6,6 +6,7 @@
 //! STATE/deployments/NAME/current             -> generations/N
 //! STATE/deployments/NAME/previous            -> generations/M, which was found good: `rollback` goes there
 //! STATE/deployments/NAME/staging/            a tree being composed
+//! STATE/deployments/NAME/pending             what is being fetched
 //! ```
 //!
 //! # The generations' states
@@ -65,6 +66,7 @@
 mod command;
 mod disk;
 mod machine;
+mod pending;
 mod record;
 #[cfg(test)]
 mod tests {
@@ -76,17 +78,23 @@ mod tests {
 
 pub use command::{Board, Environment, Task, World};
 pub use machine::{ATTEMPTS_MAX, Outcome};
+pub use pending::{Missing, Pending};
 pub use record::{Bad, Content, Generation, Moment, Progress, Record, State, Tracking};
 
 use super::state;
 use crate::error::{Error, Kind, Result};
+use crate::layer::rootfs;
+use crate::sys;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 const GENERATIONS: &str = "generations";
 const CURRENT: &str = "current";
 const PREVIOUS: &str = "previous";
+const STAGING: &str = "staging";
+const SCRATCH: &str = "scratch";
 /// The longest name: with a prefix and a suffix it is still a unit's name, and a file's.
 const NAME_MAX: usize = 64;
 
@@ -215,7 +223,12 @@ impl Deployment {
 
     /// Where a tree is composed: on the file system of the generations.
     pub fn staging(&self) -> PathBuf {
-        self.directory.join("staging")
+        self.directory.join(STAGING)
+    }
+
+    /// What is needed meanwhile, beside it.
+    pub fn scratch(&self) -> PathBuf {
+        self.directory.join(SCRATCH)
     }
 
     /// What is recorded.
@@ -352,6 +365,51 @@ impl Deployment {
         })?;
         self.sweep()?;
         Ok(removable)
+    }
+
+    /// Puts the tree in `staging` in the place of a generation's that is not current. `false` where this kernel
+    /// or file system cannot swap the two.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`].
+    pub fn renew(&mut self, number: u32) -> Result<bool> {
+        let (new, old) = (self.staging(), self.tree(number));
+        match sys::rename_exchange(&new, &old) {
+            Ok(()) => {}
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(Error::disk(old.display(), error)),
+        }
+        for parent in [&self.directory, &self.directory.join(GENERATIONS)] {
+            state::sync(parent).map_err(|error| Error::disk(parent.display(), error))?;
+        }
+        self.clear_staging()?;
+        Ok(true)
+    }
+
+    /// A generation that is not current goes.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`].
+    pub fn drop_generation(&mut self, number: u32) -> Result<()> {
+        if self.previous()? == Some(number) {
+            disk::unlink(&self.directory, PREVIOUS)?;
+        }
+        self.change(|record| record.generations.retain(|generation| generation.number != number))?;
+        self.sweep()
+    }
+
+    /// Makes what an interrupted run has begun to compose go away.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`].
+    pub fn clear_staging(&self) -> Result<()> {
+        let cleared = fs::File::open(&self.directory).and_then(|directory| {
+            rootfs::remove(directory.as_fd(), STAGING.as_bytes())?;
+            rootfs::remove(directory.as_fd(), SCRATCH.as_bytes())
+        });
+        cleared.map_err(|error| Error::disk(self.directory.display(), error))
     }
 
     /// Removes trees that the record does not name, and what is in the trash.

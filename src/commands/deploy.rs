@@ -1,0 +1,23 @@
+//! `edgepull deploy`: from now on NAME tracks IMAGE, and has it.
+
+use super::follow::{By, follow};
+use super::report::Report;
+use crate::cli::{self, Options};
+use crate::error::Result;
+use crate::store::deployment::{Deployments, check_name};
+use crate::store::lock::StateLock;
+
+pub fn run(deploy: &cli::Deploy, options: &Options, report: &Report) -> Result<()> {
+    check_name(&deploy.name)?;
+    let _lock = StateLock::take(&options.state_dir, options.wait, "deploy")?;
+    let deployments = Deployments::open(&options.state_dir)?;
+    let mut deployment = match deployments.load(&deploy.name)? {
+        Some(mut deployment) => {
+            let tracking = deploy.tracking(Some(&deployment.record().tracking));
+            deployment.track(tracking)?;
+            deployment
+        }
+        None => deployments.create(&deploy.name, deploy.tracking(None))?,
+    };
+    follow(&mut deployment, By::Hand { pin: deploy.pin }, options, report)
+}

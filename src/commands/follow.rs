@@ -1,0 +1,321 @@
+//! A deployment is brought to what it tracks: what `deploy` and `update` have in common.
+
+use super::image::{Chosen, announce, check_program, choose, compose, fetch, write_config};
+use super::report::{Report, bytes};
+use super::{clock, host, open};
+use crate::cli::Options;
+use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
+use crate::image::reference::Reference;
+use crate::layer::Stats;
+use crate::platform::{Host, Platform};
+use crate::store;
+use crate::store::deployment::{Board, Content, Deployment, Deployments, Outcome, Pending};
+use crate::store::layers::{self, Layers};
+use crate::store::state;
+use crate::sys;
+use serde_json::json;
+use std::fs::{self, DirBuilder, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// `deploy`: what was found bad before is tried again, and what is pinned is pinned anew.
+    Hand {
+        /// `--pin-digest`.
+        pin: bool,
+    },
+    /// `update`.
+    Update,
+}
+
+/// Brings `deployment` to what it tracks. What an interrupted run has begun is ended first. The caller holds the
+/// lock.
+///
+/// # Errors
+/// [`Kind::Unhealthy`] where a generation has failed; those of fetching.
+pub(super) fn follow(deployment: &mut Deployment, by: By, options: &Options, report: &Report) -> Result<()> {
+    let board = Board { json: options.json };
+    let recovered = deployment.recover(&board)?;
+    let options = &remembered(deployment, options)?;
+    let image: Reference = deployment.record().tracking.image.parse()?;
+    let clock = clock(&image, options);
+    let followed = tracked(deployment, image, by, options, &clock, report);
+    // What a server said about the time is as true when something else went wrong; when nothing is new, nothing
+    // is written.
+    if let (Some(time), Ok(true) | Err(_)) = (clock.to_record(), &followed) {
+        store::clock::save(&options.state_dir, time);
+    }
+    followed?;
+    match recovered {
+        Some(outcome) => outcome.check(deployment.name()),
+        None => Ok(()),
+    }
+}
+
+/// The options of this run, and those that the deployment remembers.
+fn remembered(deployment: &Deployment, options: &Options) -> Result<Options> {
+    let tracking = &deployment.record().tracking;
+    Ok(Options {
+        variant: tracking.variant.clone(),
+        platform: tracking.platform.as_deref().map(Platform::parse).transpose()?,
+        ca_file: tracking.ca_file.clone(),
+        plain_http: tracking.plain_http,
+        ..options.clone()
+    })
+}
+
+/// Resolves what is tracked; whether anything was new.
+fn tracked(
+    deployment: &mut Deployment,
+    mut image: Reference,
+    by: By,
+    options: &Options,
+    clock: &std::sync::Arc<crate::clock::Clock>,
+    report: &Report,
+) -> Result<bool> {
+    let pinned = deployment.record().tracking.pin_digest;
+    let current = current(deployment)?;
+    let is_current = |root: &Digest| current.as_ref().is_some_and(|content| content.root_digest == *root);
+    if let (Some(pinned), By::Update) = (pinned, by) {
+        if is_current(&pinned) {
+            return nothing_new(deployment, "it is pinned", report);
+        }
+        if let Reference::Registry(registry) = &mut image {
+            registry.digest = Some(pinned);
+        }
+    }
+    let mut source = open(&image, options, clock)?;
+    if by == By::Update && source.current()?.is_some_and(|root| is_current(&root)) {
+        return nothing_new(deployment, "nothing is new", report);
+    }
+    let host = host(options)?;
+    announce(&host, &image, report)?;
+    let chosen = choose(&mut *source, &host, false, report)?;
+    if let (Some(pinned), By::Update) = (pinned, by)
+        && pinned != chosen.root
+    {
+        let message = format!("{} is pinned to {pinned}, and {image} is {}", deployment.name(), chosen.root);
+        return Err(Error::new(Kind::Verification, message).hint("edgepull deploy pins another one"));
+    }
+    if let By::Hand { pin } = by {
+        deployment.forgive(&chosen.digest)?;
+        let pin_digest = pin.then_some(chosen.root);
+        let tracking = deployment.record().tracking.clone();
+        deployment.track(store::deployment::Tracking { pin_digest, ..tracking })?;
+    }
+    if current.as_ref().is_some_and(|content| content.digest == chosen.digest) {
+        return nothing_new(deployment, "nothing is new", report);
+    }
+    if let Some(bad) = deployment.record().bad(&chosen.digest) {
+        let why = format!("{} is not tried again: {}", chosen.digest.short(), bad.reason);
+        return nothing_new(deployment, &why, report);
+    }
+    let number = match deployment.record().staged() {
+        Some(staged) if staged.content.digest == chosen.digest => staged.number,
+        _ => stage(deployment, &mut *source, &chosen, &host, options, report)?,
+    };
+    let outcome = deployment.activate(number, &Board { json: options.json })?;
+    deployment.prune()?;
+    forget_layers(&options.state_dir)?;
+    outcome.check(deployment.name())?;
+    tell(deployment, &outcome, number, report)?;
+    Ok(true)
+}
+
+/// What is current; `None` before the first generation.
+fn current(deployment: &Deployment) -> Result<Option<Content>> {
+    let number = deployment.current()?;
+    let generation = number.and_then(|number| deployment.record().generation(number));
+    Ok(generation.map(|generation| generation.content.clone()))
+}
+
+fn nothing_new(deployment: &Deployment, why: &str, report: &Report) -> Result<bool> {
+    let (name, current) = (deployment.name(), deployment.current()?);
+    let line = match current {
+        Some(number) => format!("{name}: {why}, generation {number} stays"),
+        None => format!("{name}: {why}"),
+    };
+    report.event(
+        line,
+        || json!({ "event": "unchanged", "name": name, "generation": current, "reason": why }),
+    )?;
+    Ok(false)
+}
+
+/// Fetches what is missing, and makes a generation of it that nobody has switched to yet.
+fn stage(
+    deployment: &mut Deployment,
+    source: &mut dyn crate::source::Source,
+    chosen: &Chosen,
+    host: &Host,
+    options: &Options,
+    report: &Report,
+) -> Result<u32> {
+    let layers = Layers::open(&options.state_dir)?;
+    let missing = chosen.missing(&layers)?;
+    if !missing.is_empty() {
+        let platform = chosen.platform.to_string();
+        Pending { digest: chosen.digest, platform, missing }.save(deployment)?;
+    }
+    let base = deployment.current_tree()?.map(|tree| tree.join("rootfs"));
+    let mut totals = fetch(source, chosen, &layers, &[], base.as_deref(), report)?;
+    build(deployment, chosen, &layers, host, &mut totals)?;
+    let content = Content {
+        root_digest: chosen.root,
+        digest: chosen.digest,
+        platform: chosen.platform.to_string(),
+        layers: chosen.config.rootfs.diff_ids.clone(),
+        image_bytes: totals.tar_bytes,
+        written_bytes: totals.written,
+        fetched_bytes: totals.wire_bytes,
+        entries: totals.entries,
+    };
+    let number = deployment.stage(&deployment.staging(), content, &Board { json: options.json })?;
+    Pending::forget(deployment)?;
+    log::info!(
+        "written: {} of {} that the image has; {} were there already, {} shared with the generation before",
+        bytes(totals.written),
+        bytes(totals.tar_bytes),
+        bytes(totals.tar_bytes.saturating_sub(totals.written)),
+        bytes(totals.shared)
+    );
+    log::info!("CPU by stage: {}", totals.cpu);
+    Ok(number)
+}
+
+/// Composes the tree in the deployment's staging directory, and makes it durable.
+fn build(
+    deployment: &Deployment,
+    chosen: &Chosen,
+    layers: &Layers,
+    host: &Host,
+    totals: &mut Stats,
+) -> Result<()> {
+    let (tree, scratch) = (deployment.staging(), deployment.scratch());
+    let root = tree.join("rootfs");
+    let failed = |error| Error::disk(tree.display(), error);
+    deployment.clear_staging()?;
+    for (path, mode) in [(&tree, state::TRAVERSED), (&root, state::PUBLIC), (&scratch, state::PRIVATE)] {
+        let made = DirBuilder::new().mode(mode).create(path);
+        // Whatever the umask.
+        made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode))).map_err(failed)?;
+    }
+    let open = |path: &Path| File::open(path).map(OwnedFd::from).map_err(failed);
+    let rootfs = open(&root)?;
+    compose(chosen, layers, open(&root)?, open(&scratch)?, &mut totals.warnings)?;
+    fs::remove_dir(&scratch).map_err(failed)?;
+    check_program(chosen, host, rootfs.as_fd(), false)?;
+    write_config(chosen, rootfs.as_fd(), &tree.join("config.json"))?;
+    sys::sync_file_system(rootfs.as_fd()).map_err(failed)
+}
+
+/// What became of a generation that was not as it was.
+pub(super) enum Repaired {
+    /// It is whole again, under this number.
+    As(u32),
+    /// It is gone, as this kernel cannot swap two directories.
+    Dropped,
+}
+
+/// Fetches the `damaged` layers of a generation again, and composes its tree anew. What is intact is not written
+/// again. The current one gets another number and is switched to, so that whoever runs it is told.
+pub(super) fn repair(
+    deployment: &mut Deployment,
+    number: u32,
+    damaged: &[Digest],
+    options: &Options,
+    report: &Report,
+) -> Result<Repaired> {
+    let options = &remembered(deployment, options)?;
+    let Some(generation) = deployment.record().generation(number).cloned() else {
+        return Ok(Repaired::Dropped);
+    };
+    let wanted = generation.content.digest;
+    let mut image: Reference = deployment.record().tracking.image.parse()?;
+    if let Reference::Registry(registry) = &mut image {
+        registry.digest = Some(wanted);
+    }
+    let mut source = open(&image, options, &clock(&image, options))?;
+    let host = host(options)?;
+    let chosen = choose(&mut *source, &host, false, report)?;
+    if chosen.digest != wanted {
+        let message = format!("{image} is {} now, and generation {number} is {wanted}", chosen.digest);
+        return Err(Error::new(Kind::NotFound, message).hint("edgepull update gets what is there now"));
+    }
+    let layers = Layers::open(&options.state_dir)?;
+    let tree = deployment.tree(number).join("rootfs");
+    let mut totals = fetch(&mut *source, &chosen, &layers, damaged, Some(&tree), report)?;
+    build(deployment, &chosen, &layers, &host, &mut totals)?;
+    let board = Board { json: options.json };
+    if deployment.current()? == Some(number) {
+        let new = deployment.stage(&deployment.staging(), generation.content, &board)?;
+        deployment.activate(new, &board)?.check(deployment.name())?;
+        deployment.drop_generation(number)?;
+        return Ok(Repaired::As(new));
+    }
+    match deployment.renew(number)? {
+        true => Ok(Repaired::As(number)),
+        false => deployment.drop_generation(number).map(|()| Repaired::Dropped),
+    }
+}
+
+/// Removes layers that neither a generation nor an interrupted fetch of any deployment names.
+pub(super) fn forget_layers(state: &Path) -> Result<()> {
+    let needed = needed_layers(state)?;
+    Layers::open(state)?.retain(&|name| needed.iter().any(|needed| needed == name))
+}
+
+/// The layers, in hexadecimal, that generations and interrupted fetches name.
+pub(super) fn needed_layers(state: &Path) -> Result<Vec<String>> {
+    let deployments = Deployments::open(state)?;
+    let mut needed = Vec::new();
+    for name in deployments.names()? {
+        let Some(deployment) = deployments.load(&name)? else { continue };
+        let generations = deployment.record().generations.iter();
+        needed.extend(generations.flat_map(|generation| &generation.content.layers).map(layers::name));
+        let pending = Pending::load(&deployment);
+        needed.extend(
+            pending.iter().flat_map(|pending| &pending.missing).map(|one| layers::name(&one.diff_id)),
+        );
+    }
+    needed.sort();
+    needed.dedup();
+    Ok(needed)
+}
+
+fn tell(deployment: &Deployment, outcome: &Outcome, number: u32, report: &Report) -> Result<()> {
+    let Some(generation) = deployment.record().generation(number) else { return Ok(()) };
+    let (name, content) = (deployment.name(), &generation.content);
+    let waits = match outcome {
+        Outcome::Waiting { seconds, .. } => {
+            format!("; edgepull confirm {name} is awaited within {seconds} s")
+        }
+        _ => String::new(),
+    };
+    let line = format!(
+        "{name}: generation {number} is current: {} {}, {} fetched, {} of {} written{waits}",
+        content.platform,
+        content.digest,
+        bytes(content.fetched_bytes),
+        bytes(content.written_bytes),
+        bytes(content.image_bytes)
+    );
+    report.event(line, || {
+        json!({
+            "event": "deployed",
+            "name": name,
+            "generation": number,
+            "platform": content.platform,
+            "digest": content.digest,
+            "state": generation.state.name(),
+            "fetched": content.fetched_bytes,
+            "written": content.written_bytes,
+            "unpacked": content.image_bytes,
+            "entries": content.entries,
+        })
+    })
+}

@@ -1,0 +1,50 @@
+//! `edgepull gc`: what no generation names is removed, what interrupted fetches have left included.
+
+use super::report::{Report, bytes};
+use crate::cli::Options;
+use crate::error::Result;
+use crate::store::deployment::{Deployments, Pending};
+use crate::store::layers::{self, Layers};
+use crate::store::lock::StateLock;
+use serde_json::json;
+
+pub fn run(dry_run: bool, options: &Options, report: &Report) -> Result<()> {
+    let _lock = StateLock::take(&options.state_dir, options.wait, "gc")?;
+    let layers = Layers::open(&options.state_dir)?;
+    let before = layers.free()?;
+    let (mut generations, mut needed) = (Vec::new(), Vec::new());
+    let deployments = Deployments::open(&options.state_dir)?;
+    for name in deployments.names()? {
+        let mut deployment = deployments.existing(&name)?;
+        let removable = deployment.removable()?;
+        let kept = deployment.record().generations.iter().filter(|one| !removable.contains(&one.number));
+        needed.extend(kept.flat_map(|generation| &generation.content.layers).map(layers::name));
+        generations.extend(removable.iter().map(|number| format!("{name}/{number}")));
+        if !dry_run {
+            deployment.prune()?;
+            deployment.clear_staging()?;
+            Pending::forget(&deployment)?;
+        }
+    }
+    let unneeded = |name: &str| !needed.iter().any(|needed| needed == name);
+    let (mut count, mut size) = (0u64, 0u64);
+    layers.each(|home, name| {
+        if unneeded(name) {
+            (count, size) = (count + 1, size + layers::disk_usage(&home.join(name)));
+        }
+        Ok(())
+    })?;
+    if !dry_run {
+        layers.retain(&|name| !unneeded(name))?;
+        size = layers.free()?.saturating_sub(before);
+    }
+    let would = if dry_run { "would be " } else { "" };
+    let line = format!(
+        "{} generations and {count} layers {would}removed, {} {would}freed",
+        generations.len(),
+        bytes(size)
+    );
+    report.event(line, || {
+        json!({ "event": "gc", "dryRun": dry_run, "generations": generations, "layers": count, "bytes": size })
+    })
+}

@@ -1,0 +1,66 @@
+//! `STATE/deployments/NAME/pending`: what a deployment is fetching, as JSON. It is written before the first byte is
+//! fetched, and removed when the generation is staged: in between, nothing that was fetched for it is
+//! removed as unneeded, and `status` can tell what an interrupted fetch still lacks.
+
+use super::{Deployment, disk};
+use crate::error::Result;
+use crate::image::digest::Digest;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Read;
+
+const NAME: &str = "pending";
+/// The largest that is read, in bytes: 1000 layers take 90 KiB.
+const PENDING_MAX: u64 = 128 * 1024;
+
+/// A layer that was not here when the fetch began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Its diff-id.
+    pub diff_id: Digest,
+    /// The digest of its blob.
+    pub blob: Digest,
+    /// Its size on the wire, in bytes.
+    pub size: u64,
+}
+
+/// What is being fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The platform that was taken.
+    pub platform: String,
+    /// What has to be fetched for it.
+    pub missing: Vec<Missing>,
+}
+
+impl Pending {
+    /// What `deployment` is fetching. A damaged file is like none: it only spares work.
+    pub fn load(deployment: &Deployment) -> Option<Pending> {
+        let file = File::open(deployment.directory().join(NAME)).ok()?;
+        let mut bytes = Vec::new();
+        file.take(PENDING_MAX).read_to_end(&mut bytes).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Remembers it, durably; writes nothing where it is the same as before.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Disk`].
+    pub fn save(&self, deployment: &Deployment) -> Result<()> {
+        if Pending::load(deployment).as_ref() == Some(self) {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        disk::replace(deployment.directory(), NAME, &text)
+    }
+
+    /// It is staged, or no longer wanted.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Disk`].
+    pub fn forget(deployment: &Deployment) -> Result<()> {
+        disk::unlink(deployment.directory(), NAME)
+    }
+}
