@@ -159,16 +159,14 @@ impl LayerProgress<'_> {
     }
 
     fn bar(&self, state: &State) -> String {
-        // No more than BAR, whatever the size, which is less than 2^63.
-        let full = state.wire.min(self.size) / (self.size / BAR as u64).max(1);
-        let full = (full as usize).min(BAR);
+        let full = state.wire.min(self.size).saturating_mul(BAR as u64) / self.size.max(1);
         let rate = per_second(state.wire, self.begun.elapsed());
         format!(
             "layer {}/{} {} [{:BAR$}] {} of {}, {}/s, {} entries",
             self.number,
             self.count,
             self.digest.short(),
-            "=".repeat(full),
+            "=".repeat(full as usize),
             bytes(state.wire),
             bytes(self.size),
             bytes(rate),
