@@ -21,6 +21,7 @@
 pub mod cli;
 pub mod clock;
 pub mod commands;
+mod decimal;
 pub mod error;
 pub mod image;
 pub mod layer;

@@ -2,6 +2,7 @@
 //! error where that is a terminal.
 
 use crate::cli::Options;
+use crate::decimal::Decimal;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::layer::Observer;
@@ -138,17 +139,17 @@ impl LayerProgress<'_> {
     pub fn finish(self) -> Result<()> {
         let state = *self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         self.clear();
-        let seconds = self.begun.elapsed().as_secs_f64();
+        let elapsed = self.begun.elapsed();
         let line = format!(
-            "layer {}/{} {}: {} fetched, {} unpacked, {} entries, {:.1} s ({}/s)",
+            "layer {}/{} {}: {} fetched, {} unpacked, {} entries, {} s ({}/s)",
             self.number,
             self.count,
             self.digest.short(),
             bytes(state.wire),
             bytes(state.unpacked),
             state.entries,
-            seconds,
-            bytes((state.wire as f64 / seconds.max(0.001)) as u64)
+            Decimal { value: elapsed.as_millis() as u64, unit: 1000, places: 1 },
+            bytes(per_second(state.wire, elapsed))
         );
         self.report.event(line, || self.json(&state, true))
     }
@@ -160,18 +161,18 @@ impl LayerProgress<'_> {
     }
 
     fn bar(&self, state: &State) -> String {
-        let share = (state.spared + state.wire).min(self.size) as f64 / self.size.max(1) as f64;
-        let full = (share * BAR as f64) as usize;
-        let rate = state.wire as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
+        let came = state.spared + state.wire;
+        let full = came.min(self.size).saturating_mul(BAR as u64) / self.size.max(1);
+        let rate = per_second(state.wire, self.begun.elapsed());
         format!(
             "layer {}/{} {} [{:BAR$}] {} of {}, {}/s, {} entries",
             self.number,
             self.count,
             self.digest.short(),
-            "=".repeat(full),
-            bytes(state.spared + state.wire),
+            "=".repeat(full as usize),
+            bytes(came),
             bytes(self.size),
-            bytes(rate as u64),
+            bytes(rate),
             state.entries,
         )
     }
@@ -217,13 +218,18 @@ impl Observer for LayerProgress<'_> {
     }
 }
 
+/// The mean speed of `n` bytes in `time`, in bytes per second.
+fn per_second(n: u64, time: Duration) -> u64 {
+    n.saturating_mul(1000) / (time.as_millis() as u64).max(1)
+}
+
 /// A size for people: decimal units, as registries and disks have them.
 pub fn bytes(n: u64) -> String {
     match n {
         0..1_000 => format!("{n} B"),
-        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.2} GB", n as f64 / 1e9),
+        1_000..1_000_000 => format!("{} kB", Decimal { value: n, unit: 1_000, places: 1 }),
+        1_000_000..1_000_000_000 => format!("{} MB", Decimal { value: n, unit: 1_000_000, places: 1 }),
+        _ => format!("{} GB", Decimal { value: n, unit: 1_000_000_000, places: 2 }),
     }
 }
 

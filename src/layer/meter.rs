@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::AddAssign;
 use std::time::Duration;
 
+use crate::decimal::Decimal;
 use crate::sys;
 
 /// One stage of the way from wire to files.
@@ -49,12 +50,9 @@ impl AddAssign for CpuTimes {
 
 impl fmt::Display for CpuTimes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [wire, decode, diff, files] =
-            [self.wire, self.decode, self.diff, self.files].map(|time| time.as_secs_f64());
-        write!(
-            f,
-            "network and sha256 {wire:.2} s, inflate {decode:.2} s, diff-id {diff:.2} s, files {files:.2} s"
-        )
+        let [wire, decode, diff, files] = [self.wire, self.decode, self.diff, self.files]
+            .map(|time| Decimal { value: time.as_millis() as u64, unit: 1000, places: 2 });
+        write!(f, "network and sha256 {wire} s, inflate {decode} s, diff-id {diff} s, files {files} s")
     }
 }
 

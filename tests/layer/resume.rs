@@ -153,8 +153,7 @@ fn layer() -> Vec<u8> {
         tar = tar.file(&format!("etc/file{number}"), &text(number, (number as usize * 37) % 3000));
     }
     tar = tar.file("large", &text(1000, 900_000));
-    let map = format!("3\n0\n512\n1000000\n300000\n2000000\n100\n");
-    let mut data = map.into_bytes();
+    let mut data = b"3\n0\n512\n1000000\n300000\n2000000\n100\n".to_vec();
     data.resize(512, 0);
     data.extend_from_slice(text(1001, 512 + 300_000 + 100).as_bytes());
     let keys: [(&str, &[u8]); 4] = [
@@ -227,7 +226,8 @@ fn it_goes_on_again_and_again() {
 fn a_checkpoint_that_does_not_fit_starts_the_layer_over() {
     let tar = layer();
     let wire = compress("gzip", &["-6"], &tar);
-    let spoil: [(&str, fn(&Path)); 5] = [
+    type Spoil = fn(&Path);
+    let spoil: [(&str, Spoil); 5] = [
         ("a byte of both checkpoints changed", |home| {
             for slot in ["checkpoint.0", "checkpoint.1"] {
                 let mut bytes = fs::read(home.join(slot)).unwrap();

@@ -5,6 +5,7 @@ use super::credentials::{Lookup, Secret, lookup};
 use super::http::{Answer, Class, Failure, Http};
 use super::retry::{ATTEMPTS_MAX, ATTEMPTS_UNKNOWN_MAX, Attempts};
 use super::url;
+use crate::decimal::Decimal;
 use crate::error::{Error, Kind};
 use crate::image::reference::{DEFAULT_HOST, RegistryReference};
 use crate::source::Options;
@@ -99,8 +100,9 @@ impl Client {
         };
         match attempts.pause(most, failure.retry_after) {
             Some(pause) => {
-                let (failed, seconds) = (attempts.failed(), pause.as_secs_f32());
-                log::info!("{what}: {} (try {failed} of {most}; the next in {seconds:.1} s)", failure.error);
+                let failed = attempts.failed();
+                let seconds = Decimal { value: pause.as_millis() as u64, unit: 1000, places: 1 };
+                log::info!("{what}: {} (try {failed} of {most}; the next in {seconds} s)", failure.error);
                 std::thread::sleep(pause);
                 Ok(())
             }

@@ -12,8 +12,9 @@ use super::verify::{Floored, Verifier};
 use crate::clock::{Clock, date};
 use crate::error::Error;
 use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::ServerName;
+use rustls::crypto::{CryptoProvider, KeyProvider};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::sign::SigningKey;
 use rustls::{CipherSuite, ClientConfig, ClientConnection, StreamOwned};
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -129,11 +130,22 @@ impl fmt::Debug for Tls {
 /// ring's primitives. ChaCha20 comes first where the CPU has no AES instructions: there it is three to
 /// five times faster, and most servers follow a client that prefers it.
 fn provider() -> CryptoProvider {
-    let mut provider = rustls::crypto::ring::default_provider();
+    let mut provider = CryptoProvider { key_provider: &NoKeys, ..rustls::crypto::ring::default_provider() };
     if !has_aes_instructions() {
         provider.cipher_suites.sort_by_key(|suite| !is_chacha(suite.suite()));
     }
     provider
+}
+
+/// edgepull never shows a certificate of its own, so that the code which signs with its key (RSA, ECDSA and
+/// Ed25519: 35 KB) need not be in the binary.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("edgepull has no client certificates".into()))
+    }
 }
 
 fn is_chacha(suite: CipherSuite) -> bool {
