@@ -74,6 +74,9 @@ fn a_wrong_second_layer_leaves_the_old_tree_as_it_was() {
     let before = Tree::of(scratch.path("root"));
     Board::armv7().edgepull(["pull", "--replace", &bad, &scratch.at("root")]).fails_with(exit::VERIFICATION);
     Tree::of(scratch.path("root")).equals(&before);
+    // Its first layer is right, and kept for the next try; the next pull that ends well clears it.
+    assert_eq!(scratch.names(), [".root.edgepull", "bad", "good", "root"]);
+    Board::armv7().edgepull(["pull", "--replace", &good, &scratch.at("root")]).succeeds();
     assert_eq!(scratch.names(), ["bad", "good", "root"], "staging is left behind");
 }
 

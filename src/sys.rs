@@ -211,15 +211,17 @@ pub fn sync_file_system(file: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Bytes that may still be written to the file system that `path` is on, by whoever asks (`statvfs(3)`).
+/// The room on the file system that `path` is on, in bytes: what may still be written by whoever asks, and all of
+/// it (`statvfs(3)`).
 ///
 /// # Errors
 /// As `statvfs(3)`.
-pub fn free_space(path: &Path) -> io::Result<u64> {
+pub fn room(path: &Path) -> io::Result<(u64, u64)> {
     let stat = nix::sys::statvfs::statvfs(path)?;
     #[allow(clippy::useless_conversion, reason = "they are narrower on 32-bit targets")]
-    let (blocks, size) = (u64::from(stat.blocks_available()), u64::from(stat.fragment_size()));
-    Ok(blocks.saturating_mul(size))
+    let [free, all, size] =
+        [stat.blocks_available(), stat.blocks(), stat.fragment_size()].map(u64::from);
+    Ok((free.saturating_mul(size), all.saturating_mul(size)))
 }
 
 /// Has the kernel begin to write bytes `from` to `to` of a file to the disk, without waiting (`sync_file_range(2)`,

@@ -11,7 +11,7 @@ use serde_json::json;
 pub fn run(dry_run: bool, options: &Options, report: &Report) -> Result<()> {
     let _lock = StateLock::take(&options.state_dir, options.wait, "gc")?;
     let layers = Layers::open(&options.state_dir)?;
-    let before = layers.free()?;
+    let (before, _) = layers.room()?;
     let (mut generations, mut needed) = (Vec::new(), Vec::new());
     let deployments = Deployments::open(&options.state_dir)?;
     for name in deployments.names()? {
@@ -36,7 +36,7 @@ pub fn run(dry_run: bool, options: &Options, report: &Report) -> Result<()> {
     })?;
     if !dry_run {
         layers.retain(&|name| !unneeded(name))?;
-        size = layers.free()?.saturating_sub(before);
+        size = layers.room()?.0.saturating_sub(before);
     }
     let would = if dry_run { "would be " } else { "" };
     let line = format!(

@@ -24,9 +24,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// What stays free on the file system after a fetch, in bytes: for the tree's directories, for the record, and for
-/// everybody else there.
-const RESERVE: u64 = 16 << 20;
+/// What stays free on the file system after a fetch, for the tree's directories, for the record, and for everybody
+/// else there: a twentieth of it, but not more than so many bytes.
+const RESERVE_MAX: u64 = 16 << 20;
 
 /// An image that is settled on: everything but the layers' bytes.
 pub(super) struct Chosen {
@@ -215,14 +215,15 @@ fn check_space(planned: &[Planned<'_>], layers: &Layers) -> Result<()> {
             needed = needed.saturating_add(planned.descriptor.size.saturating_sub(spared));
         }
     }
-    let free = layers.free()?;
-    if needed == 0 || needed.saturating_add(RESERVE) <= free {
+    let (free, all) = layers.room()?;
+    let reserve = (all / 20).min(RESERVE_MAX);
+    if needed == 0 || needed.saturating_add(reserve) <= free {
         return Ok(());
     }
     let message = format!(
         "the image needs at least {} and {} in reserve, and {} are free",
         bytes(needed),
-        bytes(RESERVE),
+        bytes(reserve),
         bytes(free)
     );
     Err(Error::new(Kind::Disk, message).hint("free some room and run the same command again"))

@@ -30,8 +30,9 @@ pub fn run(
             done(&chosen, &totals, pull, report)
         }
         Err(error) => {
-            // An image that is refused will be refused again; everything else may pass.
-            if matches!(error.kind(), Kind::BadImage | Kind::NoPlatform | Kind::Usage) {
+            // An image that is refused will be refused again, and a full disk needs the room; everything else
+            // may pass.
+            if matches!(error.kind(), Kind::BadImage | Kind::NoPlatform | Kind::Usage | Kind::Disk) {
                 staging.discard();
             }
             if let Some(kept) = staging.kept() {

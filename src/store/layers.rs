@@ -84,7 +84,13 @@ impl Layers {
         }
         let directory = open_directory(&partial).map_err(|error| self.failed(error))?;
         let again = directory.try_clone().map_err(|error| self.failed(error))?;
-        let stats = layer::fetch(layer, again, options, open, observer)?;
+        let stats = layer::fetch(layer, again, options, open, observer).inspect_err(|_| {
+            // Without a checkpoint the next fetch starts over: what is there only takes room.
+            if layer::spared(directory.as_fd(), layer) == 0 {
+                let home = open_directory(&self.partial);
+                let _ = home.and_then(|home| rootfs::remove(home.as_fd(), name.as_bytes()));
+            }
+        })?;
         self.publish(&name, directory).map_err(|error| self.failed(error))?;
         Ok(stats)
     }
@@ -102,12 +108,12 @@ impl Layers {
         layer::forget_checkpoints(directory.as_fd())
     }
 
-    /// Free space, in bytes, where they are kept.
+    /// The room where they are kept, in bytes: free, and all of it.
     ///
     /// # Errors
     /// [`crate::error::Kind::Disk`].
-    pub fn free(&self) -> Result<u64> {
-        sys::free_space(&self.whole).map_err(|error| self.failed(error))
+    pub fn room(&self) -> Result<(u64, u64)> {
+        sys::room(&self.whole).map_err(|error| self.failed(error))
     }
 
     /// The diff-ids, in hexadecimal, of everything here, whole and on its way.
