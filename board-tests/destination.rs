@@ -104,23 +104,6 @@ fn a_pull_killed_in_the_middle_can_be_run_again() {
     assert_eq!(scratch.names(), ["root"], "what the killed run had begun is left behind");
 }
 
-/// A file system of so many KiB in memory, unmounted at the end of the test.
-struct SmallDisk<'a>(&'a str);
-
-impl SmallDisk<'_> {
-    fn mount(at: &str, kib: u32) -> SmallDisk<'_> {
-        std::fs::create_dir(at).expect("a folder");
-        run("mount", ["-t", "tmpfs", "-o", &format!("size={kib}k"), "small-disk", at]);
-        SmallDisk(at)
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").args(["-l", self.0]).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_said_to_be_full_and_is_emptied_again() {
     let scratch = Scratch::new();

@@ -17,6 +17,8 @@ pub mod exit {
     pub const VERIFICATION: i32 = 7;
     pub const BAD_IMAGE: i32 = 8;
     pub const DISK: i32 = 9;
+    pub const UNHEALTHY: i32 = 10;
+    pub const BUSY: i32 = 11;
 }
 
 /// A board, the environment of its shell and who is logged in.
@@ -232,6 +234,13 @@ impl Outcome {
     #[track_caller]
     pub fn saying(self, text: &str) -> Outcome {
         assert!(self.stderr().contains(text), "does not say \"{text}\": {}", self.story());
+        self
+    }
+
+    /// Standard output holds `text`.
+    #[track_caller]
+    pub fn printing(self, text: &str) -> Outcome {
+        assert!(self.stdout().contains(text), "does not print \"{text}\": {}", self.story());
         self
     }
 

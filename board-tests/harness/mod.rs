@@ -25,7 +25,7 @@ pub use pki::Authority;
 pub use proxy::{End, Fault, Place, Proxy};
 pub use registry::Registry;
 pub use token::TokenServer;
-pub use tools::{Scratch, base64, docker_config, run, skopeo, umoci_unpack};
+pub use tools::{Scratch, SmallDisk, base64, docker_config, run, skopeo, umoci_unpack};
 pub use tree::Tree;
 
 /// The example layout in the repository, as an image name.

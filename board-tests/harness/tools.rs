@@ -90,3 +90,20 @@ pub fn base64(data: &[u8]) -> String {
     }
     text
 }
+
+/// A file system of so many KiB in memory, unmounted at the end of the test.
+pub struct SmallDisk<'a>(&'a str);
+
+impl SmallDisk<'_> {
+    pub fn mount(at: &str, kib: u32) -> SmallDisk<'_> {
+        std::fs::create_dir_all(at).expect("a folder");
+        run("mount", ["-t", "tmpfs", "-o", &format!("size={kib}k"), "small-disk", at]);
+        SmallDisk(at)
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", self.0]).status();
+    }
+}

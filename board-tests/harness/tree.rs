@@ -1,5 +1,6 @@
 //! What a file system tree consists of, entry by entry, in a form in which two can be compared.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Read;
@@ -101,8 +102,11 @@ fn walk(
             meta.mtime_nsec()
         );
         if !meta.is_dir() && meta.nlink() > 1 {
-            let name = first.entry(meta.ino()).or_insert_with(|| shown.clone());
-            text.push_str(&format!(" same-as={name}"));
+            // Names outside the tree, such as those in the store of layers, are none of its business.
+            match first.entry(meta.ino()) {
+                Entry::Vacant(place) => drop(place.insert(shown.clone())),
+                Entry::Occupied(other) => text.push_str(&format!(" same-as={}", other.get())),
+            }
         }
         entries.insert(shown.clone(), text);
         if meta.is_dir() {

@@ -5,9 +5,12 @@ use super::report::{Report, bytes};
 use crate::cli::Options;
 use crate::clock::date::Utc;
 use crate::error::Result;
-use crate::store::deployment::{Deployment, Deployments, Generation, Moment, Tracking};
+use crate::image::digest::Digest;
+use crate::store::deployment::{Deployment, Deployments, Generation, Missing, Moment, Pending, Tracking};
+use crate::store::layers::{Layers, disk_usage};
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::path::Path;
 
 pub fn run(name: Option<&str>, options: &Options, report: &Report) -> Result<()> {
     let deployments = Deployments::open(&options.state_dir)?;
@@ -21,15 +24,15 @@ pub fn run(name: Option<&str>, options: &Options, report: &Report) -> Result<()>
     for name in names {
         let deployment = deployments.existing(&name)?;
         match options.json {
-            true => report.json(&object(&deployment, &Moment::now())?)?,
-            false => report.text(table(&deployment, &Moment::now())?)?,
+            true => report.json(&object(&deployment, &options.state_dir, &Moment::now())?)?,
+            false => report.text(table(&deployment, &options.state_dir, &Moment::now())?)?,
         }
     }
     Ok(())
 }
 
 /// For people: what is tracked, then a line for each generation, the newest first.
-fn table(deployment: &Deployment, now: &Moment) -> Result<String> {
+fn table(deployment: &Deployment, state: &Path, now: &Moment) -> Result<String> {
     let record = deployment.record();
     let mut text = format!("{}: {}{}", deployment.name(), record.tracking.image, options(&record.tracking));
     let (current, previous) = (deployment.current()?, deployment.previous()?);
@@ -54,6 +57,15 @@ fn table(deployment: &Deployment, now: &Moment) -> Result<String> {
             bytes(content.written_bytes),
             bytes(content.image_bytes),
             standing(generation, now)
+        );
+    }
+    if let Some(pending) = Pending::load(deployment) {
+        let lacks = bytes(lacking(&pending, state));
+        let _ = write!(
+            text,
+            "\n  begun         {}  {}  {lacks} to fetch yet",
+            pending.platform,
+            pending.digest.short()
         );
     }
     for bad in &record.bad {
@@ -94,7 +106,7 @@ fn standing(generation: &Generation, now: &Moment) -> String {
 }
 
 /// For machines: one object.
-fn object(deployment: &Deployment, now: &Moment) -> Result<Value> {
+fn object(deployment: &Deployment, state: &Path, now: &Moment) -> Result<Value> {
     let record = deployment.record();
     let find = |number: Option<u32>| {
         let generation = number.and_then(|number| record.generation(number));
@@ -130,9 +142,36 @@ fn object(deployment: &Deployment, now: &Moment) -> Result<Value> {
             "reason": bad.reason,
             "when": bad.when,
         })).collect::<Vec<_>>(),
-        "disk": null,
-        "pending": null,
+        "disk": disk(deployment, state),
+        "pending": Pending::load(deployment).map(|pending| json!({
+            "digest": pending.digest,
+            "platform": pending.platform,
+            "bytes": pending.missing.iter().map(|missing| missing.size).sum::<u64>(),
+            "lacking": lacking(&pending, state),
+        })),
     }))
+}
+
+/// How many bytes of the wire an interrupted fetch has yet to get.
+fn lacking(pending: &Pending, state: &Path) -> u64 {
+    let Some(layers) = Layers::existing(state) else { return 0 };
+    let lacks = |missing: &Missing| match layers.get(&missing.diff_id) {
+        Ok(Some(_)) => 0,
+        _ => missing.size.saturating_sub(layers.spared(&missing.promise(""))),
+    };
+    pending.missing.iter().map(lacks).sum()
+}
+
+/// What a deployment takes on the disk, in bytes: its layers, some of which others may have, too, and its trees'
+/// directories. `null` for who may not look.
+fn disk(deployment: &Deployment, state: &Path) -> Option<u64> {
+    let layers = Layers::existing(state)?;
+    let mut needed: Vec<&Digest> =
+        deployment.record().generations.iter().flat_map(|generation| &generation.content.layers).collect();
+    needed.sort_by_key(|digest| digest.0);
+    needed.dedup();
+    let kept: u64 = needed.into_iter().map(|diff_id| layers.size(diff_id)).sum();
+    Some(kept + disk_usage(deployment.directory()))
 }
 
 fn one(deployment: &Deployment, generation: &Generation, now: &Moment) -> Value {
@@ -167,9 +206,7 @@ fn one(deployment: &Deployment, generation: &Generation, now: &Moment) -> Value 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::digest::Digest;
     use crate::store::deployment::{Board, Content};
-    use std::path::Path;
 
     fn deployed(state: &Path, tracking: Tracking, count: u32) -> Deployment {
         let mut deployment = Deployments::open(state).unwrap().create("app", tracking).unwrap();
@@ -199,7 +236,7 @@ mod tests {
         let image = || "r.example/app:1".to_owned();
         let tracking = Tracking { image: image(), keep: 3, ..Tracking::default() };
         let mut deployment = deployed(home.path(), tracking, 3);
-        let text = table(&deployment, &Moment::now()).unwrap();
+        let text = table(&deployment, home.path(), &Moment::now()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!((lines.len(), lines[0]), (4, "app: r.example/app:1"));
         assert!(lines[1].starts_with("  current    3  linux/arm/v6  ") && lines[1].ends_with(", confirmed"));
@@ -209,7 +246,7 @@ mod tests {
             "{text}"
         );
         deployment.rollback(None, &Board::default()).unwrap();
-        let text = table(&deployment, &Moment::now()).unwrap();
+        let text = table(&deployment, home.path(), &Moment::now()).unwrap();
         assert!(text.contains("not again: ") && text.contains("(rolled back by hand)"), "{text}");
     }
 
@@ -218,14 +255,14 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let tracking = Tracking { image: "app".into(), confirm_within: Some(100_000), ..Tracking::default() };
         let deployment = deployed(home.path(), tracking, 1);
-        let object = object(&deployment, &Moment::now()).unwrap();
+        let object = object(&deployment, home.path(), &Moment::now()).unwrap();
         assert_eq!(object["current"]["generation"], 1);
         assert_eq!(object["current"]["state"], "trial");
         assert_eq!(object["current"]["wear"], 0.25);
         assert!(object["current"]["secondsToConfirm"].as_u64().unwrap() > 90_000);
         assert_eq!(object["platform"], "linux/arm/v6");
         assert!(object["previous"].is_null() && object["pending"].is_null());
-        let text = table(&deployment, &Moment::now()).unwrap();
+        let text = table(&deployment, home.path(), &Moment::now()).unwrap();
         assert!(text.contains("trial: edgepull confirm is awaited for "), "{text}");
     }
 
@@ -233,7 +270,7 @@ mod tests {
     fn a_deployment_without_a_generation_has_nothing_current() {
         let home = tempfile::tempdir().unwrap();
         let deployment = deployed(home.path(), Tracking::default(), 0);
-        assert!(table(&deployment, &Moment::now()).unwrap().ends_with("nothing is current yet"));
-        assert!(object(&deployment, &Moment::now()).unwrap()["current"].is_null());
+        assert!(table(&deployment, home.path(), &Moment::now()).unwrap().ends_with("nothing is current yet"));
+        assert!(object(&deployment, home.path(), &Moment::now()).unwrap()["current"].is_null());
     }
 }

@@ -47,6 +47,17 @@ impl Layers {
         Ok(Layers { whole: directory(LAYERS)?, partial: directory(PARTIAL)? })
     }
 
+    /// Those in `home`, if there are any: nothing is made.
+    pub fn existing(home: &Path) -> Option<Layers> {
+        let [whole, partial] = [LAYERS, PARTIAL].map(|name| home.join(name).join(ALGORITHM));
+        fs::read_dir(&whole).is_ok().then_some(Layers { whole, partial })
+    }
+
+    /// What a whole layer takes on the disk, in bytes, whoever else has links to its files.
+    pub fn size(&self, diff_id: &Digest) -> u64 {
+        usage(&self.whole.join(name(diff_id)), &|_| true)
+    }
+
     /// The layer with this diff-id, if it is here and whole.
     ///
     /// # Errors
@@ -164,10 +175,14 @@ pub fn name(diff_id: &Digest) -> String {
 /// What the files below `path` take on the disk and nobody else has a name for, in bytes. What cannot be read
 /// counts nothing.
 pub fn disk_usage(path: &Path) -> u64 {
+    usage(path, &|metadata| metadata.nlink() == 1)
+}
+
+fn usage(path: &Path, counts: &dyn Fn(&fs::Metadata) -> bool) -> u64 {
     let Ok(entries) = fs::read_dir(path) else { return 0 };
     let each = entries.flatten().map(|entry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => disk_usage(&entry.path()) + metadata.blocks() * 512,
-        Ok(metadata) if metadata.nlink() == 1 => metadata.blocks() * 512,
+        Ok(metadata) if metadata.is_dir() => usage(&entry.path(), counts) + metadata.blocks() * 512,
+        Ok(metadata) if counts(&metadata) => metadata.blocks() * 512,
         _ => 0,
     });
     each.sum()

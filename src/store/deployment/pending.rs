@@ -5,6 +5,7 @@
 use super::{Deployment, disk};
 use crate::error::Result;
 use crate::image::digest::Digest;
+use crate::layer::{Compression, Layer};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
@@ -22,6 +23,19 @@ pub struct Missing {
     pub blob: Digest,
     /// Its size on the wire, in bytes.
     pub size: u64,
+}
+
+impl Missing {
+    /// What is promised about it, as far as that tells where a fetch goes on.
+    pub fn promise<'n>(&self, name: &'n str) -> Layer<'n> {
+        Layer {
+            compression: Compression::None,
+            wire_digest: self.blob.0,
+            wire_size: self.size,
+            diff_id: self.diff_id.0,
+            name,
+        }
+    }
 }
 
 /// What is being fetched.

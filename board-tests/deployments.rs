@@ -1,0 +1,430 @@
+//! Deployments: what `deploy`, `update`, `rollback`, `verify` and `gc` promise, with a real registry behind a
+//! proxy that counts.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::failures::noise;
+use crate::harness::*;
+
+const V7: &str = "linux/arm/v7";
+const NAME: &str = "board/app:1";
+
+/// A board, and the registry that it follows.
+struct Fleet {
+    registry: Registry,
+    proxy: Proxy,
+    board: Board,
+    scratch: Scratch,
+}
+
+impl Fleet {
+    fn new() -> Fleet {
+        let registry = Registry::start();
+        let proxy = Proxy::before(&registry);
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.path("state")).expect("a folder");
+        Fleet { registry, proxy, board: Board::armv7(), scratch }
+    }
+
+    /// The tag names this image from now on.
+    fn push(&self, artifact: &Artifact) {
+        let folder = format!("push-{}", &artifact.digest()[7..19]);
+        self.registry.push(&artifact.layout(&self.scratch, &folder), NAME);
+    }
+
+    fn image(&self) -> String {
+        self.proxy.image(NAME)
+    }
+
+    fn state(&self) -> String {
+        self.scratch.at("state")
+    }
+
+    fn run<'a>(&'a self, words: &[&'a str]) -> Outcome {
+        let state = self.state();
+        let mut line = vec!["--state-dir", &state];
+        line.extend(words);
+        self.board.edgepull(line)
+    }
+
+    fn deploy(&self, artifact: &Artifact, options: &[&str]) -> Outcome {
+        self.push(artifact);
+        let image = self.image();
+        self.run(&[&["deploy", "app", &image], options].concat())
+    }
+
+    fn update(&self) -> Outcome {
+        self.run(&["update", "app"])
+    }
+
+    fn status(&self) -> Value {
+        let stdout = self.run(&["--json", "status", "app"]).succeeds().stdout();
+        serde_json::from_str(&stdout).expect("JSON")
+    }
+
+    fn current(&self) -> PathBuf {
+        self.scratch.path("state/deployments/app/current/rootfs")
+    }
+
+    /// What is current is whole, and is this image: as umoci unpacks it, and as verify sees it.
+    #[track_caller]
+    fn has(&self, artifact: &Artifact) {
+        let scratch = Scratch::new();
+        let layout = artifact.layout(&scratch, "image");
+        let oracle = umoci_unpack(&layout, "latest", &scratch);
+        Tree::of(self.current()).equals(&Tree::of(oracle));
+        self.run(&["verify", "app"]).succeeds();
+    }
+
+    fn begin<'a>(&'a self, words: &[&'a str]) -> Child {
+        let state = self.state();
+        let mut line = vec!["--state-dir", &state];
+        line.extend(words);
+        let mut command = self.board.command(line);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("edgepull runs")
+    }
+}
+
+/// An image with a base that stays and a top that changes.
+fn release(number: u8) -> Artifact {
+    let base = Layer::new()
+        .dir("etc", 0o755)
+        .dir("lib", 0o755)
+        .file("lib/base", noise(400_000))
+        .file("etc/old", "old");
+    let top = Layer::new()
+        .dir("app", 0o755)
+        .file("app/version", [number])
+        .file("app/same", noise(100_000))
+        .whiteout("etc/old")
+        .symlink("app/lib", "/lib/base");
+    Image::of(V7).layer(base).layer(top).build()
+}
+
+/// Everything that a write would change, of every file and directory below.
+fn footprint(path: &Path) -> BTreeMap<PathBuf, (u64, i64, i64, i64)> {
+    let mut found = BTreeMap::new();
+    let note = |metadata: Metadata| {
+        (metadata.size(), metadata.ino() as i64, metadata.mtime_nsec(), metadata.ctime_nsec())
+    };
+    let mut waiting = vec![path.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let metadata = fs::symlink_metadata(&path).expect("a file");
+        if metadata.is_dir() {
+            waiting.extend(fs::read_dir(&path).expect("a list").map(|entry| entry.expect("an entry").path()));
+        }
+        found.insert(path, note(metadata));
+    }
+    found
+}
+
+#[test]
+fn an_update_brings_what_changed_and_a_rollback_what_was() {
+    let fleet = Fleet::new();
+    let (one, two, three) = (release(1), release(2), release(3));
+    fleet.deploy(&one, &[]).succeeds();
+    fleet.has(&one);
+    fleet.push(&two);
+    let before = fleet.proxy.sent();
+    fleet.update().succeeds();
+    fleet.has(&two);
+    let fetched = fleet.proxy.sent().blobs - before.blobs;
+    let top = two.blobs[&two.layer(1)].len() as u64;
+    assert!(fetched < top + (64 << 10), "{fetched} bytes for a layer of {top}");
+    assert_eq!(fleet.proxy.asked_for(&two.layer(0)).len(), 1, "the base came again");
+
+    fleet.run(&["rollback", "app"]).succeeds();
+    fleet.has(&one);
+    // What was left by hand is not tried again, until the tag moves.
+    fleet.update().succeeds().printing("not tried again");
+    fleet.has(&one);
+    fleet.push(&three);
+    fleet.update().succeeds();
+    fleet.has(&three);
+    let status = fleet.status();
+    assert_eq!(status["current"]["platform"], V7);
+    assert_eq!(status["current"]["digest"], three.digest());
+    assert_eq!(status["previous"]["digest"], one.digest());
+}
+
+#[test]
+fn nothing_new_costs_one_small_answer_and_no_write() {
+    let fleet = Fleet::new();
+    fleet.deploy(&release(1), &[]).succeeds();
+    let (before, sent) = (footprint(&fleet.scratch.path("state")), fleet.proxy.sent());
+    fleet.update().succeeds().printing("nothing is new");
+    fleet.run(&["update", "--all"]).succeeds();
+    let after = fleet.proxy.sent();
+    let cost = (after.blobs + after.rest) - (sent.blobs + sent.rest);
+    assert!(cost < 8 << 10, "{cost} bytes for two updates with nothing new");
+    assert!(footprint(&fleet.scratch.path("state")) == before, "something was written");
+}
+
+/// 50 files of 200 kB, of which number `changed` has other bytes.
+fn fifty(changed: Option<usize>) -> Artifact {
+    let data = noise(50 * 200_000 + 1);
+    let file = |number: usize| &data[number * 200_000..(number + 1) * 200_000];
+    let layer = (0..50).fold(Layer::new().dir("data", 0o755), |layer, number| {
+        let mut content = file(number).to_vec();
+        if changed == Some(number) {
+            content[100_000] ^= 1;
+        }
+        layer.file(&format!("data/{number}"), content)
+    });
+    Image::of(V7).layer(layer).build()
+}
+
+#[test]
+fn a_changed_layer_writes_only_the_files_that_changed() {
+    let fleet = Fleet::new();
+    fleet.deploy(&fifty(None), &[]).succeeds();
+    let inode = |file: &str| fs::metadata(fleet.current().join(file)).expect("a file").ino();
+    let before = [inode("data/0"), inode("data/7"), inode("data/49")];
+    fleet.push(&fifty(Some(7)));
+    fleet.update().succeeds();
+    fleet.has(&fifty(Some(7)));
+    assert!((inode("data/0"), inode("data/49")) == (before[0], before[2]) && inode("data/7") != before[1]);
+    let written = fleet.status()["current"]["writtenBytes"].as_u64().expect("a number");
+    assert!((200_000..250_000).contains(&written), "{written} bytes written for a file of 200,000");
+    // The old generation is what it was.
+    fleet.run(&["rollback", "app"]).succeeds();
+    fleet.has(&fifty(None));
+}
+
+#[test]
+fn two_deployments_share_what_they_have_in_common() {
+    let fleet = Fleet::new();
+    fleet.deploy(&release(1), &[]).succeeds();
+    let image = fleet.image();
+    fleet.push(&release(2));
+    fleet.run(&["deploy", "other", &image]).succeeds();
+    assert_eq!(fleet.proxy.asked_for(&release(1).layer(0)).len(), 1, "the base came again");
+    let inode = |name: &str| {
+        let path = format!("state/deployments/{name}/current/rootfs/lib/base");
+        fs::metadata(fleet.scratch.path(&path)).expect("a file").ino()
+    };
+    assert_eq!(inode("app"), inode("other"), "it is there twice");
+}
+
+/// One layer of 12 MiB that no compressor makes smaller.
+fn large(seed: u8) -> Artifact {
+    let mut data = noise(12 << 20);
+    data[0] = seed;
+    data.rotate_left(usize::from(seed) * 1000);
+    Image::of(V7)
+        .layer(Layer::new().dir("data", 0o755).file("data/large", data).file("data/seed", [seed]))
+        .build()
+}
+
+#[test]
+fn an_interrupted_update_goes_on_where_it_was_and_status_says_so() {
+    let fleet = Fleet::new();
+    fleet.deploy(&release(1), &[]).succeeds();
+    let (next, blob) = (large(1), large(1).layer(0));
+    let size = next.blobs[&blob].len() as u64;
+    fleet.push(&next);
+    let slow =
+        Proxy::before(&fleet.registry).always(Place::Blob(blob.clone()), Fault::InBody(8 << 20, End::Silent));
+    let tracked = slow.image(NAME);
+    // The same registry by another port: what is kept belongs to no registry.
+    let mut child = fleet.begin(&["deploy", "app", &tracked]);
+    wait_until(&mut child, || slow.sent().blobs >= 8 << 20);
+    child.kill().expect("SIGKILL");
+    child.wait().expect("an end");
+    fleet.has(&release(1));
+    let status = fleet.status();
+    let lacking = status["pending"]["lacking"].as_u64().expect("a number");
+    assert!((size - (8 << 20)..size - (4 << 20)).contains(&lacking), "{lacking} of {size} lacking");
+    assert_eq!(status["pending"]["digest"], next.digest());
+
+    slow.heal();
+    let before = slow.sent().blobs;
+    fleet.update().succeeds();
+    fleet.has(&next);
+    let again = slow.sent().blobs - before + (8 << 20) - size;
+    assert!(again <= 4 << 20, "{again} bytes came twice");
+    assert!(fleet.status()["pending"].is_null());
+}
+
+#[track_caller]
+fn wait_until(child: &mut Child, done: impl Fn() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(120);
+    while !done() {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended early");
+        assert!(Instant::now() < patience, "it does not come that far");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // What has been sent is also read and, but for the last 3 MiB, frozen.
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+#[test]
+fn gc_gives_back_what_was_interrupted_and_what_nobody_needs() {
+    let fleet = Fleet::new();
+    fleet.deploy(&release(1), &["--keep", "1"]).succeeds();
+    fleet.push(&large(2));
+    let slow = Proxy::before(&fleet.registry).always(Place::Blobs, Fault::InBody(8 << 20, End::Silent));
+    let tracked = slow.image(NAME);
+    let mut child = fleet.begin(&["deploy", "app", &tracked]);
+    wait_until(&mut child, || slow.sent().blobs >= 8 << 20);
+    // Somebody else is told who is at it.
+    fleet.update().fails_with(exit::BUSY).saying(&format!("pid {}", child.id())).saying("--wait");
+    child.kill().expect("SIGKILL");
+    child.wait().expect("an end");
+    let partial = fleet.scratch.path("state/partial/sha256");
+    assert_eq!(fs::read_dir(&partial).expect("a list").count(), 1);
+    fleet.run(&["gc", "--dry-run"]).succeeds().printing("1 layers would be removed");
+    assert_eq!(fs::read_dir(&partial).expect("a list").count(), 1, "--dry-run removed something");
+    fleet.run(&["gc"]).succeeds();
+    assert_eq!(fs::read_dir(&partial).expect("a list").count(), 0);
+    fleet.has(&release(1));
+}
+
+#[test]
+fn an_unhealthy_generation_goes_back_and_is_not_tried_again() {
+    let fleet = Fleet::new();
+    let health = "test \"$(cat \"$EDGEPULL_ROOTFS/app/version\" | od -An -tu1 | tr -d ' ')\" != 2";
+    let log = fleet.scratch.at("switches");
+    let on_switch = format!("echo $EDGEPULL_GENERATION >> {log}");
+    let options = ["--health", health, "--health-timeout", "1", "--on-switch", &on_switch];
+    fleet.deploy(&release(1), &options).succeeds();
+    fleet.push(&release(2));
+    fleet.update().fails_with(exit::UNHEALTHY).saying("generation 1 is current again");
+    fleet.has(&release(1));
+    let before = fleet.proxy.sent().blobs;
+    fleet.update().succeeds().printing("not tried again");
+    assert_eq!(fs::read_to_string(&log).expect("a log"), "1\n2\n1\n");
+    assert!(fleet.proxy.sent().blobs - before < 10_000, "the bad one was fetched again");
+    fleet.push(&release(3));
+    fleet.update().succeeds();
+    fleet.has(&release(3));
+}
+
+#[test]
+fn what_is_pinned_stays() {
+    let fleet = Fleet::new();
+    fleet.deploy(&release(1), &["--pin-digest"]).succeeds();
+    fleet.push(&release(2));
+    fleet.update().succeeds().printing("pinned");
+    fleet.has(&release(1));
+    let image = fleet.image();
+    fleet.run(&["deploy", "app", &image]).succeeds();
+    fleet.has(&release(2));
+}
+
+#[test]
+fn verify_names_what_is_not_as_it_was_and_repair_fetches_only_that() {
+    let fleet = Fleet::new();
+    let image = release(1);
+    fleet.deploy(&image, &[]).succeeds();
+    let (version, base) = (fleet.current().join("app/version"), fleet.current().join("lib/base"));
+    // Written to in place, as a container with a writable root would: size and time may stay the same.
+    let time = fs::metadata(&version).expect("a file").modified().expect("a time");
+    fs::write(&version, [9]).expect("written");
+    fs::File::options().write(true).open(&version).and_then(|file| file.set_modified(time)).expect("a time");
+    let outcome = fleet.run(&["verify", "app"]).fails_with(exit::VERIFICATION);
+    assert!(outcome.stdout().contains("app/version its content differs"), "{}", outcome.stdout());
+    let kept = fs::metadata(&base).expect("a file").ino();
+    let before = fleet.proxy.asked_for(&image.layer(0)).len();
+    fleet.run(&["verify", "--repair"]).succeeds();
+    assert_eq!(fleet.proxy.asked_for(&image.layer(0)).len(), before, "an intact layer came again");
+    assert_eq!(fs::metadata(&base).expect("a file").ino(), kept, "an intact file was written again");
+    fleet.has(&image);
+
+    // The tree alone.
+    fs::remove_file(fleet.current().join("lib/base")).expect("removed");
+    fs::write(fleet.current().join("app/new"), "not of the image").expect("written");
+    let outcome = fleet.run(&["verify"]).fails_with(exit::VERIFICATION).stdout();
+    assert!(
+        outcome.contains("/lib/base is gone") && outcome.contains("/app/new is not of the image"),
+        "{outcome}"
+    );
+    let before = fleet.proxy.sent().blobs;
+    fleet.run(&["verify", "app", "--repair"]).succeeds();
+    assert!(fleet.proxy.sent().blobs - before < 10_000, "a layer was fetched for a tree");
+    fleet.has(&image);
+}
+
+#[test]
+fn a_stick_with_images_is_as_good_as_a_registry() {
+    let fleet = Fleet::new();
+    let stick = |number: u8| {
+        let layout = release(number).layout(&fleet.scratch, &format!("made-{number}"));
+        let _ = fs::remove_dir_all(fleet.scratch.path("stick"));
+        fs::rename(layout, fleet.scratch.path("stick")).expect("renamed");
+    };
+    stick(1);
+    let image = format!("oci:{}", fleet.scratch.at("stick"));
+    let board = Board::armv7().without_network();
+    let state = fleet.state();
+    let run = |words: &[&str]| board.edgepull([&["--state-dir", &state], words].concat());
+    run(&["deploy", "app", &image]).succeeds();
+    fleet.has(&release(1));
+    run(&["update", "--all"]).succeeds().printing("nothing is new");
+    stick(2);
+    run(&["update", "--all"]).succeeds();
+    fleet.has(&release(2));
+    let archive = fleet.scratch.at("image.tar");
+    run_tool("tar", &["-C", &fleet.scratch.at("stick"), "-cf", &archive, "."]);
+    run(&["deploy", "other", &format!("oci-archive:{archive}")]).succeeds();
+    let inode = |name: &str| {
+        let path = format!("state/deployments/{name}/current/rootfs/app/same");
+        fs::metadata(fleet.scratch.path(&path)).expect("a file").ino()
+    };
+    assert_eq!(inode("app"), inode("other"));
+}
+
+fn run_tool(program: &str, words: &[&str]) {
+    run(program, words.iter().copied());
+}
+
+#[test]
+fn a_disk_that_is_full_anywhere_leaves_what_is_live() {
+    let registry = Registry::start();
+    let scratch = Scratch::new();
+    let (old, new) = (release(1), large(3));
+    registry.push(&old.layout(&scratch, "old"), "board/app:old");
+    registry.push(&new.layout(&scratch, "new"), "board/app:new");
+    let oracle = |folder: &str| Tree::of(umoci_unpack(&scratch.at(folder), "latest", &Scratch::new()));
+    let (old, new) = (oracle("old"), oracle("new"));
+    let board = Board::armv7();
+    let (mut refused, mut full, mut done) = (0, 0, 0);
+    // The old one takes 0.7 MiB, the new one 12.
+    for size in (0..20).map(|step| 1200 + step * 700) {
+        let at = scratch.at("disk");
+        let _disk = SmallDisk::mount(&at, size);
+        let state = format!("{at}/state");
+        let run = |words: &[&str]| board.edgepull([&["--state-dir", &state], words].concat());
+        run(&["deploy", "app", &registry.image("board/app:old")]).succeeds();
+        let outcome = run(&["deploy", "app", &registry.image("board/app:new")]);
+        let current = || Tree::of(format!("{state}/deployments/app/current/rootfs"));
+        if outcome.code() == 0 {
+            current().equals(&new);
+            done += 1;
+        } else {
+            let stderr = outcome.fails_with(exit::DISK).stderr();
+            let told = stderr.contains("in reserve, and");
+            (refused, full) = (refused + u32::from(told), full + u32::from(!told));
+            current().equals(&old);
+            run(&["gc"]).succeeds();
+            assert!(
+                !stderr.is_empty() && free(&at) > u64::from(size) * 1024 - 1_000_000,
+                "{size} KiB: not given back"
+            );
+        }
+        run(&["verify"]).succeeds();
+    }
+    assert!(refused > 5 && done > 1, "{refused} refused beforehand, {full} in the middle, {done} done");
+    eprintln!("20 sizes: {refused} refused beforehand, {full} full in the middle, {done} done");
+}
+
+fn free(path: &str) -> u64 {
+    let stat = nix::sys::statvfs::statvfs(path).expect("a file system");
+    stat.blocks_available() * stat.fragment_size()
+}
