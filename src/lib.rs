@@ -10,8 +10,8 @@
 //! | [`platform`] | who the board is, and which platforms it can run, best first |
 //! | [`image`] | references, digests, manifests, which entry a host takes, what an ELF file needs |
 //! | [`source`] | where an image's bytes come from: registry, OCI layout, archives |
-//! | [`layer`] | how a layer's bytes become files beneath a root |
-//! | [`store`] | how a finished tree becomes visible, and only then |
+//! | [`layer`] | how a layer's bytes become files, kept once and linked into roots; how that is frozen and thawed |
+//! | [`store`] | what lasts: layers, generations, what is current; how a finished tree becomes visible, and only then |
 //! | [`commands`] | what each command does, in order |
 //! | [`cli`] | the command line |
 
