@@ -16,3 +16,4 @@ mod packages;
 mod registries;
 mod selection;
 mod trees;
+mod units;
