@@ -205,6 +205,7 @@ const BOOT: &str = r#"
     : >"$root/etc/machine-id"
     cp "$2"/*.service "$2"/*.timer "$root/etc/systemd/system/"
     cp "$2/app" "$2/provision" "$root/usr/libexec/edgepull/"
+    cp "$2/../examples/init.d/edgepull" "$root/etc/init.d/edgepull"
     cp "$3" "$root/usr/bin/edgepull"
     cat >"$root/etc/systemd/system/test.service" <<'END'
 [Service]
@@ -215,9 +216,15 @@ StandardError=inherit
 ExecStopPost=/bin/systemctl poweroff --force
 END
     printf '[Unit]\nRequires=basic.target test.service\nAfter=basic.target\n' >"$root/etc/systemd/system/test.target"
-    timeout 300 systemd-nspawn --quiet --boot --register=no --keep-unit --private-network --resolv-conf=off \
-        --system-call-filter=@keyring --bind="$1/state:/var/lib/edgepull" --bind="$1/test:/test" \
-        --bind="$1/etc:/etc/edgepull" -D "$root" systemd.unit=test.target </dev/null >"$1/console" 2>&1
+    case $4 in
+    systemd) set -- "$1" --boot systemd.unit=test.target ;;
+    *) set -- "$1" --as-pid2 /bin/sh -c '/bin/sh /test/script >/test/output 2>&1' ;;
+    esac
+    state=$1 how=$2
+    shift 2
+    timeout 300 systemd-nspawn --quiet "$how" --register=no --keep-unit --private-network --resolv-conf=off \
+        --system-call-filter=@keyring --bind="$state/state:/var/lib/edgepull" --bind="$state/test:/test" \
+        --bind="$state/etc:/etc/edgepull" -D "$root" "$@" </dev/null >"$state/console" 2>&1
 "#;
 
 impl Booted {
@@ -239,10 +246,19 @@ impl Booted {
 
     /// Boots, runs a script as a unit, and powers off; gives what the script printed.
     fn boots(&self, script: &str) -> String {
+        self.runs(script, "systemd")
+    }
+
+    /// The same without a systemd: the script is all that runs.
+    fn boots_bare(&self, script: &str) -> String {
+        self.runs(script, "bare")
+    }
+
+    fn runs(&self, script: &str, init: &str) -> String {
         self.scratch.write("test/script", format!("set -u\n{script}"));
         let _ = fs::remove_file(self.scratch.path("test/output"));
         let mut unshare = Command::new("unshare");
-        unshare.args(["-m", "-C", "sh", "-c", BOOT, "sh", &self.scratch.at("")[..], UNITS, PROGRAM]);
+        unshare.args(["-m", "-C", "sh", "-c", BOOT, "sh", &self.scratch.at("")[..], UNITS, PROGRAM, init]);
         let out = unshare.output().expect("unshare");
         let read = |path: &str| fs::read_to_string(self.scratch.path(path)).unwrap_or_default();
         let (said, console) = (read("test/output"), read("console"));
@@ -331,8 +347,37 @@ fn systemd_provisions_runs_updates_and_goes_back() {
 }
 
 #[test]
+fn an_init_script_does_it_without_systemd() {
+    let board = Booted::new();
+    let options =
+        "--on-switch '/usr/libexec/edgepull/app stop web' --health '/usr/libexec/edgepull/app running web'";
+    board.scratch.write("etc/deploy/web.conf", format!("IMAGE=oci:/test/layout\nOPTIONS=\"{options}\"\n"));
+    board.publishes("one", SERVES);
+    let reaches = r#"reaches() { for _ in $(seq 60); do [ "$(inside cat /etc/version)" = "$1" ] && break; sleep 1; done; }"#;
+    let tools = r#"inside() { crun --root /run/edgepull-app/web/crun exec web "$@" 2>&1; }
+        trap 'echo the script has ended' EXIT"#;
+    let said = board.boots_bare(&format!(
+        "{tools}
+        {reaches}
+        /etc/init.d/edgepull start
+        reaches one; echo started: $(inside cat /etc/version)
+        /etc/init.d/edgepull stop; sleep 6
+        /usr/libexec/edgepull/app running web || echo stopped"
+    ));
+    assert!(said.contains("started: one\n") && said.contains("\nstopped\nthe script"), "{said}");
+    board.publishes("two", SERVES);
+    let said = board.boots_bare(&format!(
+        "{tools}
+        {reaches}
+        /etc/init.d/edgepull start
+        reaches two; echo updated: $(inside cat /etc/version)"
+    ));
+    assert!(said.contains("updated: two\n"), "{said}");
+}
+
+#[test]
 fn the_scripts_are_posix_shell() {
-    for script in ["app", "provision"] {
+    for script in ["app", "provision", "../examples/init.d/edgepull"] {
         let script = Path::new(UNITS).join(script);
         run("shellcheck", [script.as_os_str()]);
         run("checkbashisms", [script]);
