@@ -310,7 +310,7 @@ fn fish_and_zsh_complete() {
     let fish = root.join("usr/share/fish/vendor_completions.d/edgepull.fish");
     let zsh = root.join("usr/share/zsh/vendor-completions");
     for (line, offered) in [
-        ("edgepull ", "help inspect platform pull"),
+        ("edgepull ", "confirm deploy gc help inspect platform pull rollback status update verify"),
         ("edgepull pull --re", "--replace"),
         ("edgepull --ca-file root", "root-ca.pem rootfs"),
         ("edgepull --variant v6 inspect --r", "--raw"),
