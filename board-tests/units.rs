@@ -383,3 +383,22 @@ fn the_scripts_are_posix_shell() {
         run("checkbashisms", [script]);
     }
 }
+
+#[test]
+fn a_program_may_say_itself_when_it_is_ready() {
+    let board = Booted::new();
+    // systemd-notify is this machine's own.
+    board.scratch.write("etc/app/web.conf", "BIND='/usr:/usr:ro /lib:/lib:ro /lib64:/lib64:ro'\n");
+    board.publishes("one", &format!("[ -e /ready ] || /usr/bin/systemd-notify --ready; {SERVES}"));
+    let said = board.boots(&format!(
+        "{TOOLS}
+        edgepull deploy web oci:/test/layout
+        mkdir -p /run/systemd/system/edgepull-app@.service.d
+        printf '[Service]\\nType=notify\\nNotifyAccess=all\\nExecStartPost=\\n' \
+            >/run/systemd/system/edgepull-app@.service.d/notify.conf
+        systemctl daemon-reload
+        systemctl start edgepull-app@web || log edgepull-app@web; now started
+        echo \"BIND='/test:/ready'\" >/etc/edgepull/app/web.conf; systemctl restart edgepull-app@web & sleep 5; now 'not ready'"
+    ));
+    assert!(said.contains("started: active one\nnot ready: activating one\n"), "{said}");
+}

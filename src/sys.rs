@@ -219,8 +219,7 @@ pub fn sync_file_system(file: BorrowedFd<'_>) -> io::Result<()> {
 pub fn room(path: &Path) -> io::Result<(u64, u64)> {
     let stat = nix::sys::statvfs::statvfs(path)?;
     #[allow(clippy::useless_conversion, reason = "they are narrower on 32-bit targets")]
-    let [free, all, size] =
-        [stat.blocks_available(), stat.blocks(), stat.fragment_size()].map(u64::from);
+    let [free, all, size] = [stat.blocks_available(), stat.blocks(), stat.fragment_size()].map(u64::from);
     Ok((free.saturating_mul(size), all.saturating_mul(size)))
 }
 
