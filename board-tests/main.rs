@@ -17,3 +17,4 @@ mod packages;
 mod registries;
 mod selection;
 mod trees;
+mod units;

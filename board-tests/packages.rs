@@ -10,6 +10,16 @@ use std::sync::OnceLock;
 use crate::distribution::bootstrapped;
 use crate::harness::*;
 
+/// The services, and the worst exposure that `systemd-analyze security` may give each, times ten.
+const SERVICES: [(&str, u32); 4] = [
+    ("edgepull-pull@app.service", 33),
+    // Users' commands run in these: they want to see processes and interfaces.
+    ("edgepull-update.service", 34),
+    ("edgepull-provision.service", 34),
+    // A container is made in this one.
+    ("edgepull-app@app.service", 48),
+];
+
 const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/dist");
 
 /// Every board with the suffix of its package's name.
@@ -164,7 +174,15 @@ fn debian_armhf_installs_runs_upgrades_and_removes_it() {
     let files = chroot.does("dpkg -L edgepull");
     for file in [
         "/usr/bin/edgepull",
+        "/usr/lib/systemd/system/edgepull-app@.service",
+        "/usr/lib/systemd/system/edgepull-provision.service",
         "/usr/lib/systemd/system/edgepull-pull@.service",
+        "/usr/lib/systemd/system/edgepull-update-boot.timer",
+        "/usr/lib/systemd/system/edgepull-update.service",
+        "/usr/lib/systemd/system/edgepull-update.timer",
+        "/usr/libexec/edgepull/app",
+        "/usr/libexec/edgepull/provision",
+        "/usr/share/doc/edgepull/examples/init.d/edgepull",
         "/usr/share/man/man1/edgepull.1.gz",
         "/usr/share/bash-completion/completions/edgepull",
         "/usr/share/zsh/vendor-completions/_edgepull",
@@ -234,21 +252,28 @@ fn systemd_accepts_the_units() {
     fs::copy("/usr/bin/test", root.join("usr/bin/test")).expect("test");
     let root = format!("--root={}", root.display());
     let mut verify = Command::new("systemd-analyze");
-    verify.args(["verify", "--man=no", &root, "edgepull-pull@app.service"]);
-    let out = verify.output().expect("systemd-analyze");
+    verify.args(["verify", "--man=no", &root, "edgepull-update.timer", "edgepull-update-boot.timer"]);
+    let out = verify.args(SERVICES.map(|(unit, _)| unit)).output().expect("systemd-analyze");
     // Its exit code is 0 for many a mistake.
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(out.status.success() && said.is_empty(), "{said}");
-    let unit = "edgepull-pull@app.service";
-    run("systemd-analyze", ["security", "--offline=true", "--threshold=33", &root, unit]);
+    for (unit, worst) in SERVICES {
+        let threshold = format!("--threshold={worst}");
+        run("systemd-analyze", ["security", "--offline=true", &threshold, &root, unit]);
+    }
 }
 
 #[test]
 fn the_units_privileges_are_enough_to_unpack_as_root() {
     let scratch = Scratch::new();
-    let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/edgepull-pull@.service"));
-    let unit = unit.expect("the unit");
-    let bounds = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).expect("a set");
+    let bounds = |unit: &str| {
+        let path = format!("{}/systemd/{unit}.service", env!("CARGO_MANIFEST_DIR"));
+        let unit = fs::read_to_string(path).expect("the unit");
+        unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).expect("a set").to_owned()
+    };
+    let bounds = ["edgepull-pull@", "edgepull-update", "edgepull-provision"].map(bounds);
+    assert!(bounds[1..].iter().all(|other| *other == bounds[0]), "{bounds:?}");
+    let bounds = &bounds[0];
     let bounds: Vec<String> = bounds
         .split(' ')
         .map(|name| format!("+{}", name.trim_start_matches("CAP_").to_lowercase()))
@@ -285,7 +310,7 @@ fn fish_and_zsh_complete() {
     let fish = root.join("usr/share/fish/vendor_completions.d/edgepull.fish");
     let zsh = root.join("usr/share/zsh/vendor-completions");
     for (line, offered) in [
-        ("edgepull ", "help inspect platform pull"),
+        ("edgepull ", "confirm deploy gc help inspect platform pull rollback status update verify"),
         ("edgepull pull --re", "--replace"),
         ("edgepull --ca-file root", "root-ca.pem rootfs"),
         ("edgepull --variant v6 inspect --r", "--raw"),

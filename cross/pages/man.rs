@@ -215,6 +215,31 @@ which pulls at boot while the destination is absent:
 .Ev DESTINATION
 and, split at spaces,
 .Ev OPTIONS .
+.It Pa /etc/edgepull/deploy/NAME.conf
+For
+.Pa edgepull\\-provision.service ,
+which deploys NAME at boot while nothing is deployed:
+.Ev IMAGE
+and, quoted as for a shell,
+.Ev OPTIONS .
+.It Pa /etc/edgepull/app/NAME.conf
+For
+.Pa edgepull\\-app@NAME.service ,
+which runs NAME with
+.Xr crun 1 :
+where what it writes goes to
+.Pq Ev ROOT , SIZE , UPPER ,
+and what it sees of the board
+.Pq Ev BIND ;
+.Pa /usr/libexec/edgepull/app
+explains them.
+.It Pa /etc/edgepull/update.conf
+For
+.Pa edgepull\\-update.service ,
+which
+.Pa edgepull\\-update.timer
+starts daily and after a boot:
+.Ev OPTIONS .
 .El
 ";
 
@@ -228,6 +253,11 @@ A runtime bundle, and what runs it:
 .Pp
 .Dl $ edgepull pull \\-\\-bundle registry.example/app:1 /srv/app
 .Dl $ crun run \\-b /srv/app app
+.Pp
+A deployment that systemd runs, checks and keeps up to date:
+.Pp
+.Dl # edgepull deploy \\-\\-on\\-switch \\(aqsystemctl restart edgepull\\-app@web\\(aq web registry.example/web:1
+.Dl # systemctl enable \\-\\-now edgepull\\-app@web edgepull\\-update.timer
 .Sh SEE ALSO
 .Xr crun 1 ,
 .Xr systemd.service 5 ,
