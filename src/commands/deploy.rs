@@ -1,6 +1,6 @@
 //! `edgepull deploy`: from now on NAME tracks IMAGE, and has it.
 
-use super::follow::{By, follow};
+use super::follow::{By, follow, recover};
 use super::report::Report;
 use crate::cli::{self, Options};
 use crate::error::Result;
@@ -13,6 +13,10 @@ pub fn run(deploy: &cli::Deploy, options: &Options, report: &Report) -> Result<(
     let deployments = Deployments::open(&options.state_dir)?;
     let mut deployment = match deployments.load(&deploy.name)? {
         Some(mut deployment) => {
+            // What comes now takes the place of what has failed.
+            if let Err(error) = recover(&mut deployment, options) {
+                log::warn!("{error}");
+            }
             let tracking = deploy.tracking(Some(&deployment.record().tracking));
             deployment.track(tracking)?;
             deployment

@@ -32,14 +32,12 @@ pub(super) enum By {
     Update,
 }
 
-/// Brings `deployment` to what it tracks. What an interrupted run has begun is ended first. The caller holds the
-/// lock.
+/// Brings `deployment` to what it tracks. The caller holds the lock, and has ended what an interrupted run has begun
+/// ([`recover`]).
 ///
 /// # Errors
 /// [`Kind::Unhealthy`] where a generation has failed; those of fetching.
 pub(super) fn follow(deployment: &mut Deployment, by: By, options: &Options, report: &Report) -> Result<()> {
-    let board = Board { json: options.json };
-    let recovered = deployment.recover(&board)?;
     let options = &remembered(deployment, options)?;
     let image: Reference = deployment.record().tracking.image.parse()?;
     let clock = clock(&image, options);
@@ -49,8 +47,15 @@ pub(super) fn follow(deployment: &mut Deployment, by: By, options: &Options, rep
     if let (Some(time), Ok(true) | Err(_)) = (clock.to_record(), &followed) {
         store::clock::save(&options.state_dir, time);
     }
-    followed?;
-    match recovered {
+    followed.map(drop)
+}
+
+/// Ends what an interrupted run has begun: a generation on its way goes on, or back.
+///
+/// # Errors
+/// [`Kind::Unhealthy`] where it has failed.
+pub(super) fn recover(deployment: &mut Deployment, options: &Options) -> Result<()> {
+    match deployment.recover(&Board { json: options.json })? {
         Some(outcome) => outcome.check(deployment.name()),
         None => Ok(()),
     }
@@ -209,7 +214,8 @@ fn build(
     compose(chosen, layers, open(&root)?, open(&scratch)?, &mut totals.warnings)?;
     fs::remove_dir(&scratch).map_err(failed)?;
     check_program(chosen, host, rootfs.as_fd(), false)?;
-    write_config(chosen, rootfs.as_fd(), &tree.join("config.json"))?;
+    // Its files are links to the store's: whoever writes to one writes to all generations.
+    write_config(chosen, rootfs.as_fd(), true, &tree.join("config.json"))?;
     sys::sync_file_system(rootfs.as_fd()).map_err(failed)
 }
 

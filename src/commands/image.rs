@@ -267,12 +267,13 @@ pub(super) fn check_program(chosen: &Chosen, host: &Host, root: BorrowedFd<'_>, 
 }
 
 /// Writes the runtime bundle's `config.json` beside the root.
-pub(super) fn write_config(chosen: &Chosen, root: BorrowedFd<'_>, path: &Path) -> Result<()> {
+pub(super) fn write_config(chosen: &Chosen, root: BorrowedFd<'_>, readonly: bool, path: &Path) -> Result<()> {
     let rootless = match sys::effective_ids() {
         (0, _) => None,
         ids => Some(ids),
     };
-    let text = runtime::config_json(&chosen.config, &|path: &Path| open_in_root(root, path), rootless)?;
+    let open = |path: &Path| open_in_root(root, path);
+    let text = runtime::config_json(&chosen.config, &open, rootless, readonly)?;
     // Composing has left the umask at 0.
     let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));

@@ -67,7 +67,7 @@ fn into(
     compose(&chosen, &layers, again, staging.open_scratch()?, &mut totals.warnings)?;
     check_program(&chosen, host, root.as_fd(), pull.force)?;
     if pull.bundle {
-        write_config(&chosen, root.as_fd(), &staging.tree().join("config.json"))?;
+        write_config(&chosen, root.as_fd(), false, &staging.tree().join("config.json"))?;
     }
     Ok((chosen, totals))
 }

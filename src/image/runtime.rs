@@ -40,8 +40,13 @@ struct User {
 
 /// The bundle's `config.json` for `image`, whose root is the directory `rootfs` beside it. User and group
 /// names are looked up in the image's own `/etc/passwd` and `/etc/group`; [`Kind::BadImage`] if one is not
-/// there. `rootless` maps the ids of the caller.
-pub fn config_json(image: &ImageConfig, open: &OpenInRoot, rootless: Option<(u32, u32)>) -> Result<String> {
+/// there. `rootless` maps the ids of the caller; `readonly` is for a root whose files others have links to.
+pub fn config_json(
+    image: &ImageConfig,
+    open: &OpenInRoot,
+    rootless: Option<(u32, u32)>,
+    readonly: bool,
+) -> Result<String> {
     let run = &image.config;
     let user = resolve_user(&run.user, open)?;
     let mut args: Vec<&str> = run.args().collect();
@@ -79,7 +84,7 @@ pub fn config_json(image: &ImageConfig, open: &OpenInRoot, rootless: Option<(u32
             "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }],
             "noNewPrivileges": true,
         },
-        "root": { "path": "rootfs", "readonly": false },
+        "root": { "path": "rootfs", "readonly": readonly },
         "mounts": mounts(rootless.is_some()),
         "annotations": {
             "org.opencontainers.image.os": image.os,
@@ -237,17 +242,19 @@ mod tests {
         )
         .unwrap();
         let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
-        let config: Value = serde_json::from_str(&config_json(&image, &nothing, None).unwrap()).unwrap();
+        let config: Value =
+            serde_json::from_str(&config_json(&image, &nothing, None, true).unwrap()).unwrap();
         assert_eq!(config["process"]["args"], json!(["/a", "-b"]));
         assert_eq!(config["process"]["env"][0], "X=1");
         assert!(config["process"]["env"][1].as_str().unwrap().starts_with("PATH="));
         assert_eq!(config["process"]["cwd"], "/w");
         assert_eq!(config["process"]["user"]["uid"], 5);
         assert_eq!(config["process"]["user"]["gid"], 6);
-        assert_eq!(config["root"]["path"], "rootfs");
+        assert_eq!(config["root"], json!({ "path": "rootfs", "readonly": true }));
         assert!(config["linux"].get("uidMappings").is_none());
-        let rootless = config_json(&image, &nothing, Some((1000, 1000))).unwrap();
+        let rootless = config_json(&image, &nothing, Some((1000, 1000)), false).unwrap();
         let rootless: Value = serde_json::from_str(&rootless).unwrap();
         assert_eq!(rootless["linux"]["uidMappings"][0]["hostID"], 1000);
+        assert_eq!(rootless["root"]["readonly"], false);
     }
 }
