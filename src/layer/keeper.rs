@@ -261,13 +261,7 @@ impl Keeper {
             put_bytes(out, &alone);
             put_number(out, open.crc.clone().finalize().into());
             put_number(out, open.done);
-            match &open.data {
-                Data::New(..) => out.push(0),
-                Data::Old(candidate) => {
-                    out.push(1);
-                    candidate.freeze(out);
-                }
-            }
+            out.push(u8::from(matches!(open.data, Data::Old(_))));
         }
         Ok(())
     }
@@ -306,7 +300,7 @@ impl Keeper {
             return Some(Ok(None));
         }
         let member = members::decode_alone(input.bytes()?)?;
-        let crc = crc32fast::Hasher::new_with_initial_len(input.small()?, 0);
+        let crc = input.small()?;
         let done = input.number().filter(|done| *done <= member.size)?;
         let data = match input.byte()? {
             0 => {
@@ -318,10 +312,12 @@ impl Keeper {
             }
             _ => {
                 path::clean(&member.path, &mut self.clean).ok()?;
-                let candidate = self.base.as_mut()?.candidate(&self.clean, &member)?;
-                candidate.fits(input)?.then_some(Data::Old(candidate))?
+                let base = self.base.as_mut()?;
+                let candidate = base.candidate(&self.clean, &member)?;
+                base.begins_with(&candidate, done, crc).then_some(Data::Old(candidate))?
             }
         };
+        let crc = crc32fast::Hasher::new_with_initial_len(crc, 0);
         self.open = Some(Open { crc, done, data });
         Some(Ok(Some(member)))
     }

@@ -343,6 +343,32 @@ fn what_an_older_tree_has_is_not_written_again() {
     }
 }
 
+/// The run that was interrupted may have linked to the old file itself, and so may any other.
+#[test]
+fn within_an_old_file_it_goes_on_although_that_has_got_more_names() {
+    let tar = tar().file("large", &text(1, 900_000)).end();
+    let before = Fetch::new(tar.clone(), &tar, Threads::One);
+    before.run(usize::MAX).unwrap();
+    let (base, _) = before.tree();
+    let root = base.path().join("root");
+    let goes_on = |meanwhile: &dyn Fn()| {
+        let mut fetch = Fetch::new(tar.clone(), &tar, Threads::One);
+        fetch.base = Some(root.clone());
+        fetch.run(tar.len() / 2).unwrap_err();
+        meanwhile();
+        fetch.run(usize::MAX).unwrap();
+        let (made, _) = fetch.tree();
+        assert!(fs::read(made.path().join("root/large")).unwrap() == text(1, 900_000).into_bytes());
+        fetch.offsets.lock().unwrap()[1] > 300_000
+    };
+    assert!(goes_on(&|| fs::hard_link(root.join("large"), root.join("again")).unwrap()));
+    // And not, where it is another one.
+    assert!(!goes_on(&|| {
+        fs::remove_file(root.join("large")).unwrap();
+        fs::write(root.join("large"), text(2, 900_000)).unwrap();
+    }));
+}
+
 #[test]
 fn a_check_names_every_file_that_is_not_what_it_was() {
     let tar = tar().file("a", "one").file("b", "two").file("c", "three").file("d", "four").end();
