@@ -7,8 +7,9 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, fstat, umask};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, umask};
 
 use super::archive::{Member, MemberKind};
 use super::base::{Base, Candidate};
@@ -326,7 +327,16 @@ impl Keeper {
     fn reopen(&mut self, member: &Member, done: u64) -> io::Result<Option<File>> {
         let (at, name) = self.objects.place(self.totals.files, false)?;
         let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_LARGEFILE;
-        let mut file = File::from(openat(at, name.as_str(), flags, Mode::empty())?);
+        let open = || openat(at, name.as_str(), flags, Mode::empty());
+        let opened = open().or_else(|error| {
+            if error != Errno::EACCES {
+                return Err(error);
+            }
+            // The run that was interrupted had ended it, with a mode that keeps its user from writing there.
+            fchmodat(at, name.as_str(), Mode::S_IWUSR, FchmodatFlags::FollowSymlink)?;
+            open()
+        });
+        let mut file = File::from(opened?);
         let length = if member.sparse { member.size } else { done };
         if file.metadata()?.len() < length {
             return Ok(None);

@@ -1,6 +1,7 @@
 //! A fetch that is interrupted, wherever, goes on and ends as if nothing had happened; and what an older tree
 //! has already is not written again.
 
+use crate::rootless::as_user;
 use crate::support::*;
 use edgepull::error::{Error, Kind};
 use edgepull::layer::rootfs::{Options as RootOptions, Rootfs};
@@ -220,6 +221,27 @@ fn it_goes_on_again_and_again() {
         let offsets = fetch.offsets.lock().unwrap();
         assert!(offsets.is_sorted() && offsets[7] > wire.len() as u64 / 2, "{name}: {offsets:?}");
     }
+}
+
+/// The first run has ended the file, and given it its mode, after its last checkpoint.
+#[test]
+fn it_goes_on_in_a_file_that_its_user_may_not_write_any_more() {
+    as_user("resume::it_goes_on_in_a_file_that_its_user_may_not_write_any_more", || {
+        let large = text(1, 500_000);
+        let tar = tar().member(b'0', "large", "", 0o444, large.as_bytes(), |_| {}).file("after", "x").end();
+        let mut ended = 0;
+        // The last checkpoint is somewhere before the end.
+        for cut in (tar.len() - 60_000..tar.len()).step_by(1000) {
+            let fetch = Fetch::new(tar.clone(), &tar, Threads::One);
+            fetch.run(cut).unwrap_err();
+            let mode = fs::metadata(fetch.home.path().join("objects/0/0")).unwrap().mode() & 0o777;
+            ended += usize::from(mode == 0o444);
+            fetch.run(usize::MAX).unwrap();
+            assert!(fetch.offsets.lock().unwrap()[1] > 0, "it started over");
+            assert!(fs::read(fetch.tree().0.path().join("root/large")).unwrap() == large.as_bytes());
+        }
+        assert!(ended > 0, "the file was never ended");
+    });
 }
 
 #[test]
