@@ -101,8 +101,11 @@ fn walk(
             meta.mtime_nsec()
         );
         if !meta.is_dir() && meta.nlink() > 1 {
+            // A file may have names outside of the tree, which say nothing about it.
             let name = first.entry(meta.ino()).or_insert_with(|| shown.clone());
-            text.push_str(&format!(" same-as={name}"));
+            if *name != shown {
+                text.push_str(&format!(" same-as={name}"));
+            }
         }
         entries.insert(shown.clone(), text);
         if meta.is_dir() {
