@@ -14,6 +14,7 @@ mod harness;
 mod machines;
 mod output;
 mod packages;
+mod powercut;
 mod registries;
 mod selection;
 mod trees;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::tools::{Scratch, run};
@@ -135,6 +135,16 @@ impl Board {
     pub fn with_clock(mut self, time: &str) -> Board {
         self.clock = Some(time.to_owned());
         self
+    }
+
+    /// The state directory is `state` in this folder.
+    pub fn with_state_in(self, folder: Scratch) -> Board {
+        Board { state: folder, ..self }
+    }
+
+    /// A path in the folder that the state directory is in.
+    pub fn beside_state(&self, below: &str) -> PathBuf {
+        self.state.path(below)
     }
 
     /// What edgepull has recorded of the time.

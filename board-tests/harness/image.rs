@@ -351,6 +351,25 @@ impl Artifact {
         self.manifest()["layers"][n]["digest"].as_str().expect("a layer").to_owned()
     }
 
+    /// The image with one more layer on top.
+    pub fn topped_with(mut self, layer: Layer) -> Artifact {
+        let (tar, mut manifest) = (layer.tar(), self.manifest());
+        let config = manifest["config"]["digest"].as_str().expect("a config");
+        let mut config: Value = serde_json::from_slice(&self.blobs[config]).expect("JSON");
+        config["rootfs"]["diff_ids"].as_array_mut().expect("diff-ids").push(digest_of(&tar).into());
+        let (config, layer) = (config.to_string().into_bytes(), gzip(&tar));
+        let put = |descriptor: &mut Value, data: &[u8]| {
+            descriptor["digest"] = digest_of(data).into();
+            descriptor["size"] = data.len().into();
+        };
+        let layers = manifest["layers"].as_array_mut().expect("layers");
+        layers.push(layers[0].clone());
+        put(layers.last_mut().expect("a layer"), &layer);
+        put(&mut manifest["config"], &config);
+        self.blobs.extend([config, layer].map(|data| (digest_of(&data), data)));
+        self.with_manifest(|there| *there = manifest.clone())
+    }
+
     /// Puts other bytes where the blob `digest` was, as a broken or hostile server would.
     pub fn with_blob(mut self, digest: &str, data: Vec<u8>) -> Artifact {
         self.blobs.insert(digest.to_owned(), data);

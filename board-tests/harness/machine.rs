@@ -333,7 +333,8 @@ fn static_edgepull(board: &str) -> Vec<u8> {
     std::fs::read(&file).unwrap_or_else(|e| panic!("{file}: {e}; cross/build {board} makes it"))
 }
 
-fn unix_time() -> u64 {
+/// Seconds since 1970.
+pub(super) fn unix_time() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.expect("a clock after 1970").as_secs()
 }

@@ -5,6 +5,7 @@
 //! folder or a child process and goes when the test ends, also when it fails.
 
 mod board;
+mod cuts;
 mod fake;
 mod image;
 mod initramfs;
@@ -18,6 +19,7 @@ mod tools;
 mod tree;
 
 pub use board::{Board, Outcome, exit};
+pub use cuts::{Chance, Distribution, Refetched, cuts_wanted, tell};
 pub use fake::{Answer, FakeRegistry};
 pub use image::{Artifact, Image, Index, Layer, digest_of, gzip, program};
 pub use machine::{Disk, Machine, Model, Setup, busybox};

@@ -14,6 +14,11 @@ impl Scratch {
         Scratch(tempfile::Builder::new().prefix("edgepull-").tempdir().expect("a scratch folder"))
     }
 
+    /// One that is in memory: nothing that is written there waits for a disk.
+    pub fn in_memory() -> Scratch {
+        Scratch(tempfile::Builder::new().prefix("edgepull-").tempdir_in("/dev/shm").expect("a tmpfs"))
+    }
+
     /// A path below the folder; nothing is created.
     pub fn path(&self, below: &str) -> PathBuf {
         self.0.path().join(below)

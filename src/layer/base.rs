@@ -17,7 +17,6 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::linkat;
 
 use super::archive::Member;
-use super::codec::{Input, put_number, put_signed};
 use super::rootfs::path::split;
 use super::rootfs::resolve::{Resolver, file_type};
 use crate::sys;
@@ -101,6 +100,17 @@ impl Base {
         Ok(equal)
     }
 
+    /// Whether the candidate still begins with what was compared before an interruption: `length` bytes of this CRC.
+    /// It is read again, as nothing else tells: its ctime changes with every name that it gets.
+    pub(super) fn begins_with(&mut self, candidate: &Candidate, length: u64, crc: u32) -> bool {
+        let mut is = crc32fast::Hasher::new();
+        let read = self.copy(candidate, length, |bytes| {
+            is.update(bytes);
+            Ok(())
+        });
+        read.is_ok() && is.finalize() == crc
+    }
+
     /// Gives the first `length` bytes of the candidate to `write`.
     pub(super) fn copy(
         &mut self,
@@ -133,21 +143,6 @@ impl Candidate {
 
     fn is(&self, other: &FileStat) -> bool {
         (self.stat.st_dev, self.stat.st_ino) == (other.st_dev, other.st_ino)
-    }
-
-    /// Who it is, for a checkpoint.
-    pub(super) fn freeze(&self, out: &mut Vec<u8>) {
-        let stat = &self.stat;
-        put_number(out, stat.st_ino);
-        put_signed(out, stat.st_ctime as _);
-        put_signed(out, stat.st_ctime_nsec as _);
-    }
-
-    /// Whether it is still who it was.
-    pub(super) fn fits(&self, input: &mut Input<'_>) -> Option<bool> {
-        let was = (input.number()?, input.signed()?, input.signed()?);
-        let stat = &self.stat;
-        Some(was == (stat.st_ino, stat.st_ctime as _, stat.st_ctime_nsec as _))
     }
 }
 

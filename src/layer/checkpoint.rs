@@ -26,7 +26,7 @@ use super::codec::{Input, put_number};
 use crate::sys;
 
 /// Changes with every change of what is in a checkpoint.
-const MAGIC: &[u8; 16] = b"edgepull frozen1";
+const MAGIC: &[u8; 16] = b"edgepull frozen2";
 const SLOTS: [&str; 2] = ["checkpoint.0", "checkpoint.1"];
 /// The largest checkpoint that is read, in bytes. The window of inflate takes 32 KiB of an ordinary one's
 /// 34; a member at the limits of what it may have adds its path and attributes.

@@ -7,8 +7,9 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, fstat, umask};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, umask};
 
 use super::archive::{Member, MemberKind};
 use super::base::{Base, Candidate};
@@ -261,13 +262,7 @@ impl Keeper {
             put_bytes(out, &alone);
             put_number(out, open.crc.clone().finalize().into());
             put_number(out, open.done);
-            match &open.data {
-                Data::New(..) => out.push(0),
-                Data::Old(candidate) => {
-                    out.push(1);
-                    candidate.freeze(out);
-                }
-            }
+            out.push(u8::from(matches!(open.data, Data::Old(_))));
         }
         Ok(())
     }
@@ -306,7 +301,7 @@ impl Keeper {
             return Some(Ok(None));
         }
         let member = members::decode_alone(input.bytes()?)?;
-        let crc = crc32fast::Hasher::new_with_initial_len(input.small()?, 0);
+        let crc = input.small()?;
         let done = input.number().filter(|done| *done <= member.size)?;
         let data = match input.byte()? {
             0 => {
@@ -318,10 +313,12 @@ impl Keeper {
             }
             _ => {
                 path::clean(&member.path, &mut self.clean).ok()?;
-                let candidate = self.base.as_mut()?.candidate(&self.clean, &member)?;
-                candidate.fits(input)?.then_some(Data::Old(candidate))?
+                let base = self.base.as_mut()?;
+                let candidate = base.candidate(&self.clean, &member)?;
+                base.begins_with(&candidate, done, crc).then_some(Data::Old(candidate))?
             }
         };
+        let crc = crc32fast::Hasher::new_with_initial_len(crc, 0);
         self.open = Some(Open { crc, done, data });
         Some(Ok(Some(member)))
     }
@@ -330,7 +327,16 @@ impl Keeper {
     fn reopen(&mut self, member: &Member, done: u64) -> io::Result<Option<File>> {
         let (at, name) = self.objects.place(self.totals.files, false)?;
         let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_LARGEFILE;
-        let mut file = File::from(openat(at, name.as_str(), flags, Mode::empty())?);
+        let open = || openat(at, name.as_str(), flags, Mode::empty());
+        let opened = open().or_else(|error| {
+            if error != Errno::EACCES {
+                return Err(error);
+            }
+            // The run that was interrupted had ended it, with a mode that keeps its user from writing there.
+            fchmodat(at, name.as_str(), Mode::S_IWUSR, FchmodatFlags::FollowSymlink)?;
+            open()
+        });
+        let mut file = File::from(opened?);
         let length = if member.sparse { member.size } else { done };
         if file.metadata()?.len() < length {
             return Ok(None);

@@ -1,6 +1,7 @@
 //! A fetch that is interrupted, wherever, goes on and ends as if nothing had happened; and what an older tree
 //! has already is not written again.
 
+use crate::rootless::as_user;
 use crate::support::*;
 use edgepull::error::{Error, Kind};
 use edgepull::layer::rootfs::{Options as RootOptions, Rootfs};
@@ -222,6 +223,27 @@ fn it_goes_on_again_and_again() {
     }
 }
 
+/// The first run has ended the file, and given it its mode, after its last checkpoint.
+#[test]
+fn it_goes_on_in_a_file_that_its_user_may_not_write_any_more() {
+    as_user("resume::it_goes_on_in_a_file_that_its_user_may_not_write_any_more", || {
+        let large = text(1, 500_000);
+        let tar = tar().member(b'0', "large", "", 0o444, large.as_bytes(), |_| {}).file("after", "x").end();
+        let mut ended = 0;
+        // The last checkpoint is somewhere before the end.
+        for cut in (tar.len() - 60_000..tar.len()).step_by(1000) {
+            let fetch = Fetch::new(tar.clone(), &tar, Threads::One);
+            fetch.run(cut).unwrap_err();
+            let mode = fs::metadata(fetch.home.path().join("objects/0/0")).unwrap().mode() & 0o777;
+            ended += usize::from(mode == 0o444);
+            fetch.run(usize::MAX).unwrap();
+            assert!(fetch.offsets.lock().unwrap()[1] > 0, "it started over");
+            assert!(fs::read(fetch.tree().0.path().join("root/large")).unwrap() == large.as_bytes());
+        }
+        assert!(ended > 0, "the file was never ended");
+    });
+}
+
 #[test]
 fn a_checkpoint_that_does_not_fit_starts_the_layer_over() {
     let tar = layer();
@@ -341,6 +363,32 @@ fn what_an_older_tree_has_is_not_written_again() {
         fetch.kept().check(!is_root(), |member, how| panic!("{member:?} {how}")).unwrap();
         assert_eq!(fs::read(root.join("large")).unwrap(), text(1000, 900_000).into_bytes(), "the old stays");
     }
+}
+
+/// The run that was interrupted may have linked to the old file itself, and so may any other.
+#[test]
+fn within_an_old_file_it_goes_on_although_that_has_got_more_names() {
+    let tar = tar().file("large", &text(1, 900_000)).end();
+    let before = Fetch::new(tar.clone(), &tar, Threads::One);
+    before.run(usize::MAX).unwrap();
+    let (base, _) = before.tree();
+    let root = base.path().join("root");
+    let goes_on = |meanwhile: &dyn Fn()| {
+        let mut fetch = Fetch::new(tar.clone(), &tar, Threads::One);
+        fetch.base = Some(root.clone());
+        fetch.run(tar.len() / 2).unwrap_err();
+        meanwhile();
+        fetch.run(usize::MAX).unwrap();
+        let (made, _) = fetch.tree();
+        assert!(fs::read(made.path().join("root/large")).unwrap() == text(1, 900_000).into_bytes());
+        fetch.offsets.lock().unwrap()[1] > 300_000
+    };
+    assert!(goes_on(&|| fs::hard_link(root.join("large"), root.join("again")).unwrap()));
+    // And not, where it is another one.
+    assert!(!goes_on(&|| {
+        fs::remove_file(root.join("large")).unwrap();
+        fs::write(root.join("large"), text(2, 900_000)).unwrap();
+    }));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::process::Command;
 use crate::support::*;
 use edgepull::layer::rootfs::WarningKind;
 
-/// Runs `body` as a user: here, where we are one, else in a child process that is nobody.
-fn as_user(test: &str, body: fn()) {
+/// Runs `body`, which is all of `test`, as a user: here, where we are one, else in a child process that is nobody.
+pub fn as_user(test: &str, body: fn()) {
     if !is_root() {
         return body();
     }
@@ -23,7 +23,7 @@ fn as_user(test: &str, body: fn()) {
         std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     }
     let output = Command::new(&program)
-        .args([&format!("rootless::{test}"), "--exact", "--nocapture"])
+        .args([test, "--exact", "--nocapture"])
         .env("TMPDIR", dir.path())
         .current_dir(dir.path())
         .uid(NOBODY)
@@ -42,7 +42,7 @@ fn has_xattrs(bench: &Bench) -> bool {
 
 #[test]
 fn owners_become_notes_and_devices_are_skipped() {
-    as_user("owners_become_notes_and_devices_are_skipped", || {
+    as_user("rootless::owners_become_notes_and_devices_are_skipped", || {
         let owner = |header: &mut tar::Header| {
             header.set_uid(1000);
             header.set_gid(5);
@@ -88,7 +88,7 @@ fn owners_become_notes_and_devices_are_skipped() {
 
 #[test]
 fn directories_without_permissions_are_filled_replaced_and_hidden() {
-    as_user("directories_without_permissions_are_filled_replaced_and_hidden", || {
+    as_user("rootless::directories_without_permissions_are_filled_replaced_and_hidden", || {
         let lower = tar()
             .dir_mode("locked", 0o000)
             .file("locked/a", "a")
@@ -129,7 +129,7 @@ fn directories_without_permissions_are_filled_replaced_and_hidden() {
 
 #[test]
 fn forbidden_attributes_are_one_warning() {
-    as_user("forbidden_attributes_are_one_warning", || {
+    as_user("rootless::forbidden_attributes_are_one_warning", || {
         let capability: &[(&str, &[u8])] = &[
             ("SCHILY.xattr.security.capability", crate::metadata::CAPABILITY),
             ("SCHILY.xattr.trusted.x", b"x"),
@@ -143,7 +143,7 @@ fn forbidden_attributes_are_one_warning() {
 
 #[test]
 fn breakouts_stay_inside_without_root_too() {
-    as_user("breakouts_stay_inside_without_root_too", || {
+    as_user("rootless::breakouts_stay_inside_without_root_too", || {
         let layer = tar()
             .symlink("out", "../victim")
             .file("out/passwd", "inside")

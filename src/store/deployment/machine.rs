@@ -126,6 +126,10 @@ impl Deployment {
     /// [`Kind::NotFound`] where there is nothing to go to; [`Kind::Usage`] where `to` is current; [`Kind::Disk`].
     pub fn rollback(&mut self, to: Option<u32>, world: &dyn World) -> Result<Outcome> {
         self.sweep()?;
+        if let Some(number) = self.rolling_back_to().filter(|number| to.is_none_or(|to| to == *number)) {
+            // It was cut short and is called again: that is no second one.
+            return self.drive(number, false, world);
+        }
         let current = self.current()?;
         if let Some(active) = self.record.active() {
             let (number, from) = (active.number, active.state);
@@ -167,6 +171,14 @@ impl Deployment {
             self.end_trial(generation)?;
         }
         Ok(Outcome::Confirmed { generation })
+    }
+
+    /// The generation that a rollback is on its way to.
+    fn rolling_back_to(&self) -> Option<u32> {
+        let active = self.record.active().filter(|active| active.state != State::Leaving)?;
+        let left = self.record.generation(active.progress.as_ref()?.from?)?;
+        let refused = self.record.bad(&left.content.digest)?;
+        (refused.reason == BY_HAND && refused.generation == left.number).then_some(active.number)
     }
 
     fn nothing_before(&self) -> Error {

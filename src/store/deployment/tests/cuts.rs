@@ -116,6 +116,26 @@ fn every_cut_of_a_rollback() {
 }
 
 #[test]
+fn a_rollback_that_was_cut_short_and_is_called_again_goes_on() {
+    for to in [None, Some(2)] {
+        for steps in 0.. {
+            let home = Home::with(tracking(), 3);
+            let rollback = || home.load().rollback(to, &home.world).unwrap();
+            let done = cut(steps, rollback).is_some();
+            if home.state(2) != State::Confirmed || home.links().0 == Some(3) {
+                rollback();
+            }
+            assert_eq!(home.links(), (Some(2), Some(1)), "{to:?} {steps}");
+            assert!(home.load().record.bad(&digest(2)).is_none(), "{to:?} {steps}");
+            home.check_rest();
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn every_cut_of_the_first_deployment() {
     let operation = |home: &Home| home.stage(1).activate(1, &home.world).map(drop);
     let allowed = [(None, None), (Some(1), None)];
