@@ -7,6 +7,7 @@
 
 use super::dns::{self, Dns};
 use super::retry::retry_after;
+use super::tcp::Tcp;
 use super::tls::{HandshakeFailed, Tls};
 use super::url::{Origin, resolve, shown};
 use crate::error::{Error, Kind};
@@ -15,7 +16,7 @@ use crate::sys;
 use std::io;
 use std::time::Duration;
 use ureq::http::{HeaderName, Method, Request, Response, Uri, header};
-use ureq::unversioned::transport::{Connector, TcpConnector};
+use ureq::unversioned::transport::Connector;
 use ureq::{Agent, AsSendBody, Body, Timeout};
 
 /// The most redirects that one request follows.
@@ -130,7 +131,7 @@ impl Http {
             .max_idle_connections_per_host(1)
             .build();
         let tls = Tls::new(options.ca_file.clone(), options.clock.clone());
-        let connector = ().chain(TcpConnector::default()).chain(tls.clone());
+        let connector = Tcp.chain(tls.clone());
         let agent = Agent::with_parts(config, connector, Dns::default());
         Http { agent, tls, stall: options.stall }
     }

@@ -7,6 +7,7 @@
 //!     auth            challenge, credentials -> token
 //!     http            one request with its redirects; what kind of failure
 //!       dns           names, where there is a DNS
+//!       tcp           one connection, and how much of it may lie unread
 //!       tls, roots    rustls below ureq
 //!         verify      by which time a certificate is judged
 //!         refusal     why one is refused, in words
@@ -22,6 +23,7 @@ mod http;
 mod refusal;
 mod retry;
 mod roots;
+mod tcp;
 mod tls;
 mod url;
 mod verify;
