@@ -218,8 +218,10 @@ pub fn sync_file_system(file: BorrowedFd<'_>) -> io::Result<()> {
 /// As `statvfs(3)`.
 pub fn room(path: &Path) -> io::Result<(u64, u64)> {
     let stat = nix::sys::statvfs::statvfs(path)?;
-    #[allow(clippy::useless_conversion, reason = "they are narrower on 32-bit targets")]
-    let [free, all, size] = [stat.blocks_available(), stat.blocks(), stat.fragment_size()].map(u64::from);
+    // The block counts and the size have different widths on 32-bit targets.
+    let number = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+    let size = number(stat.fragment_size().into());
+    let (free, all) = (number(stat.blocks_available().into()), number(stat.blocks().into()));
     Ok((free.saturating_mul(size), all.saturating_mul(size)))
 }
 
