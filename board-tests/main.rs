@@ -4,6 +4,7 @@
 mod bare;
 mod binaries;
 mod clock;
+mod deployments;
 mod destination;
 mod distribution;
 mod example;
