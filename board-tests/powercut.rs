@@ -20,7 +20,7 @@ use crate::harness::*;
 const EVERYDAY: usize = 20;
 /// One of so many rounds has its state directory on a disk, the others in memory.
 const ON_DISK: usize = 4;
-/// Most kills of one operation: then it may end.
+/// Most kills of one of a round's five operations: then it may end.
 const KILLS_MAX: usize = 10;
 /// How far it may at most get between two kills, in bytes of blobs.
 const STRIDE_MAX: u64 = 20 << 20;
@@ -146,7 +146,8 @@ impl<'a> Bench<'a> {
         let mut during = None;
         loop {
             let enough = self.found.len() + usize::from(during.is_some()) >= self.wanted;
-            let disturbed = !enough && kills < KILLS_MAX && !is_tried_often(&self.state());
+            let disturbed =
+                !enough && kills < (self.wanted / 5).min(KILLS_MAX) && !is_tried_often(&self.state());
             let place = disturbed.then(|| self.place(operation, self.proxy.sent().blobs - sent));
             let args = if is_new { &operation.to_end } else { &operation.args };
             let end = self.run(operation.name, args, place.as_ref());

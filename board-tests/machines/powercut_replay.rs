@@ -87,7 +87,7 @@ fn parse(log: &[u8]) -> Vec<Write> {
     const FUA: u64 = 2;
     const DISCARD: u64 = 4;
     let number = |at: usize| u64::from_le_bytes(log[at..at + 8].try_into().expect("8 bytes"));
-    assert_eq!(number(0), 0x6a73_6677_7368_72, "no such log");
+    assert_eq!(number(0), 0x006a_7366_7773_6872, "no such log");
     let (count, mut at) = (number(16), SECTOR);
     let entry = |_| {
         let [sector, sectors, flags] = [0, 8, 16].map(|field| number(at + field));
