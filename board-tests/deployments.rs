@@ -205,6 +205,13 @@ pub fn verify(state: &Path) {
     edgepull(state, &["verify", "app"]);
 }
 
+/// Nothing is left to be removed.
+#[track_caller]
+pub fn is_cleared(state: &Path) {
+    let told = edgepull(state, &["gc", "--dry-run"]);
+    assert!(told.starts_with("0 generations and 0 layers "), "{told}");
+}
+
 /// The deployment is old or new, and whole; once new, it stays so. Whether it is new. Verifying leaves traces: `state` is a copy.
 #[track_caller]
 pub fn whole(state: &Path, operation: &Operation, was_new: bool) -> bool {

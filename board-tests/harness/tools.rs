@@ -14,9 +14,20 @@ impl Scratch {
         Scratch(tempfile::Builder::new().prefix("edgepull-").tempdir().expect("a scratch folder"))
     }
 
-    /// One that is in memory: nothing that is written there waits for a disk.
+    /// One that is in memory, where there is room for 2 GiB: nothing that is written there waits for a disk.
     pub fn in_memory() -> Scratch {
-        Scratch(tempfile::Builder::new().prefix("edgepull-").tempdir_in("/dev/shm").expect("a tmpfs"))
+        let df = Command::new("df")
+            .args(["--output=avail", "-B1", "/dev/shm"])
+            .output()
+            .expect("df, of coreutils");
+        let room =
+            String::from_utf8_lossy(&df.stdout).lines().nth(1).and_then(|room| room.trim().parse().ok());
+        if room.is_none_or(|room: u64| room < 2 << 30) {
+            return Scratch::new();
+        }
+        Scratch(
+            tempfile::Builder::new().prefix("edgepull-").tempdir_in("/dev/shm").expect("a folder in memory"),
+        )
     }
 
     /// A path below the folder; nothing is created.

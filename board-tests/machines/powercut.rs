@@ -87,11 +87,11 @@ impl Rig<'_> {
         self.carry_out(&Operation::new("deploy", &deploy, None, first));
         self.life.publish(self.registry, 1);
         self.carry_out(&Operation::new("update", &update, Some(first), second));
-        if self.found.len() == self.wanted {
-            return;
-        }
         let rollback = Operation::new("rollback", &["rollback", "app"], Some(second), first);
         self.carry_out(&Operation { to_end: update.to_vec(), ..rollback });
+        if self.found.len() >= self.wanted {
+            return;
+        }
         self.life.publish(self.registry, 2);
         self.carry_out(&Operation::new("small update", &update, Some(first), third));
         self.life.publish(self.registry, 3);
@@ -108,14 +108,14 @@ impl Rig<'_> {
     /// Begins an operation, cuts the power, and boots again, until it may end.
     fn carry_out(&mut self, operation: &Operation) {
         let layers = operation.layers();
-        let (mut cuts, mut is_new, mut is_tried, mut during) = (0, false, false, None);
+        let (mut cuts, mut is_new, mut may_end, mut during) = (0, false, false, None);
         loop {
             let mut machine = self.boot();
             let reached = self.refetched.reached(&layers);
             let left = layers.iter().map(|(_, size)| size).sum::<u64>() - reached;
             let enough = self.found.len() + usize::from(during.is_some()) >= self.wanted;
             let moment =
-                (!enough && cuts < self.cuts_max && !is_tried).then(|| self.moment(operation.name, left));
+                (!enough && cuts < self.cuts_max && !may_end).then(|| self.moment(operation.name, left));
             let line = command(if is_new { &operation.to_end } else { &operation.args });
             match &moment {
                 None => {
@@ -138,8 +138,12 @@ impl Rig<'_> {
             let disk = self.mount_copy();
             let state = disk.path("state");
             let at = phase(&state, operation);
-            is_tried = is_tried_often(&state);
+            // Another cut would show nothing, or be taken for the generation's own doing.
+            may_end = at.ends_with("ended") || is_tried_often(&state);
             is_new = whole(&state, operation, is_new);
+            if moment.is_none() {
+                is_cleared(&state);
+            }
             drop(disk);
             match moment {
                 None => break,
@@ -159,8 +163,6 @@ impl Rig<'_> {
     fn give_up(&mut self, begun: &Operation) {
         let mut machine = self.boot();
         machine.proves("an update is begun");
-        // A cut may have kept the last one from removing what is no longer needed, and this one needs.
-        machine.run("edgepull --state-dir /mnt/state gc").succeeds();
         let bytes = self.proxy.sent().blobs + (6 << 20) + self.chance.below(STRIDE_MAX / 4);
         machine.start(&command(&begun.args));
         self.wait(&Moment::Bytes(bytes), 0);
