@@ -11,6 +11,7 @@ mod example;
 mod failures;
 mod faults;
 mod harness;
+mod life;
 mod machines;
 mod output;
 mod packages;

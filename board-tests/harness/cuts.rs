@@ -78,6 +78,13 @@ impl Refetched {
         again
     }
 
+    /// How much of these blobs, by digest, the client has been sent at least once, in bytes.
+    pub fn reached(&self, blobs: &[(String, u64)]) -> u64 {
+        let paths =
+            self.reached.iter().filter(|(path, _)| blobs.iter().any(|(digest, _)| path.ends_with(digest)));
+        paths.map(|(_, reached)| reached).sum()
+    }
+
     /// From now on nothing has been sent: it may all come again.
     pub fn forget(&mut self, proxy: &Proxy) {
         self.since(proxy);

@@ -63,13 +63,25 @@ pub struct Setup {
     model: &'static Model,
     memory: u32,
     disk: Option<String>,
+    /// QEMU's cache mode for it.
+    cache: &'static str,
+    /// Where all is written down that the guest writes to it.
+    log: Option<String>,
     files: Vec<(String, Vec<u8>)>,
     bare: bool,
 }
 
 impl Setup {
     pub fn of(model: &'static Model) -> Setup {
-        Setup { model, memory: model.memory, disk: None, files: Vec::new(), bare: false }
+        Setup {
+            model,
+            memory: model.memory,
+            disk: None,
+            cache: "unsafe",
+            log: None,
+            files: Vec::new(),
+            bare: false,
+        }
     }
 
     /// The least memory that it boots with.
@@ -81,6 +93,19 @@ impl Setup {
     /// Connects a disk: an image file.
     pub fn disk(mut self, image: &str) -> Setup {
         self.disk = Some(image.to_owned());
+        self
+    }
+
+    /// The disk has a cache that the guest can flush.
+    pub fn with_cache(mut self) -> Setup {
+        self.cache = "writeback";
+        self
+    }
+
+    /// All that the guest writes to its virtio disk, and when it flushes it, is written down in this file, as the
+    /// kernel's dm-log-writes does (Documentation/admin-guide/device-mapper/log-writes.rst).
+    pub fn logged_to(mut self, file: &str) -> Setup {
+        self.log = Some(file.to_owned());
         self
     }
 
@@ -169,8 +194,21 @@ impl Setup {
         }
         command.args(["-netdev", "user,id=net,ipv6=off", "-device", network]);
         if let Some(image) = &self.disk {
-            let drive = |interface| format!("{interface},format=raw,cache=unsafe,file={image}");
+            let drive = |interface: &str| format!("{interface},format=raw,cache={},file={image}", self.cache);
             match self.model.disk {
+                Disk::Virtio(device) if let Some(log) = &self.log => {
+                    for file in
+                        [format!("filename={image},node-name=file"), format!("filename={log},node-name=log")]
+                    {
+                        command.args(["-blockdev", &format!("driver=file,{file}")]);
+                    }
+                    command.args([
+                        "-blockdev",
+                        "driver=blklogwrites,file=file,log=log,log-sector-size=512,node-name=disk",
+                        "-device",
+                        &format!("{device},drive=disk"),
+                    ])
+                }
                 Disk::SdCard => command.args(["-drive", &drive("if=sd")]),
                 Disk::Virtio(device) => command.args([
                     "-drive",
@@ -253,6 +291,17 @@ impl Machine {
         assert!(numbers.len() == 3 && numbers[1..] == sizes, "a garbled answer to {line}: {status}");
         let status = ExitStatus::from_raw(numbers[0] << 8);
         Outcome::new(Output { status, stdout, stderr }, format!("{}# {line}", self.model.name))
+    }
+
+    /// Starts a line of shell in the guest, and does not wait for its end; what it says goes to `/tmp/log`.
+    #[track_caller]
+    pub fn start(&mut self, line: &str) {
+        self.run(&format!("{line} >/tmp/log 2>&1 &")).succeeds();
+    }
+
+    /// The power fails: whatever the guest has not handed to its disk yet is lost.
+    pub fn lose_power(self) {
+        drop(self);
     }
 
     /// Has PID 1 become this program; nothing can be run after that.

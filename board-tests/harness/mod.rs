@@ -22,12 +22,12 @@ pub use board::{Board, Outcome, exit};
 pub use cuts::{Chance, Distribution, Refetched, cuts_wanted, tell};
 pub use fake::{Answer, FakeRegistry};
 pub use image::{Artifact, Image, Index, Layer, digest_of, gzip, program};
-pub use machine::{Disk, Machine, Model, Setup, busybox};
+pub use machine::{Disk, Machine, Model, Setup, busybox, for_guest};
 pub use pki::Authority;
 pub use proxy::{End, Fault, Place, Proxy};
 pub use registry::Registry;
 pub use token::TokenServer;
-pub use tools::{Scratch, SmallDisk, base64, docker_config, run, skopeo, umoci_unpack};
+pub use tools::{Mounted, Scratch, SmallDisk, base64, docker_config, run, skopeo, umoci_unpack};
 pub use tree::Tree;
 
 /// The example layout in the repository, as an image name.

@@ -14,9 +14,20 @@ impl Scratch {
         Scratch(tempfile::Builder::new().prefix("edgepull-").tempdir().expect("a scratch folder"))
     }
 
-    /// One that is in memory: nothing that is written there waits for a disk.
+    /// One that is in memory, where there is room for 2 GiB: nothing that is written there waits for a disk.
     pub fn in_memory() -> Scratch {
-        Scratch(tempfile::Builder::new().prefix("edgepull-").tempdir_in("/dev/shm").expect("a tmpfs"))
+        let df = Command::new("df")
+            .args(["--output=avail", "-B1", "/dev/shm"])
+            .output()
+            .expect("df, of coreutils");
+        let room =
+            String::from_utf8_lossy(&df.stdout).lines().nth(1).and_then(|room| room.trim().parse().ok());
+        if room.is_none_or(|room: u64| room < 2 << 30) {
+            return Scratch::new();
+        }
+        Scratch(
+            tempfile::Builder::new().prefix("edgepull-").tempdir_in("/dev/shm").expect("a folder in memory"),
+        )
     }
 
     /// A path below the folder; nothing is created.
@@ -50,6 +61,35 @@ fn names_in(folder: &Path) -> Vec<String> {
         entries.map(|e| e.expect("an entry").file_name().into_string().expect("a readable name")).collect();
     names.sort();
     names
+}
+
+/// An image of an ext4 file system that this machine has mounted.
+pub struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounts it as it is after a cut: its journal is replayed and removals that had begun are ended, which the
+    /// kernel would do, too; and then it has to be sound.
+    pub fn new(image: &str, at: &str) -> Mounted {
+        let preened =
+            Command::new("e2fsck").args(["-f", "-p", image]).output().expect("e2fsck, of e2fsprogs");
+        assert!(matches!(preened.status.code(), Some(0 | 1)), "{preened:?}");
+        run("e2fsck", ["-f", "-n", image]);
+        std::fs::create_dir_all(at).expect("a folder");
+        run("mount", ["-o", "loop", image, at]);
+        Mounted(at.into())
+    }
+
+    /// A path on it.
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.0.join(below)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // When a test fails, that is not to hide why.
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }
 
 /// Runs a tool that has to succeed; gives its standard output.

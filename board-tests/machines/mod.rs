@@ -3,6 +3,8 @@
 //! `board-tests/run BOARD` brings kernels, QEMU and binaries, and runs these tests one after the other.
 
 mod alignment;
+mod powercut;
+mod powercut_replay;
 mod provisioning;
 mod pulls;
 mod results;
@@ -42,6 +44,6 @@ macro_rules! board {
 board!(armv5, ARMV5, alignment);
 board!(armv6, ARMV6, alignment);
 board!(armv7, ARMV7);
-board!(aarch64, AARCH64);
+board!(aarch64, AARCH64, powercut, powercut_replay);
 board!(aarch64_32, AARCH64_32);
 board!(aarch64_64only, AARCH64_64ONLY);

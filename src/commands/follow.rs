@@ -47,7 +47,13 @@ pub(super) fn follow(deployment: &mut Deployment, by: By, options: &Options, rep
     if let (Some(time), Ok(true) | Err(_)) = (clock.to_record(), &followed) {
         store::clock::save(&options.state_dir, time);
     }
-    followed.map(drop)
+    if !followed? {
+        // A run before may have been cut short while it was clearing up. Mostly there is nothing to do, and nothing
+        // is written.
+        deployment.prune()?;
+        forget_layers(&options.state_dir)?;
+    }
+    Ok(())
 }
 
 /// Ends what an interrupted run has begun: a generation on its way goes on, or back.
