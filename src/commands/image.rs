@@ -11,7 +11,7 @@ use crate::image::reference::Reference;
 use crate::image::runtime;
 use crate::image::select;
 use crate::layer::rootfs::{self, Rootfs, Warning, open_in_root};
-use crate::layer::{self, Layer, Observer, Stats};
+use crate::layer::{self, Layer, Stats};
 use crate::platform::{Host, Platform};
 use crate::source::Source;
 use crate::store::deployment::Missing;
@@ -238,15 +238,13 @@ pub(super) fn compose(
     scratch: OwnedFd,
     warnings: &mut Vec<Warning>,
 ) -> Result<()> {
-    struct Silent;
-    impl Observer for Silent {}
     let planned = plan(chosen)?;
     let mut rootfs = Rootfs::open(root, scratch, rootfs::Options::default())?;
     for (at, planned) in planned.iter().enumerate() {
         let name = format!("layer {}/{} {}", at + 1, chosen.manifest.layers.len(), planned.descriptor.digest);
         let gone = || Error::new(Kind::Disk, "it was kept a moment ago, and is gone");
         let kept = layers.get(&planned.diff_id)?.ok_or_else(gone);
-        kept.and_then(|kept| kept.apply(&mut rootfs, &Silent)).map_err(|error| error.context(&name))?;
+        kept.and_then(|kept| kept.apply(&mut rootfs)).map_err(|error| error.context(&name))?;
     }
     rootfs::merge(warnings, rootfs.finish()?.warnings);
     for warning in warnings {

@@ -6,8 +6,8 @@ use super::report::Report;
 use crate::cli::Options;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
+use crate::layer::Kept;
 use crate::layer::rootfs::{self, Rootfs, compare};
-use crate::layer::{Kept, Observer};
 use crate::store::deployment::{Deployment, Deployments, Generation};
 use crate::store::layers::Layers;
 use crate::store::lock::StateLock;
@@ -69,9 +69,6 @@ pub fn run(name: Option<&str>, repair: bool, options: &Options, report: &Report)
     follow::forget_layers(&options.state_dir)
 }
 
-struct Silent;
-impl Observer for Silent {}
-
 /// What was found so far.
 struct Verify<'a> {
     layers: &'a Layers,
@@ -127,7 +124,7 @@ impl Verify<'_> {
         let mut should = Rootfs::open(open(&root)?, open(&scratch)?, rootfs::Options::default())?;
         for diff_id in &generation.content.layers {
             let kept: Option<Kept> = self.layers.get(diff_id)?;
-            kept.ok_or_else(|| Error::new(Kind::Disk, "a layer is gone"))?.apply(&mut should, &Silent)?;
+            kept.ok_or_else(|| Error::new(Kind::Disk, "a layer is gone"))?.apply(&mut should)?;
         }
         should.finish()?;
         let place = format!("{} generation {}", deployment.name(), generation.number);

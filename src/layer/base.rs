@@ -39,7 +39,6 @@ pub(super) struct Base {
 pub(super) struct Candidate {
     pub(super) file: File,
     stat: FileStat,
-    directory: OwnedFd,
     name: Vec<u8>,
     /// Owner, mode and time are those of the member: it can be linked to.
     pub(super) same_metadata: bool,
@@ -77,10 +76,8 @@ impl Base {
         let file = File::from(openat(directory, name, flags, Mode::empty()).ok()?);
         let mut xattrs = false;
         sys::each_xattr(file.as_fd(), |_| xattrs = true);
-        let opened = fstat(&file).ok()?;
-        let same = (opened.st_dev, opened.st_ino) == (stat.st_dev, stat.st_ino);
-        let directory = directory.try_clone_to_owned().ok()?;
-        (same && !xattrs).then(|| Candidate { file, stat, directory, name: name.to_vec(), same_metadata })
+        let same = same_file(&stat, &fstat(&file).ok()?);
+        (same && !xattrs).then(|| Candidate { file, stat, name: name.to_vec(), same_metadata })
     }
 
     /// How many bytes of `chunk` the candidate has at `offset`: all of them, or those before the first
@@ -91,11 +88,10 @@ impl Base {
             let most = (chunk.len() - equal).min(BUFFER);
             let read = candidate.file.read_at(&mut self.buffer[..most], offset + equal as u64)?;
             let (old, new) = (&self.buffer[..read], &chunk[equal..equal + read]);
-            let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
-            equal += same;
-            if read == 0 || same < read {
-                break;
+            if read == 0 || old != new {
+                return Ok(equal + old.iter().zip(new).take_while(|(old, new)| old == new).count());
             }
+            equal += read;
         }
         Ok(equal)
     }
@@ -109,6 +105,15 @@ impl Base {
             Ok(())
         });
         read.is_ok() && is.finalize() == crc
+    }
+
+    /// Gives the file of the last candidate one more name.
+    pub(super) fn link(&self, candidate: &Candidate, at: BorrowedFd<'_>, name: &str) -> nix::Result<()> {
+        let (_, directory) = self.parent.as_ref().ok_or(Errno::ENOENT)?;
+        linkat(directory, &candidate.name[..], at, name, AtFlags::empty())?;
+        let linked = fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        // Somebody who is not edgepull has put another file there meanwhile.
+        if same_file(&candidate.stat, &linked) { Ok(()) } else { Err(Errno::ESTALE) }
     }
 
     /// Gives the first `length` bytes of the candidate to `write`.
@@ -132,18 +137,8 @@ impl Base {
     }
 }
 
-impl Candidate {
-    /// Gives the old file one more name.
-    pub(super) fn link(&self, at: BorrowedFd<'_>, name: &str) -> nix::Result<()> {
-        linkat(&self.directory, &self.name[..], at, name, AtFlags::empty())?;
-        let linked = fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        // Somebody who is not edgepull has put another file there meanwhile.
-        if self.is(&linked) { Ok(()) } else { Err(Errno::ESTALE) }
-    }
-
-    fn is(&self, other: &FileStat) -> bool {
-        (self.stat.st_dev, self.stat.st_ino) == (other.st_dev, other.st_ino)
-    }
+fn same_file(one: &FileStat, other: &FileStat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
 /// Whether a file has the mode, owner and time that `member` says.

@@ -84,7 +84,7 @@ fn fetch_from(
                 log::info!(
                     "{}: goes on after {} of {} bytes",
                     layer.name,
-                    start.wire.bytes(),
+                    start.stream.wire.bytes(),
                     layer.wire_size
                 );
                 match run(start, layer, options, open, observer) {
@@ -108,15 +108,7 @@ fn clear(dir: &OwnedFd) -> Result<()> {
 
 /// Where a fetch begins: at the beginning, or at a checkpoint.
 struct Start {
-    /// What the reader had before the first byte that is asked for.
-    wire: Tally,
-    /// Bytes from there that inflate has had already.
-    skip: u64,
-    /// `None`: the first bytes decide.
-    decoder: Option<FrozenDecoder>,
-    ahead: usize,
-    diff: Tally,
-    left: (u64, u64),
+    stream: Stream,
     keeper: Keeper,
     /// The member whose data is coming.
     member: Option<Member>,
@@ -124,35 +116,48 @@ struct Start {
     sequence: u64,
 }
 
+/// Where each stage before the keeper begins.
+#[derive(Default)]
+struct Stream {
+    /// What the reader had before the first byte that is asked for.
+    wire: Tally,
+    /// Bytes from there that inflate has had already.
+    skip: u64,
+    /// `None`: the first bytes decide.
+    decoder: Option<FrozenDecoder>,
+    /// Bytes that the decoder gives next and that are in `diff` already.
+    ahead: usize,
+    diff: Tally,
+    /// What [`Archive::left`] said.
+    left: (u64, u64),
+}
+
 impl Start {
     fn fresh(place: Place) -> Result<Start> {
-        Ok(Start {
-            wire: Tally::default(),
-            skip: 0,
-            decoder: None,
-            ahead: 0,
-            diff: Tally::default(),
-            left: (0, 0),
-            keeper: Keeper::new(place)?,
-            member: None,
-            sequence: 0,
-        })
+        Ok(Start { stream: Stream::default(), keeper: Keeper::new(place)?, member: None, sequence: 0 })
     }
 
     /// `Ok(None)` where what is in the checkpoint makes no sense, or is not what is on disk.
     fn thaw(found: &Found, place: Place) -> Result<Option<Start>> {
         let mut input = found.payload();
-        let streams = || {
-            let (wire, skip) = (Tally::thaw(&mut input)?, input.number()?);
-            let decoder = FrozenDecoder::thaw(&mut input)?;
-            let (ahead, diff) = (input.small()?, Tally::thaw(&mut input)?);
-            Some((wire, skip, decoder, ahead, diff, (input.number()?, input.number()?)))
-        };
-        let Some((wire, skip, decoder, ahead, diff, left)) = ({ streams })() else { return Ok(None) };
-        let Some((keeper, member)) = Keeper::thaw(place, &mut input)? else { return Ok(None) };
+        let Some(stream) = Stream::thaw(&mut input) else { return Ok(None) };
+        let thawed = Keeper::thaw(place, &mut input)?;
         let sequence = found.sequence + 1;
-        let decoder = Some(decoder);
-        Ok(Some(Start { wire, skip, decoder, ahead, diff, left, keeper, member, sequence }))
+        Ok(thawed.map(|(keeper, member)| Start { stream, keeper, member, sequence }))
+    }
+}
+
+impl Stream {
+    fn thaw(input: &mut Input<'_>) -> Option<Stream> {
+        // In the order in which `TarStream::freeze` and `Saver::step` write them.
+        Some(Stream {
+            wire: Tally::thaw(input)?,
+            skip: input.number()?,
+            decoder: Some(FrozenDecoder::thaw(input)?),
+            ahead: input.small()?,
+            diff: Tally::thaw(input)?,
+            left: (input.number()?, input.number()?),
+        })
     }
 }
 
@@ -174,17 +179,17 @@ fn run(
         Threads::Beside => true,
         Threads::One => false,
     };
-    observer.spared(start.wire.bytes());
+    observer.spared(start.stream.wire.bytes());
     let wire = Wire::new(
-        open(start.wire.bytes())?,
+        open(start.stream.wire.bytes())?,
         layer.wire_size,
         layer.wire_digest,
         observer,
-        start.wire.clone(),
+        start.stream.wire.clone(),
     );
     let meter = Meter::start();
     thread::scope(|scope| {
-        let diff = start.diff.clone();
+        let diff = start.stream.diff.clone();
         let (reader, hasher) = match beside {
             true => (WireReader::ahead(wire, scope)?, DiffHasher::behind(diff, scope)?),
             false => (WireReader::here(wire, &meter), DiffHasher::here(diff, &meter)),
@@ -203,18 +208,18 @@ fn stream<'scope, 'a: 'scope>(
     observer: &'a dyn Observer,
     meter: &'a Meter,
 ) -> Result<Stats> {
-    let before = start.wire.bytes();
+    let before = start.stream.wire.bytes();
     let layer = saver.layer;
-    reader.skip(start.skip)?;
-    let decoder = match start.decoder {
+    reader.skip(start.stream.skip)?;
+    let decoder = match start.stream.decoder {
         Some(frozen) => frozen.go_on(reader),
         None => {
             let (known, count) = reader.beginning()?;
             Decoder::new(reader, &known[..count], layer.compression, layer.name)
         }
     };
-    let tar = TarStream { decoder, hasher, observer, meter, fresh: 0, taken: 0, ahead: start.ahead };
-    let mut archive = Archive::new(tar, start.left, start.member);
+    let tar = TarStream { decoder, hasher, observer, meter, fresh: 0, taken: 0, ahead: start.stream.ahead };
+    let mut archive = Archive::new(tar, start.stream.left, start.member);
     let mut keeper = start.keeper;
     let streamed = keep_all(&mut archive, &mut keeper, &mut saver, observer);
     let TarStream { decoder, hasher, .. } = archive.into_source();
@@ -314,7 +319,7 @@ impl<'scope, 'env, 'a> Saver<'scope, 'env, 'a> {
     ) -> Result<Saver<'scope, 'env, 'a>> {
         let dir =
             start.keeper.dir().try_clone_to_owned().map_err(|error| Error::disk("a kept layer", error))?;
-        let at = start.wire.bytes();
+        let at = start.stream.wire.bytes();
         Ok(Saver {
             layer,
             scope,

@@ -3,7 +3,7 @@
 //! layer: after an interruption, whatever came after the checkpoint is simply cut off.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -24,6 +24,9 @@ use crate::sys;
 const FROZEN_SEGMENTS_MAX: usize = 4096;
 /// Data is handed to the disk after this many bytes, so that a checkpoint does not have to wait for all of it.
 const WRITE_OUT: u64 = 1024 * 1024;
+
+/// How it is said on the way out that a checkpoint does not fit what is on disk, or makes no sense.
+const UNFIT: io::ErrorKind = io::ErrorKind::InvalidData;
 
 /// Keeps the members of one layer.
 pub(super) struct Keeper {
@@ -107,13 +110,13 @@ impl Keeper {
         }
         let data = match self.base.as_mut().and_then(|base| base.candidate(&self.clean, member)) {
             Some(candidate) => Data::Old(candidate),
-            None => self.new_file(member)?,
+            None => Data::New(self.new_file(member)?, 0),
         };
         self.open = Some(Open { crc: crc32fast::Hasher::new(), done: 0, data });
         Ok(())
     }
 
-    fn new_file(&mut self, member: &Member) -> io::Result<Data> {
+    fn new_file(&mut self, member: &Member) -> io::Result<File> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = self.metadata.first_mode(member.mode);
         let made = self.objects.make(self.totals.files, |at, name| openat(at, name, flags, mode));
@@ -121,7 +124,7 @@ impl Keeper {
         if member.sparse {
             file.set_len(member.size)?;
         }
-        Ok(Data::New(file, 0))
+        Ok(file)
     }
 
     /// Whether a file's data is coming.
@@ -144,7 +147,8 @@ impl Keeper {
         }
         if !chunk.is_empty() {
             if let Data::Old(candidate) = open.data {
-                open.data = self.diverge(member, &candidate, open.done)?;
+                // It is not the old one after all.
+                open.data = Data::New(self.copy_of(member, &candidate, open.done)?, 0);
             }
             if let Data::New(file, handed_over) = &mut open.data {
                 match member.sparse {
@@ -163,19 +167,19 @@ impl Keeper {
         Ok(())
     }
 
-    /// The file is not the old one after all: a new one, with what was the same until here.
-    fn diverge(&mut self, member: &Member, candidate: &Candidate, same: u64) -> io::Result<Data> {
-        let mut data = self.new_file(member)?;
-        if let (Data::New(file, _), Some(base)) = (&mut data, &mut self.base) {
+    /// A new file that begins as the old one does.
+    fn copy_of(&mut self, member: &Member, candidate: &Candidate, length: u64) -> io::Result<File> {
+        let file = self.new_file(member)?;
+        if let Some(base) = &mut self.base {
             let mut at = 0;
-            base.copy(candidate, same, |bytes| {
+            base.copy(candidate, length, |bytes| {
                 file.write_all_at(bytes, at)?;
                 at += bytes.len() as u64;
                 Ok(())
             })?;
-            self.written += same;
+            self.written += length;
         }
-        Ok(data)
+        Ok(file)
     }
 
     /// All of the file's data has come.
@@ -195,8 +199,9 @@ impl Keeper {
 
     /// The old file is the new one.
     fn take_over(&mut self, member: &Member, candidate: &Candidate) -> io::Result<()> {
+        let Some(base) = &self.base else { return Ok(()) };
         if candidate.same_metadata {
-            match self.objects.make(self.totals.files, |at, name| candidate.link(at, name)) {
+            match self.objects.make(self.totals.files, |at, name| base.link(candidate, at, name)) {
                 // Too many names already, or another file system: then its data is copied.
                 Err(error) => log::debug!("an old file cannot be linked to: {error}"),
                 Ok(()) => {
@@ -205,23 +210,27 @@ impl Keeper {
                 }
             }
         }
-        let Data::New(file, _) = self.new_file(member)? else { return Ok(()) };
-        let Some(base) = &mut self.base else { return Ok(()) };
-        let shares =
-            base.reflinks != Some(false) && sys::reflink(candidate.file.as_fd(), file.as_fd()).is_ok();
-        base.reflinks = Some(shares);
+        let file = match self.reflink(member, candidate)? {
+            Some(file) => file,
+            None => self.copy_of(member, candidate, member.size)?,
+        };
+        self.metadata.file(&file, member, self.other_group)
+    }
+
+    /// A new file that shares the old one's data; `None` where this file system cannot.
+    fn reflink(&mut self, member: &Member, candidate: &Candidate) -> io::Result<Option<File>> {
+        if self.base.as_ref().is_none_or(|base| base.reflinks == Some(false)) {
+            return Ok(None);
+        }
+        let file = self.new_file(member)?;
+        let shares = sys::reflink(candidate.file.as_fd(), file.as_fd()).is_ok();
+        if let Some(base) = &mut self.base {
+            base.reflinks = Some(shares);
+        }
         if shares {
             self.shared += member.size;
-        } else {
-            let mut at = 0;
-            base.copy(candidate, member.size, |bytes| {
-                file.write_all_at(bytes, at)?;
-                at += bytes.len() as u64;
-                Ok(())
-            })?;
-            self.written += member.size;
         }
-        self.metadata.file(&file, member, self.other_group)
+        Ok(shares.then_some(file))
     }
 
     /// All members have come. The record gets its end; making all of it durable is the caller's business.
@@ -270,61 +279,62 @@ impl Keeper {
     /// Goes on where [`Keeper::freeze`] was called; with the member whose data is coming, if any. `Ok(None)`
     /// where what is on disk is not what it was then.
     pub(super) fn thaw(place: Place, input: &mut Input<'_>) -> Result<Option<(Keeper, Option<Member>)>> {
-        let thawed = Keeper::try_thaw(place, input);
-        match thawed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            other => other.map_err(failed),
+        match Keeper::try_thaw(place, input) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | UNFIT) => Ok(None),
+            other => other.map(Some).map_err(failed),
         }
     }
 
-    fn try_thaw(place: Place, input: &mut Input<'_>) -> io::Result<Option<(Keeper, Option<Member>)>> {
+    /// [`UNFIT`] where it does not fit.
+    fn try_thaw(place: Place, input: &mut Input<'_>) -> io::Result<(Keeper, Option<Member>)> {
         let log = open_log(place.dir.as_fd(), false)?;
-        let (Some(length), Some(crc)) = (input.number(), input.small()) else { return Ok(None) };
-        let size = log.metadata()?.len();
+        let (length, crc) = (input.number().ok_or(UNFIT)?, input.small().ok_or(UNFIT)?);
         // Durable before the checkpoint was: what is shorter is not what was frozen.
-        if size < length {
-            return Ok(None);
+        if log.metadata()?.len() < length {
+            return Err(UNFIT.into());
         }
         let mut keeper = Keeper::with(place, Writer::thaw(log, length, crc)?)?;
-        match keeper.thaw_rest(input) {
-            Some(member) => Ok(Some((keeper, member?))),
-            None => Ok(None),
+        for number in
+            [&mut keeper.totals.entries, &mut keeper.totals.files, &mut keeper.written, &mut keeper.shared]
+        {
+            *number = input.number().ok_or(UNFIT)?;
         }
+        let member = match input.byte().ok_or(UNFIT)? {
+            0 => None,
+            _ => Some(keeper.thaw_open(input)?),
+        };
+        Ok((keeper, member))
     }
 
-    fn thaw_rest(&mut self, input: &mut Input<'_>) -> Option<io::Result<Option<Member>>> {
-        self.totals.entries = input.number()?;
-        self.totals.files = input.number()?;
-        self.written = input.number()?;
-        self.shared = input.number()?;
-        if input.byte()? == 0 {
-            return Some(Ok(None));
-        }
-        let member = members::decode_alone(input.bytes()?)?;
-        let crc = input.small()?;
-        let done = input.number().filter(|done| *done <= member.size)?;
-        let data = match input.byte()? {
-            0 => {
-                let file = match self.reopen(&member, done) {
-                    Ok(file) => file?,
-                    Err(error) => return Some(Err(error)),
-                };
-                Data::New(file, done)
-            }
-            _ => {
-                path::clean(&member.path, &mut self.clean).ok()?;
-                let base = self.base.as_mut()?;
-                let candidate = base.candidate(&self.clean, &member)?;
-                base.begins_with(&candidate, done, crc).then_some(Data::Old(candidate))?
+    /// The file whose data was coming.
+    fn thaw_open(&mut self, input: &mut Input<'_>) -> io::Result<Member> {
+        let mut parse = || {
+            let member = members::decode_alone(input.bytes()?)?;
+            let crc = input.small()?;
+            let done = input.number().filter(|done| *done <= member.size)?;
+            Some((member, crc, done, input.byte()? != 0))
+        };
+        let (member, crc, done, is_old) = parse().ok_or(UNFIT)?;
+        let data = match is_old {
+            false => Data::New(self.reopen(&member, done)?, done),
+            true => {
+                path::clean(&member.path, &mut self.clean).map_err(|_| UNFIT)?;
+                let base = self.base.as_mut().ok_or(UNFIT)?;
+                let candidate = base.candidate(&self.clean, &member).ok_or(UNFIT)?;
+                if !base.begins_with(&candidate, done, crc) {
+                    return Err(UNFIT.into());
+                }
+                Data::Old(candidate)
             }
         };
+        // An amount of 0 is right here: only the combination of two hashes asks for it.
         let crc = crc32fast::Hasher::new_with_initial_len(crc, 0);
         self.open = Some(Open { crc, done, data });
-        Some(Ok(Some(member)))
+        Ok(member)
     }
 
-    /// The file that was being written; `None` where it is shorter than it was.
-    fn reopen(&mut self, member: &Member, done: u64) -> io::Result<Option<File>> {
+    /// The file that was being written.
+    fn reopen(&mut self, member: &Member, done: u64) -> io::Result<File> {
         let (at, name) = self.objects.place(self.totals.files, false)?;
         let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_LARGEFILE;
         let open = || openat(at, name.as_str(), flags, Mode::empty());
@@ -336,14 +346,14 @@ impl Keeper {
             fchmodat(at, name.as_str(), Mode::S_IWUSR, FchmodatFlags::FollowSymlink)?;
             open()
         });
-        let mut file = File::from(opened?);
+        let file = File::from(opened?);
         let length = if member.sparse { member.size } else { done };
+        // As above.
         if file.metadata()?.len() < length {
-            return Ok(None);
+            return Err(UNFIT.into());
         }
         file.set_len(length)?;
-        file.seek(SeekFrom::Start(0))?;
-        Ok(Some(file))
+        Ok(file)
     }
 }
 

@@ -13,8 +13,8 @@ use super::archive::{Member, MemberKind};
 use super::base::has_metadata;
 use super::members::{self, Reader, Totals};
 use super::objects::Objects;
+use super::queue;
 use super::rootfs::{Object, Rootfs};
-use super::{Observer, queue};
 use crate::error::{Error, Kind, Result};
 
 /// A kept layer.
@@ -54,7 +54,7 @@ impl Kept {
     ///
     /// # Errors
     /// [`Kind::BadImage`] for members that make no sense where they are, [`Kind::Disk`].
-    pub fn apply(mut self, root: &mut Rootfs, observer: &dyn Observer) -> Result<()> {
+    pub fn apply(mut self, root: &mut Rootfs) -> Result<()> {
         let mut objects = Objects::existing(self.dir.as_fd()).map_err(damaged)?;
         let (mut member, mut files) = (Member::default(), 0);
         root.begin_layer()?;
@@ -66,7 +66,6 @@ impl Kept {
             } else {
                 root.apply(&member, None)?;
             }
-            observer.entries(1);
         }
         root.finish_layer()
     }

@@ -70,7 +70,7 @@ pub trait Observer: Sync {
     fn unpacked_bytes(&self, n: u64) {
         let _ = n;
     }
-    /// `n` more tar members were kept, or applied.
+    /// `n` more tar members were kept.
     fn entries(&self, n: u64) {
         let _ = n;
     }

@@ -1,27 +1,10 @@
 //! Broken and hostile bytes: every one an error of the right kind, none a panic, none outside the root.
 
-use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::support::*;
 use edgepull::error::{Error, Kind};
 use edgepull::layer::{Threads, fetch};
-
-/// What a compressor of this machine makes of `bytes`.
-fn compress(program: &str, arguments: &[&str], bytes: &[u8]) -> Option<Vec<u8>> {
-    let child = Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let Ok(mut child) = child else {
-        left_out(&format!("{program} is not installed"));
-        return None;
-    };
-    let mut input = child.stdin.take().unwrap();
-    let bytes = bytes.to_vec();
-    let writer = std::thread::spawn(move || input.write_all(&bytes));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    assert!(output.status.success());
-    Some(output.stdout)
-}
 
 fn small() -> Vec<u8> {
     tar()

@@ -8,6 +8,7 @@ use std::io::{Cursor, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use edgepull::error::{Error, Kind};
 use edgepull::layer::rootfs::{Options, Rootfs, Summary, merge};
@@ -157,8 +158,24 @@ pub fn unpack_from(
     let stats = fetch(layer, directory(), &options, &mut |_| Ok(source.take().unwrap()), &Silent)?;
     let kept = Kept::open(directory()).unwrap().expect("what was fetched is whole");
     assert_eq!((kept.entries(), kept.tar_bytes()), (stats.entries, stats.tar_bytes));
-    kept.apply(root, &Silent).map_err(|error| error.context(layer.name))?;
+    kept.apply(root).map_err(|error| error.context(layer.name))?;
     Ok(stats)
+}
+
+/// What a compressor of this machine makes of `bytes`.
+pub fn compress(program: &str, arguments: &[&str], bytes: &[u8]) -> Option<Vec<u8>> {
+    let child = Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let Ok(mut child) = child else {
+        left_out(&format!("{program} is not installed"));
+        return None;
+    };
+    let mut input = child.stdin.take().unwrap();
+    let bytes = bytes.to_vec();
+    let writer = std::thread::spawn(move || input.write_all(&bytes));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.status.success());
+    Some(output.stdout)
 }
 
 /// Asserts that unpacking fails as a bad image with these words in the message.
