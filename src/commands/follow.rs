@@ -1,23 +1,22 @@
 //! A deployment is brought to what it tracks: what `deploy` and `update` have in common.
 
-use super::image::{Chosen, announce, check_program, choose, compose, fetch, write_config};
+use super::image::{Chosen, announce, check_program, choose, warn, write_config};
+use super::plan::Plan;
 use super::report::{Report, bytes};
 use super::{clock, host, open};
 use crate::cli::Options;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
-use crate::layer::Stats;
+use crate::layer::rootfs::Warning;
 use crate::platform::{Host, Platform};
 use crate::store;
 use crate::store::deployment::{Board, Content, Deployment, Deployments, Outcome, Pending};
 use crate::store::layers::{self, Layers};
-use crate::store::state;
 use crate::sys;
 use serde_json::json;
-use std::fs::{self, DirBuilder, File};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::mem;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// Who asks.
@@ -167,14 +166,15 @@ fn stage(
     report: &Report,
 ) -> Result<u32> {
     let layers = Layers::open(&options.state_dir)?;
-    let missing = chosen.missing(&layers)?;
+    let plan = Plan::new(chosen, &layers, &[])?;
+    let missing = plan.missing();
     if !missing.is_empty() {
         let platform = chosen.platform.to_string();
         Pending { digest: chosen.digest, platform, missing }.save(deployment)?;
     }
     let base = deployment.current_tree()?.map(|tree| tree.join("rootfs"));
-    let mut totals = fetch(source, chosen, &layers, &[], base.as_deref(), report)?;
-    build(deployment, chosen, &layers, host, &mut totals)?;
+    let mut totals = plan.fetch(source, base.as_deref(), report)?;
+    build(deployment, chosen, &layers, host, mem::take(&mut totals.warnings))?;
     let content = Content {
         root_digest: chosen.root,
         digest: chosen.digest,
@@ -204,25 +204,14 @@ fn build(
     chosen: &Chosen,
     layers: &Layers,
     host: &Host,
-    totals: &mut Stats,
+    warnings: Vec<Warning>,
 ) -> Result<()> {
-    let (tree, scratch) = (deployment.staging(), deployment.scratch());
-    let root = tree.join("rootfs");
-    let failed = |error| Error::disk(tree.display(), error);
-    deployment.clear_staging()?;
-    for (path, mode) in [(&tree, state::TRAVERSED), (&root, state::PUBLIC), (&scratch, state::PRIVATE)] {
-        let made = DirBuilder::new().mode(mode).create(path);
-        // Whatever the umask.
-        made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode))).map_err(failed)?;
-    }
-    let open = |path: &Path| File::open(path).map(OwnedFd::from).map_err(failed);
-    let rootfs = open(&root)?;
-    compose(chosen, layers, open(&root)?, open(&scratch)?, &mut totals.warnings)?;
-    fs::remove_dir(&scratch).map_err(failed)?;
+    let (rootfs, summary) = deployment.compose(layers, &chosen.config.rootfs.diff_ids)?;
+    warn(warnings, summary);
     check_program(chosen, host, rootfs.as_fd(), false)?;
     // Its files are links to the store's: whoever writes to one writes to all generations.
-    write_config(chosen, rootfs.as_fd(), true, &tree.join("config.json"))?;
-    sys::sync_file_system(rootfs.as_fd()).map_err(failed)
+    write_config(chosen, rootfs.as_fd(), true, &deployment.staging().join("config.json"))?;
+    sys::sync_file_system(rootfs.as_fd()).map_err(|error| Error::disk(deployment.staging().display(), error))
 }
 
 /// What became of a generation that was not as it was.
@@ -260,8 +249,9 @@ pub(super) fn repair(
     }
     let layers = Layers::open(&options.state_dir)?;
     let tree = deployment.tree(number).join("rootfs");
-    let mut totals = fetch(&mut *source, &chosen, &layers, damaged, Some(&tree), report)?;
-    build(deployment, &chosen, &layers, &host, &mut totals)?;
+    let plan = Plan::new(&chosen, &layers, damaged)?;
+    let totals = plan.fetch(&mut *source, Some(&tree), report)?;
+    build(deployment, &chosen, &layers, &host, totals.warnings)?;
     let board = Board { json: options.json };
     if deployment.current()? == Some(number) {
         let new = deployment.stage(&deployment.staging(), generation.content, &board)?;
@@ -282,13 +272,12 @@ pub(super) fn forget_layers(state: &Path) -> Result<()> {
 }
 
 /// The layers, in hexadecimal, that generations and interrupted fetches name.
-pub(super) fn needed_layers(state: &Path) -> Result<Vec<String>> {
+fn needed_layers(state: &Path) -> Result<Vec<String>> {
     let deployments = Deployments::open(state)?;
     let mut needed = Vec::new();
     for name in deployments.names()? {
         let Some(deployment) = deployments.load(&name)? else { continue };
-        let generations = deployment.record().generations.iter();
-        needed.extend(generations.flat_map(|generation| &generation.content.layers).map(layers::name));
+        needed.extend(deployment.record().layers().map(layers::name));
         let pending = Pending::load(&deployment);
         needed.extend(
             pending.iter().flat_map(|pending| &pending.missing).map(|one| layers::name(&one.diff_id)),

@@ -1,32 +1,25 @@
-//! From a reference to a root file system, in the steps that `pull` and `deploy` have in common: the board is
-//! named, an entry chosen, its layers fetched, a tree composed of them, and the program in it read.
+//! From a reference to an image, in the steps that `pull` and `deploy` have in common: the board is named, an
+//! entry chosen; and, when [`super::plan`] has made a tree of its layers, the program in that is read.
 
 use super::Documents;
-use super::report::{Report, bytes};
-use crate::error::{Error, Kind, Result};
+use super::report::Report;
+use crate::error::{Error, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{Compression, Descriptor, Document, ImageConfig, Manifest};
+use crate::image::manifest::{Document, ImageConfig, Manifest};
 use crate::image::program::{self, Finding};
 use crate::image::reference::Reference;
 use crate::image::runtime;
 use crate::image::select;
-use crate::layer::rootfs::{self, Rootfs, Warning, open_in_root};
-use crate::layer::{self, Layer, Stats};
+use crate::layer::rootfs::{self, Summary, Warning, open_in_root};
 use crate::platform::{Host, Platform};
 use crate::source::Source;
-use crate::store::deployment::Missing;
-use crate::store::layers::Layers;
 use crate::sys;
 use serde_json::json;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-
-/// What stays free on the file system after a fetch, for the tree's directories, for the record, and for everybody
-/// else there: a twentieth of it, but not more than so many bytes.
-const RESERVE_MAX: u64 = 16 << 20;
 
 /// An image that is settled on: everything but the layers' bytes.
 pub(super) struct Chosen {
@@ -115,142 +108,12 @@ fn refuse(error: Error, force: bool) -> Result<()> {
     Ok(())
 }
 
-/// A layer that the tree is made of.
-struct Planned<'a> {
-    descriptor: &'a Descriptor,
-    compression: Compression,
-    diff_id: Digest,
-}
-
-impl Planned<'_> {
-    fn promise<'n>(&self, name: &'n str) -> Layer<'n> {
-        Layer {
-            compression: self.compression,
-            wire_digest: self.descriptor.digest.0,
-            wire_size: self.descriptor.size,
-            diff_id: self.diff_id.0,
-            name,
-        }
-    }
-}
-
-/// Puts layers and diff-ids together; both documents must agree on how many there are.
-fn plan(chosen: &Chosen) -> Result<Vec<Planned<'_>>> {
-    let bad = |message: String| Error::new(Kind::BadImage, message);
-    let (layers, diff_ids) = (&chosen.manifest.layers, &chosen.config.rootfs.diff_ids);
-    if layers.len() != diff_ids.len() {
-        let (layers, diff_ids) = (layers.len(), diff_ids.len());
-        return Err(bad(format!("the manifest has {layers} layers, its config {diff_ids} diff_ids")));
-    }
-    let mut planned = Vec::with_capacity(layers.len());
-    for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
-        let Some(compression) = descriptor.layer_compression() else {
-            return Err(bad(format!("{:?} is no layer that can be unpacked", descriptor.media_type)));
-        };
-        planned.push(Planned { descriptor, compression, diff_id: *diff_id });
-    }
-    Ok(planned)
-}
-
-impl Chosen {
-    /// The layers that are not kept already.
-    pub(super) fn missing(&self, layers: &Layers) -> Result<Vec<Missing>> {
-        let mut missing = Vec::new();
-        for planned in plan(self)? {
-            if layers.get(&planned.diff_id)?.is_none() {
-                let Descriptor { digest, size, .. } = planned.descriptor;
-                missing.push(Missing { diff_id: planned.diff_id, blob: *digest, size: *size });
-            }
-        }
-        Ok(missing)
-    }
-}
-
-/// Fetches every layer that is not kept already, and those of `renew`. `base` is the root of an older tree of the
-/// same image.
-pub(super) fn fetch(
-    source: &mut dyn Source,
-    chosen: &Chosen,
-    layers: &Layers,
-    renew: &[Digest],
-    base: Option<&Path>,
-    report: &Report,
-) -> Result<Stats> {
-    let planned = plan(chosen)?;
-    check_space(&planned, layers)?;
-    let mut totals = Stats::default();
-    for (at, planned) in planned.iter().enumerate() {
-        let descriptor = planned.descriptor;
-        let name = format!("layer {}/{} {}", at + 1, chosen.manifest.layers.len(), descriptor.digest);
-        let kept = if renew.contains(&planned.diff_id) { None } else { layers.get(&planned.diff_id)? };
-        if let Some(kept) = kept {
-            totals.entries += kept.entries();
-            totals.tar_bytes += kept.tar_bytes();
-            report.event(
-                format_args!("{name}: here already"),
-                || json!({ "event": "layer", "number": at + 1, "digest": descriptor.digest, "kept": true }),
-            )?;
-            continue;
-        }
-        let progress = report.layer(at + 1, chosen.manifest.layers.len(), descriptor.digest, descriptor.size);
-        let options = layer::Options { base: base.and_then(open_base), ..layer::Options::default() };
-        let mut open = |offset| source.layer(descriptor, offset).map_err(|error| error.context(&name));
-        totals += layers.fetch(&planned.promise(&name), &options, &mut open, &progress)?;
-        progress.finish()?;
-    }
-    Ok(totals)
-}
-
-/// Without an older tree, all is written.
-fn open_base(path: &Path) -> Option<OwnedFd> {
-    File::open(path).map(OwnedFd::from).ok()
-}
-
-/// Refuses what cannot fit, before a byte of it is fetched. A layer takes at least what it has on the wire.
-fn check_space(planned: &[Planned<'_>], layers: &Layers) -> Result<()> {
-    let mut needed = 0u64;
-    for planned in planned {
-        if layers.get(&planned.diff_id)?.is_none() {
-            let spared = layers.spared(&planned.promise(""));
-            needed = needed.saturating_add(planned.descriptor.size.saturating_sub(spared));
-        }
-    }
-    let (free, all) = layers.room()?;
-    let reserve = (all / 20).min(RESERVE_MAX);
-    if needed == 0 || needed.saturating_add(reserve) <= free {
-        return Ok(());
-    }
-    let message = format!(
-        "the image needs at least {} and {} in reserve, and {} are free",
-        bytes(needed),
-        bytes(reserve),
-        bytes(free)
-    );
-    Err(Error::new(Kind::Disk, message).hint("free some room and run the same command again"))
-}
-
-/// Makes the root file system of kept layers, bottom first. `warnings` are those of the layers, which it adds its own to
-/// and tells.
-pub(super) fn compose(
-    chosen: &Chosen,
-    layers: &Layers,
-    root: OwnedFd,
-    scratch: OwnedFd,
-    warnings: &mut Vec<Warning>,
-) -> Result<()> {
-    let planned = plan(chosen)?;
-    let mut rootfs = Rootfs::open(root, scratch, rootfs::Options::default())?;
-    for (at, planned) in planned.iter().enumerate() {
-        let name = format!("layer {}/{} {}", at + 1, chosen.manifest.layers.len(), planned.descriptor.digest);
-        let gone = || Error::new(Kind::Disk, "it was kept a moment ago, and is gone");
-        let kept = layers.get(&planned.diff_id)?.ok_or_else(gone);
-        kept.and_then(|kept| kept.apply(&mut rootfs)).map_err(|error| error.context(&name))?;
-    }
-    rootfs::merge(warnings, rootfs.finish()?.warnings);
+/// Says what could not be kept, of each kind once: what fetching the layers has found, and what composing the tree.
+pub(super) fn warn(mut warnings: Vec<Warning>, summary: Summary) {
+    rootfs::merge(&mut warnings, summary.warnings);
     for warning in warnings {
         log::warn!("{warning}");
     }
-    Ok(())
 }
 
 /// Reads the program that the image runs; refuses the image if it lies.

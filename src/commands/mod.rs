@@ -6,6 +6,7 @@ mod follow;
 mod gc;
 mod image;
 mod inspect;
+mod plan;
 mod platform;
 mod pull;
 pub mod report;

@@ -1,6 +1,7 @@
 //! `edgepull pull`: the right entry's layers become a root file system, which shows only when it is whole.
 
-use super::image::{announce, check_program, choose, compose, fetch, write_config};
+use super::image::{announce, check_program, choose, warn, write_config};
+use super::plan::Plan;
 use super::report::{Report, bytes};
 use super::{image, open};
 use crate::cli::{self, Options};
@@ -11,6 +12,7 @@ use crate::platform::Host;
 use crate::store::layers;
 use crate::store::staging::Staging;
 use serde_json::json;
+use std::mem;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -61,10 +63,12 @@ fn into(
     let layers = staging.layers()?;
     let wanted: Vec<String> = chosen.config.rootfs.diff_ids.iter().map(layers::name).collect();
     layers.retain(&|name| wanted.iter().any(|wanted| wanted == name))?;
-    let mut totals = fetch(&mut *source, &chosen, &layers, &[], None, report)?;
+    let plan = Plan::new(&chosen, &layers, &[])?;
+    let mut totals = plan.fetch(&mut *source, None, report)?;
     let root = staging.open(if pull.bundle { "rootfs" } else { "" })?;
     let again = root.try_clone().map_err(|error| crate::error::Error::disk("the root", error))?;
-    compose(&chosen, &layers, again, staging.open_scratch()?, &mut totals.warnings)?;
+    let summary = layers.compose(&chosen.config.rootfs.diff_ids, again, staging.open_scratch()?)?;
+    warn(mem::take(&mut totals.warnings), summary);
     check_program(&chosen, host, root.as_fd(), pull.force)?;
     if pull.bundle {
         write_config(&chosen, root.as_fd(), false, &staging.tree().join("config.json"))?;

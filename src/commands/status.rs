@@ -166,8 +166,7 @@ fn lacking(pending: &Pending, state: &Path) -> u64 {
 /// directories. `null` for who may not look.
 fn disk(deployment: &Deployment, state: &Path) -> Option<u64> {
     let layers = Layers::existing(state)?;
-    let mut needed: Vec<&Digest> =
-        deployment.record().generations.iter().flat_map(|generation| &generation.content.layers).collect();
+    let mut needed: Vec<&Digest> = deployment.record().layers().collect();
     needed.sort_by_key(|digest| digest.0);
     needed.dedup();
     let kept: u64 = needed.into_iter().map(|diff_id| layers.size(diff_id)).sum();

@@ -6,17 +6,14 @@ use super::report::Report;
 use crate::cli::Options;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::layer::Kept;
-use crate::layer::rootfs::{self, Rootfs, compare};
+use crate::layer::rootfs::compare;
 use crate::store::deployment::{Deployment, Deployments, Generation};
 use crate::store::layers::Layers;
 use crate::store::lock::StateLock;
 use crate::sys;
 use serde_json::json;
-use std::fs::{DirBuilder, File};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::fs::File;
+use std::os::fd::AsFd;
 
 /// How many differences of one layer or tree are told one by one.
 const TOLD_MAX: u64 = 20;
@@ -115,25 +112,14 @@ impl Verify<'_> {
     fn tree(&self, deployment: &Deployment, generation: &Generation) -> Result<bool> {
         let tree = deployment.tree(generation.number).join("rootfs");
         let failed = |error| Error::disk(tree.display(), error);
-        deployment.clear_staging()?;
-        let (root, scratch) = (deployment.staging(), deployment.scratch());
-        for path in [&root, &scratch] {
-            DirBuilder::new().mode(0o700).create(path).map_err(failed)?;
-        }
-        let open = |path: &Path| File::open(path).map(OwnedFd::from).map_err(failed);
-        let mut should = Rootfs::open(open(&root)?, open(&scratch)?, rootfs::Options::default())?;
-        for diff_id in &generation.content.layers {
-            let kept: Option<Kept> = self.layers.get(diff_id)?;
-            kept.ok_or_else(|| Error::new(Kind::Disk, "a layer is gone"))?.apply(&mut should)?;
-        }
-        should.finish()?;
+        let (should, _) = deployment.compose(self.layers, &generation.content.layers)?;
         let place = format!("{} generation {}", deployment.name(), generation.number);
         let (mut count, mut told) = (0, Ok(()));
-        match open(&tree) {
+        match File::open(&tree) {
             Err(_) => self.found(&place, "", "is gone", &mut count)?,
             Ok(is) => {
                 let mut found = |path: &str, how: &str| told = self.found(&place, path, how, &mut count);
-                compare(open(&root)?.as_fd(), is.as_fd(), &mut found).map_err(failed)?;
+                compare(should.as_fd(), is.as_fd(), &mut found).map_err(failed)?;
             }
         }
         deployment.clear_staging()?;

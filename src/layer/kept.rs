@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 
+use super::Stats;
 use super::archive::{Member, MemberKind};
 use super::base::has_metadata;
 use super::members::{self, Reader, Totals};
@@ -40,14 +41,9 @@ impl Kept {
         Ok(whole.map(|(reader, totals)| Kept { dir, reader, totals }))
     }
 
-    /// Bytes of its tar.
-    pub fn tar_bytes(&self) -> u64 {
-        self.totals.tar_bytes
-    }
-
-    /// Members of its tar, whiteouts included.
-    pub fn entries(&self) -> u64 {
-        self.totals.entries
+    /// What is in it. Nothing of that was fetched, or written.
+    pub fn stats(&self) -> Stats {
+        Stats { entries: self.totals.entries, tar_bytes: self.totals.tar_bytes, ..Stats::default() }
     }
 
     /// Applies it to a root, on top of what is there. Files are not copied: they get one more name.

@@ -5,18 +5,15 @@
 //! written at most once a day, for flash wears out, and in such an order that a power cut leaves the old one
 //! or the new one: new file → fsync → rename → fsync of the directory.
 
+use super::{disk, state};
 use crate::clock::{BUILT, HORIZON, STEP};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The file's name in the state directory.
 const NAME: &str = "clock";
-/// Where the next one is written.
-const NEW: &str = "clock.new";
 /// The longest file that is read, in bytes: every number below 10^12 and a line end.
-const SIZE_MAX: usize = 13;
+const SIZE_MAX: u64 = 13;
 
 /// The record, and the file that it is from. Junk is warned about and ignored.
 pub fn load(state: &Path) -> Option<(u64, PathBuf)> {
@@ -38,14 +35,7 @@ pub fn load(state: &Path) -> Option<(u64, PathBuf)> {
 
 fn read(path: &Path) -> io::Result<u64> {
     let junk = || io::Error::new(io::ErrorKind::InvalidData, "it does not hold one time");
-    // Nothing there may make us wait, or lead elsewhere.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(junk());
-    }
-    let mut text = String::new();
-    file.take(SIZE_MAX as u64 + 1).read_to_string(&mut text)?;
+    let text = String::from_utf8(disk::read(path, SIZE_MAX)?).map_err(|_| junk())?;
     let time = parse(&text).ok_or_else(junk)?;
     match time <= BUILT + HORIZON {
         true => Ok(time),
@@ -55,44 +45,30 @@ fn read(path: &Path) -> io::Result<u64> {
 
 /// Digits without a leading zero, and one line end.
 fn parse(text: &str) -> Option<u64> {
-    let number = text.strip_suffix('\n').filter(|_| text.len() <= SIZE_MAX)?;
+    let number = text.strip_suffix('\n').filter(|_| text.len() as u64 <= SIZE_MAX)?;
     let strict = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
     number.parse().ok().filter(|_| strict)
 }
 
 /// Records `time`, if that is at least [`STEP`] newer than what is recorded. A failure is only logged: who
 /// pulls as a user, or onto a read-only system, goes without.
-pub fn save(state: &Path, time: u64) {
-    let path = state.join(NAME);
+pub fn save(home: &Path, time: u64) {
+    let path = home.join(NAME);
     // Another edgepull may have been faster. Junk is replaced.
     if read(&path).is_ok_and(|recorded| time < recorded.saturating_add(STEP)) {
         return;
     }
-    match write(state, time) {
+    let text = format!("{time}\n");
+    match state::ensure(home).and_then(|()| disk::replace(home, NAME, text.as_bytes())) {
         Ok(()) => log::info!("the time is recorded in {}", path.display()),
-        Err(error) => log::info!("the time cannot be recorded in {}: {error}", path.display()),
+        Err(error) => log::info!("the time cannot be recorded: {error}"),
     }
-}
-
-fn write(state: &Path, time: u64) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o755).create(state)?;
-    let new = state.join(NEW);
-    // Left by a power cut.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
-    let written = file.write_all(format!("{time}\n").as_bytes());
-    written.and_then(|()| file.sync_all()).and_then(|()| fs::rename(&new, state.join(NAME))).inspect_err(
-        |_| drop(fs::remove_file(&new)), // what cannot be removed either, the next write removes
-    )?;
-    File::open(state)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const TIME: u64 = 1_800_000_000; // 2027
 

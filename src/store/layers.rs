@@ -9,9 +9,10 @@
 //! → `fsync` of both parents. Files of the image are in there with the image's modes, so nobody but the
 //! owner can enter. Whoever calls holds the lock of what these directories belong to.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::layer::{self, Kept, Layer, Observer, Opener, Stats, rootfs};
+use crate::layer::rootfs::{self, Rootfs};
+use crate::layer::{self, Kept, Layer, Observer, Opener, Stats};
 use crate::sys;
 use std::fs::{self, File};
 use std::io;
@@ -68,6 +69,21 @@ impl Layers {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// Fills an empty `root` with layers that are here and whole, the lowest first. `scratch` is an empty directory
+    /// beside it.
+    ///
+    /// # Errors
+    /// As [`Kept::apply`], with the layer's place; [`Kind::Disk`] where one is not here.
+    pub fn compose(&self, diff_ids: &[Digest], root: OwnedFd, scratch: OwnedFd) -> Result<rootfs::Summary> {
+        let mut rootfs = Rootfs::open(root, scratch, rootfs::Options::default())?;
+        for (at, diff_id) in diff_ids.iter().enumerate() {
+            let gone = || Error::new(Kind::Disk, "it is not here, or its record is damaged");
+            let applied = self.get(diff_id)?.ok_or_else(gone).and_then(|kept| kept.apply(&mut rootfs));
+            applied.map_err(|error| error.context(format_args!("layer {}/{}", at + 1, diff_ids.len())))?;
+        }
+        rootfs.finish()
     }
 
     /// How many bytes of the wire of a layer that is not here need not be fetched again.

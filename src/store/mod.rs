@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod deployment;
+mod disk;
 pub mod layers;
 pub mod lock;
 pub mod staging;

@@ -26,16 +26,6 @@ pub fn lock(state: &Path) -> PathBuf {
     state.join("lock")
 }
 
-/// Whole layers: `sha256/HEX`, by diff-id.
-pub fn layers(state: &Path) -> PathBuf {
-    state.join("layers")
-}
-
-/// Layers on their way: `sha256/HEX`, by diff-id.
-pub fn partial(state: &Path) -> PathBuf {
-    state.join("partial")
-}
-
 /// All deployments.
 pub fn deployments(state: &Path) -> PathBuf {
     state.join("deployments")

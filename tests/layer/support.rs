@@ -157,7 +157,8 @@ pub fn unpack_from(
     let mut source = Some(source);
     let stats = fetch(layer, directory(), &options, &mut |_| Ok(source.take().unwrap()), &Silent)?;
     let kept = Kept::open(directory()).unwrap().expect("what was fetched is whole");
-    assert_eq!((kept.entries(), kept.tar_bytes()), (stats.entries, stats.tar_bytes));
+    let there = kept.stats();
+    assert_eq!((there.entries, there.tar_bytes), (stats.entries, stats.tar_bytes));
     kept.apply(root).map_err(|error| error.context(layer.name))?;
     Ok(stats)
 }

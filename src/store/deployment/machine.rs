@@ -2,9 +2,9 @@
 //! generation is: by the run that has begun it, or by the next one.
 
 use super::record::{Content, Generation, Progress, State};
-use super::{CURRENT, Deployment, Environment, PREVIOUS, Task, World, disk};
+use super::{CURRENT, Deployment, Environment, PREVIOUS, Task, World};
 use crate::error::{Error, Kind, Result};
-use crate::store::state;
+use crate::store::{disk, state};
 use std::path::Path;
 use std::time::Duration;
 

@@ -64,7 +64,6 @@
 //!   is found good after all (`rollback --to`, `confirm`, a deploy that forgives it), or eight others have failed since.
 
 mod command;
-mod disk;
 mod machine;
 mod pending;
 mod record;
@@ -72,7 +71,7 @@ mod record;
 mod tests {
     //! The states one after another, and a kill after every step of every way between them.
     mod cuts;
-    pub(super) mod home;
+    pub(in crate::store) mod home;
     mod states;
 }
 
@@ -81,20 +80,28 @@ pub use machine::{ATTEMPTS_MAX, Outcome};
 pub use pending::{Missing, Pending};
 pub use record::{Bad, Content, Generation, Moment, Progress, Record, State, Tracking};
 
-use super::state;
+#[cfg(test)]
+pub(super) use tests::home::step;
+
+use super::{disk, state};
 use crate::error::{Error, Kind, Result};
-use crate::layer::rootfs;
+use crate::image::digest::Digest;
+use crate::layer::rootfs::{self, Summary};
+use crate::store::layers::Layers;
 use crate::sys;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 const GENERATIONS: &str = "generations";
 const CURRENT: &str = "current";
 const PREVIOUS: &str = "previous";
 const STAGING: &str = "staging";
+/// What composing needs, beside it.
 const SCRATCH: &str = "scratch";
+/// In each tree: the root file system.
+const ROOT: &str = "rootfs";
 /// The longest name: with a prefix and a suffix it is still a unit's name, and a file's.
 const NAME_MAX: usize = 64;
 
@@ -226,11 +233,6 @@ impl Deployment {
         self.directory.join(STAGING)
     }
 
-    /// What is needed meanwhile, beside it.
-    pub fn scratch(&self) -> PathBuf {
-        self.directory.join(SCRATCH)
-    }
-
     /// What is recorded.
     pub fn record(&self) -> &Record {
         &self.record
@@ -298,7 +300,7 @@ impl Deployment {
     ///
     /// # Errors
     /// [`Kind::Disk`].
-    pub fn forgive(&mut self, digest: &crate::image::digest::Digest) -> Result<()> {
+    pub fn forgive(&mut self, digest: &Digest) -> Result<()> {
         if self.record.bad(digest).is_none() {
             return Ok(());
         }
@@ -398,6 +400,24 @@ impl Deployment {
         }
         self.change(|record| record.generations.retain(|generation| generation.number != number))?;
         self.sweep()
+    }
+
+    /// Composes a root of `layers`, the lowest first, in the staging directory. Returns it, open.
+    ///
+    /// # Errors
+    /// As [`Layers::compose`].
+    pub fn compose(&self, layers: &Layers, diff_ids: &[Digest]) -> Result<(OwnedFd, Summary)> {
+        self.clear_staging()?;
+        let (tree, scratch) = (self.staging(), self.directory.join(SCRATCH));
+        let failed = |error| Error::disk(self.directory.display(), error);
+        let open = |path: &Path| fs::File::open(path).map(OwnedFd::from).map_err(failed);
+        let root = tree.join(ROOT);
+        for (path, mode) in [(&tree, state::TRAVERSED), (&root, state::PUBLIC), (&scratch, state::PRIVATE)] {
+            state::make(path, mode)?;
+        }
+        let summary = layers.compose(diff_ids, open(&root)?, open(&scratch)?)?;
+        fs::remove_dir(&scratch).map_err(failed)?;
+        Ok((open(&root)?, summary))
     }
 
     /// Makes what an interrupted run has begun to compose go away.

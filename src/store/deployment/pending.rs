@@ -2,13 +2,12 @@
 //! fetched, and removed when the generation is staged: in between, nothing that was fetched for it is
 //! removed as unneeded, and `status` can tell what an interrupted fetch still lacks.
 
-use super::{Deployment, disk};
+use super::Deployment;
 use crate::error::Result;
 use crate::image::digest::Digest;
 use crate::layer::{Compression, Layer};
+use crate::store::disk;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::Read;
 
 const NAME: &str = "pending";
 /// The largest that is read, in bytes: 1000 layers take 90 KiB.
@@ -52,9 +51,7 @@ pub struct Pending {
 impl Pending {
     /// What `deployment` is fetching. A damaged file is like none: it only spares work.
     pub fn load(deployment: &Deployment) -> Option<Pending> {
-        let file = File::open(deployment.directory().join(NAME)).ok()?;
-        let mut bytes = Vec::new();
-        file.take(PENDING_MAX).read_to_end(&mut bytes).ok()?;
+        let bytes = disk::read(&deployment.directory().join(NAME), PENDING_MAX).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 

@@ -1,14 +1,12 @@
 //! `STATE/deployments/NAME/record`: what is tracked, how, and what became of each generation. JSON, for people
 //! and scripts read it, too; fields that this version does not know are ignored.
 
-use super::disk;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
+use crate::store::disk;
 use crate::sys;
 use serde::{Deserialize, Serialize};
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The file's name.
@@ -265,6 +263,11 @@ impl Record {
         self.bad.iter().find(|bad| bad.digest == *digest)
     }
 
+    /// The layers' diff-ids of all generations: those that several have, several times.
+    pub fn layers(&self) -> impl Iterator<Item = &Digest> {
+        self.generations.iter().flat_map(|generation| &generation.content.layers)
+    }
+
     /// Does nothing where there is no such generation: callers have looked.
     pub(super) fn edit(&mut self, number: u32, edit: impl FnOnce(&mut Generation)) {
         if let Some(generation) = self.generations.iter_mut().find(|generation| generation.number == number) {
@@ -294,22 +297,19 @@ impl Record {
     /// [`Kind::Disk`], also for a damaged one.
     pub(super) fn load(directory: &Path) -> Result<Option<Record>> {
         let path = directory.join(NAME);
-        // Nothing there may make us wait, or lead elsewhere.
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let mut bytes = Vec::new();
-        let read = OpenOptions::new().read(true).custom_flags(flags).open(&path);
-        let read = read.and_then(|file| file.take(RECORD_MAX + 1).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::disk(path.display(), error)),
-        }
-        let parsed = parse(&bytes).map_err(|why| {
+        let unusable = |why: &str| {
             Error::new(Kind::Disk, format!("{}: {why}", path.display())).hint(
                 "what is current stays usable; move the deployment's directory away and deploy it again",
             )
-        });
-        parsed.map(Some)
+        };
+        match disk::read(&path, RECORD_MAX) {
+            Ok(bytes) => parse(&bytes).map(Some).map_err(|why| unusable(&why)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(unusable("the record is no file, or larger than RECORD_MAX"))
+            }
+            Err(error) => Err(Error::disk(path.display(), error)),
+        }
     }
 
     pub(super) fn save(&self, directory: &Path) -> Result<()> {
@@ -326,9 +326,6 @@ fn parse(bytes: &[u8]) -> Result<Record, String> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
-    }
-    if bytes.len() as u64 > RECORD_MAX {
-        return Err("the record is larger than RECORD_MAX".into());
     }
     let damaged = |error: serde_json::Error| format!("the record is damaged ({error})");
     match serde_json::from_slice(bytes).map_err(damaged)? {

@@ -15,7 +15,7 @@ thread_local! {
 pub(super) struct Cut;
 
 /// Ends the run as a kill would, where a test has asked for it: nothing is cleaned up.
-pub(in super::super) fn step() {
+pub(in crate::store) fn step() {
     match LEFT.get() {
         None => {}
         Some(0) => {

@@ -1,4 +1,4 @@
-//! The few ways in which a deployment's directory changes. Each leaves the old or the new state, and is
+//! The few ways in which the state directory changes. Each leaves the old or the new state, and is
 //! durable when it returns, so that a power cut can undo no more than the one that was going on: what a cut
 //! leaves is what a kill leaves between two system calls, and those are tested one by one.
 
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::layer::rootfs;
 use crate::store::state;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[cfg(not(test))]
 fn step() {}
 #[cfg(test)]
-use super::tests::home::step;
+use super::deployment::step;
 
 /// What is written, or linked, before it is renamed to `name`. A cut may leave it; the next one replaces it.
 fn beside(directory: &Path, name: &str) -> io::Result<PathBuf> {
@@ -30,6 +30,19 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
     |error| Error::disk(path.display(), error)
 }
 
+/// What the file at `path` holds, if that is at most `max` bytes. Nothing there can make us wait, or lead
+/// elsewhere.
+pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let mut bytes = Vec::new();
+    if !file.metadata()?.is_file() || file.take(max + 1).read_to_end(&mut bytes)? as u64 > max {
+        let message = format!("it is no file of at most {max} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    Ok(bytes)
+}
+
 /// The file `name` has `bytes`, or what it had before.
 pub fn replace(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let replaced = || {
@@ -37,12 +50,14 @@ pub fn replace(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
         step();
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
         step();
+        let written = file.write_all(bytes);
+        step();
+        let renamed = written.and_then(|()| file.sync_all()).and_then(|()| {
+            step();
+            fs::rename(&new, directory.join(name))
+        });
         // On a full disk the room is needed.
-        let written = file.write_all(bytes).inspect_err(|_| drop(fs::remove_file(&new)));
-        step();
-        written.and_then(|()| file.sync_all())?;
-        step();
-        fs::rename(&new, directory.join(name))?;
+        renamed.inspect_err(|_| drop(fs::remove_file(&new)))?;
         step();
         sync(directory)
     };

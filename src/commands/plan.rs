@@ -1,0 +1,153 @@
+//! An image's layers: which of them are here, and how the others get here.
+//! What `pull` and `deploy` have in common, as [`super::image`].
+
+use super::image::Chosen;
+use super::report::{Report, bytes};
+use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
+use crate::image::manifest::{Compression, Descriptor};
+use crate::layer::{self, Layer, Stats};
+use crate::source::Source;
+use crate::store::deployment::Missing;
+use crate::store::layers::Layers;
+use serde_json::json;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// What stays free on the file system after a fetch, for the tree's directories, for the record, and for everybody
+/// else there: a twentieth of it, but not more than so many bytes.
+const RESERVE_MAX: u64 = 16 << 20;
+
+/// What there is to do for an image's layers: which are kept already, and which have to be fetched.
+pub(super) struct Plan<'a> {
+    layers: &'a Layers,
+    steps: Vec<Step<'a>>,
+}
+
+/// A layer that the tree is made of.
+struct Step<'a> {
+    descriptor: &'a Descriptor,
+    compression: Compression,
+    diff_id: Digest,
+    /// What is in it, where it need not be fetched.
+    kept: Option<Stats>,
+}
+
+impl Step<'_> {
+    fn promise<'n>(&self, name: &'n str) -> Layer<'n> {
+        Layer {
+            compression: self.compression,
+            wire_digest: self.descriptor.digest.0,
+            wire_size: self.descriptor.size,
+            diff_id: self.diff_id.0,
+            name,
+        }
+    }
+}
+
+impl<'a> Plan<'a> {
+    /// Puts layers and diff-ids together; both documents must agree on how many there are. Layers of `renew` are
+    /// fetched even where they are kept.
+    pub(super) fn new(chosen: &'a Chosen, layers: &'a Layers, renew: &[Digest]) -> Result<Plan<'a>> {
+        let bad = |message: String| Error::new(Kind::BadImage, message);
+        let (blobs, diff_ids) = (&chosen.manifest.layers, &chosen.config.rootfs.diff_ids);
+        if blobs.len() != diff_ids.len() {
+            let (blobs, diff_ids) = (blobs.len(), diff_ids.len());
+            return Err(bad(format!("the manifest has {blobs} layers, its config {diff_ids} diff_ids")));
+        }
+        let mut steps = Vec::with_capacity(blobs.len());
+        for (descriptor, diff_id) in blobs.iter().zip(diff_ids) {
+            let Some(compression) = descriptor.layer_compression() else {
+                return Err(bad(format!("{:?} is no layer that can be unpacked", descriptor.media_type)));
+            };
+            let kept = if renew.contains(diff_id) { None } else { layers.get(diff_id)? };
+            let kept = kept.map(|kept| kept.stats());
+            steps.push(Step { descriptor, compression, diff_id: *diff_id, kept });
+        }
+        Ok(Plan { layers, steps })
+    }
+
+    /// The layers that have to be fetched, each once.
+    fn wanted(&self) -> impl Iterator<Item = &Step<'a>> {
+        let is_first = |at: usize| self.first(at) == at;
+        self.steps
+            .iter()
+            .enumerate()
+            .filter(move |(at, step)| step.kept.is_none() && is_first(*at))
+            .map(|(_, step)| step)
+    }
+
+    /// Where the layer at `at` occurs first: an image may have one twice.
+    fn first(&self, at: usize) -> usize {
+        self.steps.iter().position(|step| step.diff_id == self.steps[at].diff_id).unwrap_or(at)
+    }
+
+    /// The layers that have to be fetched, for the record.
+    pub(super) fn missing(&self) -> Vec<Missing> {
+        let missing = |step: &Step<'_>| Missing {
+            diff_id: step.diff_id,
+            blob: step.descriptor.digest,
+            size: step.descriptor.size,
+        };
+        self.wanted().map(missing).collect()
+    }
+
+    /// Fetches what is missing. `base` is the root of an older tree of the same image.
+    pub(super) fn fetch(
+        &self,
+        source: &mut dyn Source,
+        base: Option<&Path>,
+        report: &Report,
+    ) -> Result<Stats> {
+        self.check_space()?;
+        let mut sum = Stats::default();
+        for (at, step) in self.steps.iter().enumerate() {
+            let descriptor = step.descriptor;
+            let (number, count) = (at + 1, self.steps.len());
+            let name = format!("layer {number}/{count} {}", descriptor.digest);
+            let kept = match step.kept {
+                None if self.first(at) < at => self.layers.get(&step.diff_id)?.map(|kept| kept.stats()),
+                ref kept => kept.clone(),
+            };
+            if let Some(kept) = kept {
+                sum += kept;
+                report.event(
+                    format_args!("{name}: here already"),
+                    || json!({ "event": "layer", "number": number, "digest": descriptor.digest, "kept": true }),
+                )?;
+                continue;
+            }
+            let progress = report.layer(number, count, descriptor.digest, descriptor.size);
+            let options = layer::Options { base: base.and_then(open_base), ..layer::Options::default() };
+            let mut open = |offset| source.layer(descriptor, offset).map_err(|error| error.context(&name));
+            sum += self.layers.fetch(&step.promise(&name), &options, &mut open, &progress)?;
+            progress.finish()?;
+        }
+        Ok(sum)
+    }
+
+    /// Refuses what cannot fit, before a byte of it is fetched. A layer takes at least what it has on the wire.
+    fn check_space(&self) -> Result<()> {
+        let lacks =
+            |step: &Step<'_>| step.descriptor.size.saturating_sub(self.layers.spared(&step.promise("")));
+        let needed = self.wanted().map(lacks).fold(0, u64::saturating_add);
+        let (free, all) = self.layers.room()?;
+        let reserve = (all / 20).min(RESERVE_MAX);
+        if needed == 0 || needed.saturating_add(reserve) <= free {
+            return Ok(());
+        }
+        let message = format!(
+            "the image needs at least {} and {} in reserve, and {} are free",
+            bytes(needed),
+            bytes(reserve),
+            bytes(free)
+        );
+        Err(Error::new(Kind::Disk, message).hint("free some room and run the same command again"))
+    }
+}
+
+/// Without an older tree, all is written.
+fn open_base(path: &Path) -> Option<OwnedFd> {
+    File::open(path).map(OwnedFd::from).ok()
+}
