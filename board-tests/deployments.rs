@@ -309,6 +309,19 @@ fn an_unhealthy_generation_goes_back_and_is_not_tried_again() {
     fleet.has(&release(3));
 }
 
+/// What ends a binary for boards where it has a bug: it says so, nothing is lost, and the next run goes on.
+#[test]
+fn a_trap_is_explained_and_survived() {
+    let fleet = Fleet::new();
+    fleet.deploy(&release(1), &[]).succeeds();
+    let once = format!("test -e {0} || {{ touch {0}; kill -ILL $PPID; }}", fleet.scratch.at("trapped"));
+    let trapped = fleet.deploy(&release(2), &["--on-switch", &once]);
+    assert_eq!(trapped.signal(), Some(4), "{}", trapped.stderr());
+    trapped.saying("signal 4 at 0x").saying("What was live is as it was");
+    fleet.update().succeeds();
+    fleet.has(&release(2));
+}
+
 #[test]
 fn what_is_pinned_stays() {
     let fleet = Fleet::new();

@@ -3,6 +3,7 @@
 use edgepull::cli::{self, Options};
 use edgepull::commands;
 use edgepull::error::Error;
+use edgepull::sys;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ fn start_log(options: &Options) {
 }
 
 fn main() -> ExitCode {
+    sys::explain_traps();
     let outcome = cli::parse(std::env::args_os().skip(1)).and_then(|invocation| {
         start_log(&invocation.options);
         commands::run(&invocation).inspect_err(|error| {

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
+use std::fmt::Write;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -289,6 +290,47 @@ pub fn peak_resident_kib_by_getrusage() -> u64 {
     // SAFETY: `usage` is a valid rusage for the call to write to; nothing else is touched.
     unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
     u64::try_from(usage.ru_maxrss).unwrap_or(0)
+}
+
+// --- signals ---
+
+/// Says what it means when the processor meets an instruction that it cannot run, before that ends the program
+/// (SIGILL; on aarch64 also SIGTRAP), as it would anyway.
+///
+/// Such an instruction is where the binaries for boards end if edgepull has a bug: the words of the panics that
+/// other builds have would take 100 KB (`cross/build-std.toml`). The address leads to the place in the source.
+/// Where the system refuses a handler, the program ends without words.
+pub fn explain_traps() {
+    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_trap;
+    for signal in [libc::SIGILL, libc::SIGTRAP] {
+        // SAFETY: sigaction is made of integers, for which zeros are a value; an empty mask is one.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = handler as libc::sighandler_t;
+        // Once: the second time, in the handler or after it, the signal does what it does without one.
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND | libc::SA_NODEFER;
+        // SAFETY: the handler has the signature that SA_SIGINFO asks for, and does nothing but what
+        // signal-safety(7) allows.
+        unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
+    }
+}
+
+/// Neither allocates nor locks.
+extern "C" fn on_trap(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: with SA_SIGINFO the kernel hands over a siginfo_t, which for these signals has an address.
+    let address = unsafe { (*info).si_addr() } as usize;
+    let mut text = heapless::String::<256>::new();
+    // What does not fit is left out.
+    let _ = writeln!(
+        text,
+        "edgepull {}: signal {signal} at {address:#x}: a bug of edgepull, or its binary is for another board. \
+         What was live is as it was. Please report this line",
+        env!("CARGO_PKG_VERSION")
+    );
+    // SAFETY: `text` is valid for its length; raise(3) ends the program, with the signal that it got.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
+        libc::raise(signal);
+    }
 }
 
 // --- network ---
