@@ -199,13 +199,49 @@ def longname(layout, _scale):
     layout.layer(write)
 
 
+def update(release):
+    """Three layers: a base, 50 files of 2 MB each (at scale 1), an application. From release 2 on another
+    application, from release 3 on one of the files is another."""
+
+    def write(layout, scale):
+        wanted, content = int(100e6 * scale), bytearray()
+        sources = [member for member in files_of_this_machine() if stat.S_ISREG(member[1].st_mode)]
+        random.Random(2).shuffle(sources)
+        for path, _ in sources:
+            if len(content) >= wanted:
+                break
+            with open(path, "rb") as file:
+                content += file.read(2_000_000)
+        plain = os.stat(sources[0][0])
+        base, total = [], 0
+        for path, meta in sources:
+            if total + meta.st_size <= 20e6 * scale:
+                base.append((path.lstrip("/"), path, meta))
+                total += meta.st_size
+        layout.tar_layer(sorted(base, key=lambda member: member[0]))
+        size = wanted // 50
+        files = [b"1" + bytes(content[at * size:(at + 1) * size]) for at in range(50)]
+        if release >= 3:
+            files[25] = b"3" + files[25][:0:-1]
+        layout.tar_layer([(f"data/{at}", file, plain) for at, file in enumerate(files)])
+        version = min(release, 2)
+        program = bytes(content[version * 1000:][:size // 2])
+        layout.tar_layer([("app/program", program, plain), ("app/version", str(version).encode(), plain)])
+
+    return write
+
+
+CONTENTS = {"big": big, "small": small, "few": few, "longname": longname,
+            "update1": update(1), "update2": update(2), "update3": update(3)}
+
+
 def image(name, folder, scale):
     """The layout called `name` in `folder`, made if it is not there; gives its path and its facts."""
     path = os.path.join(folder, f"{name}-{scale}")
     if not os.path.exists(f"{path}/facts.json"):
         os.system(f"rm -rf '{path}'")
         layout = Layout(path)
-        {"big": big, "small": small, "few": few, "longname": longname}[name](layout, scale)
+        CONTENTS[name](layout, scale)
         layout.finish()
     with open(f"{path}/facts.json") as file:
         return path, json.load(file)

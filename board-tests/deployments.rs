@@ -166,6 +166,24 @@ fn nothing_new_costs_one_small_answer_and_no_write() {
     assert!(footprint(&fleet.scratch.path("state")) == before, "something was written");
 }
 
+/// On the wire, both ways, with all of a TLS handshake.
+#[test]
+fn nothing_new_costs_less_than_8_kib_with_tls_too() {
+    let (authority, scratch) = (Authority::new(), Scratch::new());
+    let registry = Registry::with().tls(&authority).start();
+    let relay = Relay::before(&registry);
+    registry.push(&release(1).layout(&scratch, "image"), NAME);
+    let (board, state, ca) = (Board::armv7(), scratch.at("state"), authority.ca_file());
+    let edgepull = |words: &[&str]| board.edgepull([&["--state-dir", &state], words].concat());
+    edgepull(&["--ca-file", &ca, "deploy", "app", &relay.image(NAME)]).succeeds();
+    let (before, carried) = (footprint(&scratch.path("state")), relay.carried());
+    edgepull(&["update", "app"]).succeeds().printing("nothing is new");
+    let cost = relay.carried() - carried;
+    assert!(cost < 8 << 10, "{cost} bytes");
+    assert!(footprint(&scratch.path("state")) == before, "something was written");
+    eprintln!("{cost} bytes");
+}
+
 /// 50 files of 200 kB, of which number `changed` has other bytes.
 fn fifty(changed: Option<usize>) -> Artifact {
     let data = noise(50 * 200_000 + 1);

@@ -152,6 +152,12 @@ impl Version {
             tree: Tree::of(umoci_unpack(layout, "latest", &scratch)),
         }
     }
+
+    /// A tree is this image's, and whole.
+    #[track_caller]
+    pub fn is(&self, root: &Path) {
+        self.tree.equals(&Tree::of(root));
+    }
 }
 
 /// What a user does, and how the deployment looks before and after.

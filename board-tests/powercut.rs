@@ -1,5 +1,6 @@
 //! edgepull is killed at random places of deploy, update, rollback and gc, a hundred times over: afterwards the
-//! deployment is old or new and whole, the next run goes on, and at most 4 MiB are fetched again for each kill.
+//! deployment is old or new and whole, the next run goes on, and at most 4 MiB are fetched again for each kill. The
+//! same for pull, whose folder is not there or whole.
 //!
 //! A place is a number of bytes that the registry has sent, or the n-th of edgepull's own calls that change the
 //! disk (`cut.c`): no clock decides what a kill hits. Real power cuts, of a booted board, are in
@@ -123,6 +124,7 @@ impl<'a> Bench<'a> {
         let image = self.proxy.image(TAG);
         let (deploy, update) = (["-v", "deploy", "app", &image, "--health", HEALTH], ["-v", "update", "app"]);
         self.life.publish(self.registry, 0);
+        self.pull(&image, first);
         self.carry_out(&Operation::new("deploy", &deploy, None, first));
         self.life.publish(self.registry, 1);
         self.carry_out(&Operation::new("update", &update, Some(first), second));
@@ -161,12 +163,40 @@ impl<'a> Bench<'a> {
             (during, kills) = (Some(phase(&self.state(), operation)), kills + 1);
         }
         assert!(is_new, "{}: it has ended, and nothing is new", operation.name);
-        let fetched = self.proxy.sent().blobs - sent;
-        if let Some(extent) = self.extents.get_mut(operation.name).filter(|extent| extent.blobs == 0) {
-            extent.blobs = fetched;
-        }
+        self.is_fetched(operation.name, self.proxy.sent().blobs - sent);
         verify(&self.state());
         is_cleared(&self.state());
+    }
+
+    /// Pulls into a folder, again and again until that is there; whenever it is, it is whole.
+    fn pull(&mut self, image: &str, version: &Version) {
+        let folder = self.board.beside_state("pulled");
+        let to = folder.display().to_string();
+        let operation = Operation::new("pull", &["-v", "pull", image, &to], None, version);
+        let (mut kills, sent) = (0, self.proxy.sent().blobs);
+        while !folder.exists() {
+            let disturbed = self.found.len() < self.wanted && kills < (self.wanted / 5).min(KILLS_MAX);
+            let place = disturbed.then(|| self.place(&operation, self.proxy.sent().blobs - sent));
+            let end = self.run(operation.name, &operation.args, place.as_ref());
+            let again = self.refetched.since(&self.proxy);
+            if kills > 0 {
+                self.found.add(operation.name.to_owned(), again);
+            }
+            assert!(end == End::Killed || folder.exists(), "it has ended, and nothing is there");
+            kills += 1;
+        }
+        version.is(&folder);
+        self.is_fetched(operation.name, self.proxy.sent().blobs - sent);
+        fs::remove_dir_all(&folder).expect("a folder of ours");
+        // What comes next knows nothing of it.
+        self.refetched.forget(&self.proxy);
+    }
+
+    /// The first time, nothing has happened meanwhile.
+    fn is_fetched(&mut self, name: &str, bytes: u64) {
+        if let Some(extent) = self.extents.get_mut(name).filter(|extent| extent.blobs == 0) {
+            extent.blobs = bytes;
+        }
     }
 
     /// An update that gets some way into a large layer, and that nobody wants any more.

@@ -1,6 +1,7 @@
 //! What the tests in this folder are written with, so that each reads as what it proves:
 //! boards that run edgepull, as recorded ([`Board`]) and booted in QEMU ([`Machine`]), registries real
-//! ([`Registry`]), scripted ([`FakeRegistry`]) and behind a bad link ([`Proxy`]), images made on the spot
+//! ([`Registry`]), scripted ([`FakeRegistry`]), behind a bad link ([`Proxy`]) and behind a wire that counts ([`Relay`]),
+//! images made on the spot
 //! ([`Image`], [`Layer`], [`Index`]) and trees to compare ([`Tree`]). Everything lives in a [`Scratch`]
 //! folder or a child process and goes when the test ends, also when it fails.
 
@@ -13,6 +14,7 @@ mod machine;
 mod pki;
 mod proxy;
 mod registry;
+mod relay;
 mod serial;
 mod token;
 mod tools;
@@ -26,6 +28,7 @@ pub use machine::{Disk, Machine, Model, Setup, busybox, for_guest};
 pub use pki::Authority;
 pub use proxy::{End, Fault, Place, Proxy};
 pub use registry::Registry;
+pub use relay::Relay;
 pub use token::TokenServer;
 pub use tools::{Mounted, Scratch, SmallDisk, base64, docker_config, run, skopeo, umoci_unpack};
 pub use tree::Tree;
