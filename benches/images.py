@@ -214,11 +214,12 @@ def update(release):
                 content += file.read(2_000_000)
         plain = os.stat(sources[0][0])
         base, total = [], 0
-        for path, meta in sources:
+        # Neighbours, for an image has folders with files in them.
+        for path, meta in sorted(sources):
             if total + meta.st_size <= 20e6 * scale:
                 base.append((path.lstrip("/"), path, meta))
                 total += meta.st_size
-        layout.tar_layer(sorted(base, key=lambda member: member[0]))
+        layout.tar_layer(base)
         size = wanted // 50
         files = [b"1" + bytes(content[at * size:(at + 1) * size]) for at in range(50)]
         if release >= 3:
