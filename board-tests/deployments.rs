@@ -231,20 +231,20 @@ fn two_deployments_share_what_they_have_in_common() {
 }
 
 /// One layer of 12 MiB that no compressor makes smaller.
-fn large(seed: u8) -> Artifact {
+fn large(seed: u8) -> Layer {
     let mut data = noise(12 << 20);
     data[0] = seed;
     data.rotate_left(usize::from(seed) * 1000);
-    Image::of(V7)
-        .layer(Layer::new().dir("data", 0o755).file("data/large", data).file("data/seed", [seed]))
-        .build()
+    Layer::new().dir("data", 0o755).file("data/large", data).file("data/seed", [seed])
 }
 
 #[test]
 fn an_interrupted_update_goes_on_where_it_was_and_status_says_so() {
     let fleet = Fleet::new();
     fleet.deploy(&release(1), &[]).succeeds();
-    let (next, blob) = (large(1), large(1).layer(0));
+    let small = Layer::new().file("small", noise(300_000));
+    let next = Image::of(V7).layer(small).layer(large(1)).build();
+    let blob = next.layer(1);
     let size = next.blobs[&blob].len() as u64;
     fleet.push(&next);
     let slow =
@@ -259,6 +259,7 @@ fn an_interrupted_update_goes_on_where_it_was_and_status_says_so() {
     let status = fleet.status();
     let lacking = status["pending"]["lacking"].as_u64().expect("a number");
     assert!((size - (8 << 20)..size - (4 << 20)).contains(&lacking), "{lacking} of {size} lacking");
+    assert!(status["pending"]["bytes"].as_u64() > Some(size + 300_000), "{status}");
     assert_eq!(status["pending"]["digest"], next.digest());
 
     slow.heal();
@@ -267,7 +268,11 @@ fn an_interrupted_update_goes_on_where_it_was_and_status_says_so() {
     fleet.has(&next);
     let again = slow.sent().blobs - before + (8 << 20) - size;
     assert!(again <= 4 << 20, "{again} bytes came twice");
-    assert!(fleet.status()["pending"].is_null());
+    let status = fleet.status();
+    assert!(status["pending"].is_null());
+    // Both runs together have written all of it, once.
+    let written = status["current"]["writtenBytes"].as_u64().expect("a number");
+    assert!((300_000 + (12 << 20)..320_000 + (12 << 20)).contains(&written), "{written} bytes written");
 }
 
 /// Waits until all of the 8 MiB are sent, and no more than is lost anyway has yet to be frozen.
@@ -289,7 +294,7 @@ fn wait_for_checkpoint(fleet: &Fleet, child: &mut Child, slow: &Proxy) {
 fn gc_gives_back_what_was_interrupted_and_what_nobody_needs() {
     let fleet = Fleet::new();
     fleet.deploy(&release(1), &["--keep", "1"]).succeeds();
-    fleet.push(&large(2));
+    fleet.push(&Image::of(V7).layer(large(2)).build());
     let slow = Proxy::before(&fleet.registry).always(Place::Blobs, Fault::InBody(8 << 20, End::Silent));
     let tracked = slow.image(NAME);
     let mut child = fleet.begin(&["deploy", "app", &tracked]);

@@ -11,7 +11,7 @@ use crate::image::reference::Reference;
 use crate::layer::rootfs::Warning;
 use crate::platform::{Host, Platform};
 use crate::store;
-use crate::store::deployment::{Board, Content, Deployment, Deployments, Outcome, Pending};
+use crate::store::deployment::{Board, Content, Deployment, Deployments, Missing, Outcome, Pending};
 use crate::store::layers::{self, Layers};
 use crate::sys;
 use serde_json::json;
@@ -167,13 +167,18 @@ fn stage(
 ) -> Result<u32> {
     let layers = Layers::open(&options.state_dir)?;
     let plan = Plan::new(chosen, &layers, &[])?;
-    let missing = plan.missing();
+    // What an interrupted run has finished was written for this update, too.
+    let begun = Pending::load(deployment).filter(|begun| begun.digest == chosen.digest);
+    let mut missing = begun.map_or_else(Vec::new, |begun| begun.missing);
+    let before = written(&layers, &missing)?;
+    missing.extend(plan.missing().into_iter().filter(|layer| !missing.contains(layer)).collect::<Vec<_>>());
     if !missing.is_empty() {
         let platform = chosen.platform.to_string();
         Pending { digest: chosen.digest, platform, missing }.save(deployment)?;
     }
     let base = deployment.current_tree()?.map(|tree| tree.join("rootfs"));
     let mut totals = plan.fetch(source, base.as_deref(), report)?;
+    totals.written += before;
     build(deployment, chosen, &layers, host, mem::take(&mut totals.warnings))?;
     let content = Content {
         root_digest: chosen.root,
@@ -196,6 +201,13 @@ fn stage(
     );
     log::info!("CPU by stage: {}", totals.cpu);
     Ok(number)
+}
+
+/// What was written of those of `fetched` that are whole, in bytes.
+fn written(layers: &Layers, fetched: &[Missing]) -> Result<u64> {
+    fetched
+        .iter()
+        .try_fold(0, |sum, layer| Ok(sum + layers.get(&layer.diff_id)?.map_or(0, |kept| kept.written())))
 }
 
 /// Composes the tree in the deployment's staging directory, and makes it durable.

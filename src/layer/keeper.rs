@@ -37,8 +37,7 @@ pub(super) struct Keeper {
     other_group: bool,
     base: Option<Base>,
     totals: Totals,
-    /// Bytes of data that were written, and those that an older file had already.
-    written: u64,
+    /// Bytes of data that an older file had already.
     shared: u64,
     open: Option<Open>,
     clean: Vec<u8>,
@@ -88,7 +87,6 @@ impl Keeper {
             metadata,
             base: place.base.map(Base::new),
             totals: Totals::default(),
-            written: 0,
             shared: 0,
             open: None,
             clean: Vec::new(),
@@ -156,7 +154,7 @@ impl Keeper {
                     true => write_sparse(file, member, open.done, chunk)?,
                 }
                 open.done += chunk.len() as u64;
-                self.written += chunk.len() as u64;
+                self.totals.written += chunk.len() as u64;
                 if open.done - *handed_over >= WRITE_OUT {
                     sys::begin_write_out(file.as_fd(), *handed_over, open.done);
                     *handed_over = open.done;
@@ -177,7 +175,7 @@ impl Keeper {
                 at += bytes.len() as u64;
                 Ok(())
             })?;
-            self.written += length;
+            self.totals.written += length;
         }
         Ok(file)
     }
@@ -236,12 +234,12 @@ impl Keeper {
     /// All members have come. The record gets its end; making all of it durable is the caller's business.
     pub(super) fn finish(mut self, tar_bytes: u64) -> Result<Kept> {
         self.totals.tar_bytes = tar_bytes;
-        let Keeper { totals, written, shared, .. } = self;
+        let Keeper { totals, shared, .. } = self;
         let finished = self.objects.cut(totals.files).and_then(|()| self.log.finish(totals));
         let recorded = finished.map_err(failed)?;
         Ok(Kept {
             entries: totals.entries,
-            written: written + recorded,
+            written: totals.written + recorded,
             shared,
             warnings: self.metadata.warnings.into_list(),
         })
@@ -261,7 +259,7 @@ impl Keeper {
         let (length, crc) = self.log.freeze().map_err(failed)?;
         put_number(out, length);
         put_number(out, crc.into());
-        for number in [self.totals.entries, self.totals.files, self.written, self.shared] {
+        for number in [self.totals.entries, self.totals.files, self.totals.written, self.shared] {
             put_number(out, number);
         }
         out.push(u8::from(self.open.is_some()));
@@ -294,9 +292,12 @@ impl Keeper {
             return Err(UNFIT.into());
         }
         let mut keeper = Keeper::with(place, Writer::thaw(log, length, crc)?)?;
-        for number in
-            [&mut keeper.totals.entries, &mut keeper.totals.files, &mut keeper.written, &mut keeper.shared]
-        {
+        for number in [
+            &mut keeper.totals.entries,
+            &mut keeper.totals.files,
+            &mut keeper.totals.written,
+            &mut keeper.shared,
+        ] {
             *number = input.number().ok_or(UNFIT)?;
         }
         let member = match input.byte().ok_or(UNFIT)? {

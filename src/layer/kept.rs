@@ -46,6 +46,11 @@ impl Kept {
         Stats { entries: self.totals.entries, tar_bytes: self.totals.tar_bytes, ..Stats::default() }
     }
 
+    /// Bytes of its data that were written when it was fetched.
+    pub fn written(&self) -> u64 {
+        self.totals.written
+    }
+
     /// Applies it to a root, on top of what is there. Files are not copied: they get one more name.
     ///
     /// # Errors

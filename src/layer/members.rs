@@ -7,7 +7,7 @@
 //! beginning of the path, owner and mode, time. So an entry takes some 25 bytes, where tar takes 512.
 //!
 //! ```text
-//! magic · (length · entry)… · length · end: how many entries, files and tar bytes · CRC-32 of all before
+//! magic · (length · entry)… · length · end: how many entries, files, tar bytes and written bytes · CRC-32 of all before
 //! ```
 //!
 //! A file of members without its end belongs to a layer that is still on its way.
@@ -76,6 +76,8 @@ pub(super) struct Totals {
     pub(super) entries: u64,
     pub(super) files: u64,
     pub(super) tar_bytes: u64,
+    /// Bytes of data that were written, when it came: not those that an older file had.
+    pub(super) written: u64,
 }
 
 /// Writes a file of members.
@@ -163,7 +165,7 @@ impl Writer {
     /// Adds the end. Returns how long the file is, in bytes.
     pub(super) fn finish(mut self, totals: Totals) -> io::Result<u64> {
         self.entry.push(END);
-        for number in [totals.entries, totals.files, totals.tar_bytes] {
+        for number in [totals.entries, totals.files, totals.tar_bytes, totals.written] {
             put_number(&mut self.entry, number);
         }
         self.write_entry()?;
@@ -326,8 +328,14 @@ impl Reader {
             && self.file.fill_buf()?.is_empty()
             && u32::from_le_bytes(should) == crc.finalize();
         let mut input = Input(&self.entry[1..]);
-        let mut totals =
-            || Some(Totals { entries: input.number()?, files: input.number()?, tar_bytes: input.number()? });
+        let mut totals = || {
+            Some(Totals {
+                entries: input.number()?,
+                files: input.number()?,
+                tar_bytes: input.number()?,
+                written: input.number()?,
+            })
+        };
         Ok(totals().filter(|_| whole))
     }
 
@@ -443,7 +451,7 @@ mod tests {
             }
             writer.push(member, at as u32).unwrap();
         }
-        writer.finish(Totals { entries: 6, files: 2, tar_bytes: 12_345 }).unwrap();
+        writer.finish(Totals { entries: 6, files: 2, tar_bytes: 12_345, written: 1000 }).unwrap();
         file.rewind().unwrap();
         file
     }
@@ -456,7 +464,7 @@ mod tests {
         let should: Vec<_> = numbered.map(|(at, member)| format!("{member:?} {}", crc(at, member))).collect();
         for frozen_after in 0..=6 {
             let (mut reader, totals) = Reader::open(write(frozen_after)).unwrap().unwrap();
-            assert_eq!(totals, Totals { entries: 6, files: 2, tar_bytes: 12_345 });
+            assert_eq!(totals, Totals { entries: 6, files: 2, tar_bytes: 12_345, written: 1000 });
             assert!(all(&mut reader) == should, "frozen after {frozen_after}");
         }
     }

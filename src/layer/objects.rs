@@ -1,7 +1,7 @@
 //! The files of a kept layer, by number: the first file of the tar is 0. A file here has its data and its
 //! metadata, and no name of the image's: roots link to it.
 //!
-//! A directory holds [`BUCKET`] of them, `objects/12/345`, for file systems that search theirs from end to end.
+//! A directory holds [`BUCKET`] of them, `objects/123/45`, for file systems that search theirs from end to end.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,8 +13,9 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// The directory's name in the layer's.
 const NAME: &str = "objects";
-/// Files in one directory.
-const BUCKET: u64 = 1000;
+/// Files in one directory. ext4 searches each block of one from end to end whenever a name is made, found or
+/// removed: with 1000, 100,000 files of 2 kB took a second more of 9.
+const BUCKET: u64 = 100;
 
 const DIRECTORY: OFlag =
     OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
@@ -111,13 +112,13 @@ mod tests {
         let layer = File::open(home.path()).unwrap();
         let mut objects = Objects::open(layer.as_fd()).unwrap();
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY;
-        for number in (0..2003).chain([5]) {
+        for number in (0..203).chain([5]) {
             objects.make(number, |at, name| openat(at, name, flags, Mode::S_IRWXU).map(drop)).unwrap();
         }
         let there = |path: &str| home.path().join("objects").join(path).exists();
-        assert!(there("0/0") && there("0/999") && there("1/0") && there("2/2") && !there("2/3"));
-        objects.cut(998).unwrap();
-        assert!(there("0/997") && !there("0/998") && !there("0/999") && !there("1/0") && !there("2/2"));
+        assert!(there("0/0") && there("0/99") && there("1/0") && there("2/2") && !there("2/3"));
+        objects.cut(98).unwrap();
+        assert!(there("0/97") && !there("0/98") && !there("0/99") && !there("1/0") && !there("2/2"));
         assert!(Objects::existing(layer.as_fd()).unwrap().place(5000, false).is_err());
     }
 }

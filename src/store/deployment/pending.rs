@@ -44,7 +44,7 @@ pub struct Pending {
     pub digest: Digest,
     /// The platform that was taken.
     pub platform: String,
-    /// What has to be fetched for it.
+    /// What had to be fetched for it; some of that may be here by now.
     pub missing: Vec<Missing>,
 }
 

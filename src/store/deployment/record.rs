@@ -133,7 +133,7 @@ pub struct Content {
     /// What of that was written to the disk for this generation, in bytes.
     #[serde(default)]
     pub written_bytes: u64,
-    /// What of it was fetched, compressed, in bytes.
+    /// What of it was fetched by the run that has staged it, compressed, in bytes.
     #[serde(default)]
     pub fetched_bytes: u64,
     /// Members of all layers.
