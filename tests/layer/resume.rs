@@ -255,10 +255,10 @@ fn a_checkpoint_that_does_not_fit_starts_the_layer_over() {
         ("the record is gone", |home| fs::remove_file(home.join("members")).unwrap()),
         ("the file that was being written is shorter", |home| {
             // It is the 302nd: after /etc/empty and 300 others.
-            File::options().write(true).open(home.join("objects/0/301")).unwrap().set_len(10).unwrap();
+            File::options().write(true).open(home.join("objects/3/1")).unwrap().set_len(10).unwrap();
         }),
         ("the file that was being written is gone", |home| {
-            fs::remove_file(home.join("objects/0/301")).unwrap();
+            fs::remove_file(home.join("objects/3/1")).unwrap();
         }),
     ];
     let whole = Fetch::new(wire.clone(), &tar, Threads::One);
