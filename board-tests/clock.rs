@@ -184,5 +184,5 @@ fn a_state_that_cannot_be_kept_stops_no_pull() {
     let ca = authority.ca_file();
     let args =
         ["-v", "--state-dir", &state, "--ca-file", &ca, "pull", &registry.image(), &scratch.at("root")];
-    board.edgepull(args).succeeds().saying("the time cannot be recorded in");
+    board.edgepull(args).succeeds().saying("the time cannot be recorded: ");
 }

@@ -298,7 +298,7 @@ pub fn peak_resident_kib_by_getrusage() -> u64 {
 /// (SIGILL; on aarch64 also SIGTRAP), as it would anyway.
 ///
 /// Such an instruction is where the binaries for boards end if edgepull has a bug: the words of the panics that
-/// other builds have would take 100 KB (`cross/build-std.toml`). The address leads to the place in the source.
+/// other builds have would take 100 KB (`cross/build-std.toml`). The address is what is left of them.
 /// Where the system refuses a handler, the program ends without words.
 pub fn explain_traps() {
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_trap;
