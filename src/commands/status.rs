@@ -68,6 +68,9 @@ fn table(deployment: &Deployment, state: &Path, now: &Moment) -> Result<String> 
             pending.digest.short()
         );
     }
+    if let Some(disk) = disk(deployment, state) {
+        let _ = write!(text, "\n  on the disk   {}", bytes(disk));
+    }
     for bad in &record.bad {
         let _ = write!(text, "\n  not again: {} ({})", bad.digest.short(), bad.reason);
     }
@@ -247,6 +250,11 @@ mod tests {
         deployment.rollback(None, &Board::default()).unwrap();
         let text = table(&deployment, home.path(), &Moment::now()).unwrap();
         assert!(text.contains("not again: ") && text.contains("(rolled back by hand)"), "{text}");
+        // Without a store of layers there is nothing to be said.
+        assert!(!text.contains("on the disk"), "{text}");
+        Layers::open(home.path()).unwrap();
+        let text = table(&deployment, home.path(), &Moment::now()).unwrap();
+        assert!(text.contains("\n  on the disk   ") && text.contains("kB\n"), "{text}");
     }
 
     #[test]
