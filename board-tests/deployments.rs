@@ -391,6 +391,97 @@ fn verify_names_what_is_not_as_it_was_and_repair_fetches_only_that() {
 }
 
 #[test]
+fn a_layer_of_two_generations_is_repaired_once_for_both() {
+    let fleet = Fleet::new();
+    fleet.deploy(&release(1), &["--confirm-within", "600"]).succeeds();
+    fleet.run(&["confirm", "app"]).succeeds();
+    fleet.push(&release(2));
+    fleet.update().succeeds();
+    fleet.run(&["confirm", "app"]).succeeds();
+    fs::write(fleet.current().join("lib/base"), "damaged").expect("written");
+    fs::write(fleet.scratch.path("state/deployments/app/current/config.json"), "{").expect("written");
+    let base = release(1).layer(0);
+    let before = fleet.proxy.asked_for(&base).len();
+    fleet.run(&["verify", "--repair"]).succeeds();
+    assert_eq!(fleet.proxy.asked_for(&base).len(), before + 1, "it came twice");
+    // Nobody has to confirm it again, and there is still something to go back to.
+    assert_eq!(fleet.status()["current"]["state"], "confirmed");
+    fleet.has(&release(2));
+    fleet.run(&["rollback", "app"]).succeeds();
+    fleet.has(&release(1));
+
+    fs::write(fleet.scratch.path("state/deployments/app/current/config.json"), "{").expect("written");
+    let outcome = fleet.run(&["verify"]).fails_with(exit::VERIFICATION).stdout();
+    assert!(outcome.contains("its config.json differs"), "{outcome}");
+    fleet.run(&["verify", "--repair"]).succeeds();
+    fleet.has(&release(1));
+}
+
+#[test]
+fn gc_finds_what_a_cut_has_left_between_a_tree_and_its_record() {
+    let fleet = Fleet::new();
+    fleet.deploy(&release(1), &[]).succeeds();
+    let left = [
+        "state/deployments/app/generations/9/rootfs",
+        "state/trash/app.8/rootfs",
+        "state/deployments/app/staging",
+    ];
+    for path in left {
+        fs::create_dir_all(fleet.scratch.path(path)).expect("a folder");
+    }
+    fleet.run(&["gc"]).succeeds();
+    for path in left {
+        assert!(!fleet.scratch.path(path).exists(), "{path} is left");
+    }
+    fleet.has(&release(1));
+}
+
+#[test]
+fn an_image_that_is_refused_is_not_fetched_again_until_the_tag_moves() {
+    let fleet = Fleet::new();
+    fleet.deploy(&release(1), &[]).succeeds();
+    // Code for v7 that says it is for v6: no board of that name can run it.
+    let lies = Image::running("linux/arm/v6", "v7").build();
+    fleet.push(&lies);
+    fleet.update().fails_with(exit::BAD_IMAGE);
+    let before = fleet.proxy.sent();
+    fleet.update().succeeds().printing("is not tried again").printing("generation 1 stays");
+    let after = fleet.proxy.sent();
+    assert!(after.blobs == before.blobs && after.rest - before.rest < 4000, "it was fetched again");
+    assert!(fleet.status()["pending"].is_null());
+    fleet.run(&["gc", "--dry-run"]).succeeds().printing("0 generations and 0 layers");
+    fleet.push(&release(2));
+    fleet.update().succeeds();
+    fleet.has(&release(2));
+}
+
+#[test]
+fn a_first_deploy_with_a_wrong_health_command_can_be_mended() {
+    let fleet = Fleet::new();
+    fleet.deploy(&release(1), &["--health", "false", "--health-timeout", "1"]).fails_with(exit::UNHEALTHY);
+    assert_eq!(fleet.status()["current"]["state"], "failed");
+    fleet.deploy(&release(1), &["--health", "true"]).succeeds();
+    assert_eq!(fleet.status()["current"]["state"], "confirmed");
+}
+
+#[test]
+fn another_index_with_the_same_image_for_this_board_is_asked_for_once() {
+    let fleet = Fleet::new();
+    let index = |other: u8| {
+        Index::new()
+            .with(release(1))
+            .with(Image::of("linux/amd64").layer(Layer::new().file("x", [other])).build())
+    };
+    fleet.deploy(&index(1).build(), &[]).succeeds();
+    fleet.push(&index(2).build());
+    fleet.update().succeeds().printing("generation 1 stays");
+    let before = fleet.proxy.sent();
+    fleet.update().succeeds().printing("generation 1 stays");
+    let after = fleet.proxy.sent();
+    assert!(after.blobs == before.blobs && after.rest - before.rest < 1000, "more than a HEAD");
+}
+
+#[test]
 fn a_stick_with_images_is_as_good_as_a_registry() {
     let fleet = Fleet::new();
     let stick = |number: u8| {

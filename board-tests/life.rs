@@ -216,6 +216,15 @@ pub fn verify(state: &Path) {
 pub fn is_cleared(state: &Path) {
     let told = edgepull(state, &["gc", "--dry-run"]);
     assert!(told.starts_with("0 generations and 0 layers "), "{told}");
+    let status = status(state);
+    assert!(status["pending"].is_null(), "{status}");
+    let trees = fs::read_dir(state.join("deployments/app/generations")).expect("a folder").count();
+    assert_eq!(Some(trees), status["generations"].as_array().map(Vec::len), "a tree that is no generation's");
+    for path in ["deployments/app/staging", "deployments/app/scratch"] {
+        assert!(!state.join(path).exists(), "{path} is left");
+    }
+    let trash = fs::read_dir(state.join("trash")).map_or(0, |trash| trash.count());
+    assert_eq!(trash, 0, "the trash is not empty");
 }
 
 /// The deployment is old or new, and whole; once new, it stays so. Whether it is new. Verifying leaves traces: `state` is a copy.

@@ -93,7 +93,7 @@ pub enum Command {
     Deploy(Deploy),
     /// `update`.
     Update {
-        /// Which deployments; none for `--all`.
+        /// Which deployments; none for all.
         names: Vec<String>,
     },
     /// `status`.
@@ -291,7 +291,7 @@ impl Arguments {
         self.words.next().map(deployment).transpose()
     }
 
-    /// All that follow, each once; none for `--all`, which has to be said.
+    /// All that follow, each once; none means all, with or without `--all`.
     fn names(&mut self, all: bool) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for word in self.words.by_ref() {
@@ -300,10 +300,9 @@ impl Arguments {
                 names.push(name);
             }
         }
-        match (all, names.is_empty()) {
-            (true, false) => Err(wrong(format!("{}: either NAMEs or --all", self.row))),
-            (false, true) => Err(wrong(format!("{}: NAMEs or --all are missing", self.row))),
-            _ => Ok(names),
+        match all && !names.is_empty() {
+            true => Err(wrong(format!("{}: either NAMEs or --all", self.row))),
+            false => Ok(names),
         }
     }
 }
@@ -441,6 +440,8 @@ mod tests {
         let command = |line| run(line).unwrap().command;
         let Command::Update { names } = command("update b a b") else { panic!() };
         assert_eq!(names, ["b", "a"]);
+        let Command::Update { names } = command("update") else { panic!() };
+        assert!(names.is_empty());
         let Command::Update { names } = command("update --all") else { panic!() };
         assert_eq!(names, [""; 0]);
         let Command::Rollback { name, to: Some(3) } = command("rollback app --to=3") else { panic!() };
@@ -469,7 +470,6 @@ mod tests {
             ("deploy app alpine --keep 0", "--keep \"0\" is not a number from 1 to 16"),
             ("deploy app alpine --keep +2", "\"+2\""),
             ("deploy app alpine --confirm-within 9999999999", "9999999999"),
-            ("update", "update [NAME…]: NAMEs or --all are missing"),
             ("update a --all", "either NAMEs or --all"),
             ("update a b/c", "b/c"),
             ("rollback app --to x", "--to \"x\""),

@@ -11,7 +11,9 @@ use crate::image::reference::Reference;
 use crate::layer::rootfs::Warning;
 use crate::platform::{Host, Platform};
 use crate::store;
-use crate::store::deployment::{Board, Content, Deployment, Deployments, Missing, Outcome, Pending};
+use crate::store::deployment::{
+    Bad, Board, Content, Deployment, Deployments, Missing, Outcome, Pending, State,
+};
 use crate::store::layers::{self, Layers};
 use crate::sys;
 use serde_json::json;
@@ -99,8 +101,16 @@ fn tracked(
         }
     }
     let mut source = open(&image, options, clock)?;
-    if by == By::Update && source.current()?.is_some_and(|root| is_current(&root)) {
-        return nothing_new(deployment, "nothing is new", report);
+    if by == By::Update
+        && let Some(root) = source.current()?
+    {
+        if is_current(&root) {
+            return nothing_new(deployment, "nothing is new", report);
+        }
+        let bad = deployment.record().bad.iter().find(|bad| bad.root_digest == Some(root)).cloned();
+        if let Some(bad) = bad {
+            return nothing_new(deployment, &not_again(&bad), report);
+        }
     }
     let host = host(options)?;
     announce(&host, &image, report)?;
@@ -117,23 +127,52 @@ fn tracked(
         let tracking = deployment.record().tracking.clone();
         deployment.track(store::deployment::Tracking { pin_digest, ..tracking })?;
     }
-    if current.as_ref().is_some_and(|content| content.digest == chosen.digest) {
-        return nothing_new(deployment, "nothing is new", report);
-    }
-    if let Some(bad) = deployment.record().bad(&chosen.digest) {
-        let why = format!("{} is not tried again: {}", chosen.digest.short(), bad.reason);
-        return nothing_new(deployment, &why, report);
-    }
-    let number = match deployment.record().staged() {
-        Some(staged) if staged.content.digest == chosen.digest => staged.number,
-        _ => stage(deployment, &mut *source, &chosen, &host, options, report)?,
+    let again = match deployment.current()?.and_then(|number| deployment.record().generation(number)) {
+        Some(there) if there.content.digest == chosen.digest => {
+            let (number, state) = (there.number, there.state);
+            deployment.resolved(number, chosen.root)?;
+            // It has failed with other options, perhaps.
+            if by == By::Update || state != State::Failed {
+                return nothing_new(deployment, "nothing is new", report);
+            }
+            Some(number)
+        }
+        _ => None,
     };
+    if let Some(bad) = deployment.record().bad(&chosen.digest) {
+        return nothing_new(deployment, &not_again(&bad.clone()), report);
+    }
+    let staged = deployment.record().staged().filter(|staged| staged.content.digest == chosen.digest);
+    let number = match again.or(staged.map(|staged| staged.number)) {
+        Some(number) => number,
+        None => {
+            let staged = stage(deployment, &mut *source, &chosen, &host, options, report);
+            staged.or_else(|error| refused(deployment, &chosen, error))?
+        }
+    };
+    Pending::forget(deployment)?;
     let outcome = deployment.activate(number, &Board { json: options.json })?;
     deployment.prune()?;
     forget_layers(&options.state_dir)?;
     outcome.check(deployment.name())?;
     tell(deployment, &outcome, number, report)?;
     Ok(true)
+}
+
+/// An image that is broken, hostile or no program for this board will be so the next time, too.
+fn refused(deployment: &mut Deployment, chosen: &Chosen, error: Error) -> Result<u32> {
+    if error.kind() == Kind::BadImage {
+        let (digest, when) = (chosen.digest, sys::unix_time());
+        let reason = error.to_string();
+        deployment.refuse(Bad { digest, root_digest: Some(chosen.root), generation: None, reason, when })?;
+        deployment.clear_staging()?;
+        Pending::forget(deployment)?;
+    }
+    Err(error)
+}
+
+fn not_again(bad: &Bad) -> String {
+    format!("{} is not tried again: {}", bad.digest.short(), bad.reason)
 }
 
 /// What is current; `None` before the first generation.
@@ -144,6 +183,8 @@ fn current(deployment: &Deployment) -> Result<Option<Content>> {
 }
 
 fn nothing_new(deployment: &Deployment, why: &str, report: &Report) -> Result<bool> {
+    // What was begun to be fetched is no longer what is tracked.
+    Pending::forget(deployment)?;
     let (name, current) = (deployment.name(), deployment.current()?);
     let line = match current {
         Some(number) => format!("{name}: {why}, generation {number} stays"),
@@ -175,11 +216,13 @@ fn stage(
     if !missing.is_empty() {
         let platform = chosen.platform.to_string();
         Pending { digest: chosen.digest, platform, missing }.save(deployment)?;
+        // What was fetched of another image, which the tag no longer names, may be in the way.
+        forget_layers(&options.state_dir)?;
     }
     let base = deployment.current_tree()?.map(|tree| tree.join("rootfs"));
     let mut totals = plan.fetch(source, base.as_deref(), report)?;
     totals.written += before;
-    build(deployment, chosen, &layers, host, mem::take(&mut totals.warnings))?;
+    let config = build(deployment, chosen, &layers, host, mem::take(&mut totals.warnings))?;
     let content = Content {
         root_digest: chosen.root,
         digest: chosen.digest,
@@ -189,9 +232,9 @@ fn stage(
         written_bytes: totals.written,
         fetched_bytes: totals.wire_bytes,
         entries: totals.entries,
+        config_digest: Some(config),
     };
     let number = deployment.stage(&deployment.staging(), content, &Board { json: options.json })?;
-    Pending::forget(deployment)?;
     log::info!(
         "written: {} of {} that the image has; {} were there already, {} shared with the generation before",
         bytes(totals.written),
@@ -210,20 +253,21 @@ fn written(layers: &Layers, fetched: &[Missing]) -> Result<u64> {
         .try_fold(0, |sum, layer| Ok(sum + layers.get(&layer.diff_id)?.map_or(0, |kept| kept.written())))
 }
 
-/// Composes the tree in the deployment's staging directory, and makes it durable.
+/// Composes the tree in the deployment's staging directory, and makes it durable. What config.json's digest is.
 fn build(
     deployment: &Deployment,
     chosen: &Chosen,
     layers: &Layers,
     host: &Host,
     warnings: Vec<Warning>,
-) -> Result<()> {
+) -> Result<Digest> {
     let (rootfs, summary) = deployment.compose(layers, &chosen.config.rootfs.diff_ids)?;
     warn(warnings, summary);
     check_program(chosen, host, rootfs.as_fd(), false)?;
     // Its files are links to the store's: whoever writes to one writes to all generations.
-    write_config(chosen, rootfs.as_fd(), true, &deployment.staging().join("config.json"))?;
-    sys::sync_file_system(rootfs.as_fd()).map_err(|error| Error::disk(deployment.staging().display(), error))
+    let config = write_config(chosen, rootfs.as_fd(), true, &deployment.staging().join("config.json"))?;
+    let synced = sys::sync_file_system(rootfs.as_fd());
+    synced.map(|()| config).map_err(|error| Error::disk(deployment.staging().display(), error))
 }
 
 /// What became of a generation that was not as it was.
@@ -263,15 +307,16 @@ pub(super) fn repair(
     let tree = deployment.tree(number).join("rootfs");
     let plan = Plan::new(&chosen, &layers, damaged)?;
     let totals = plan.fetch(&mut *source, Some(&tree), report)?;
-    build(deployment, &chosen, &layers, &host, totals.warnings)?;
+    let config_digest = Some(build(deployment, &chosen, &layers, &host, totals.warnings)?);
+    let content = Content { config_digest, ..generation.content };
     let board = Board { json: options.json };
     if deployment.current()? == Some(number) {
-        let new = deployment.stage(&deployment.staging(), generation.content, &board)?;
-        deployment.activate(new, &board)?.check(deployment.name())?;
-        deployment.drop_generation(number)?;
+        let new = deployment.stage(&deployment.staging(), content, &board)?;
+        deployment.replace(number, new, &board)?.check(deployment.name())?;
+        deployment.prune()?;
         return Ok(Repaired::As(new));
     }
-    match deployment.renew(number)? {
+    match deployment.renew(number, content)? {
         true => Ok(Repaired::As(number)),
         false => deployment.drop_generation(number).map(|()| Repaired::Dropped),
     }

@@ -1,5 +1,6 @@
 //! `edgepull gc`: what no generation names is removed, what interrupted fetches have left included.
 
+use super::follow::forget_layers;
 use super::report::{Report, bytes};
 use crate::cli::Options;
 use crate::error::Result;
@@ -11,31 +12,45 @@ use serde_json::json;
 pub fn run(dry_run: bool, options: &Options, report: &Report) -> Result<()> {
     let _lock = StateLock::take(&options.state_dir, options.wait, "gc")?;
     let layers = Layers::open(&options.state_dir)?;
-    let (before, _) = layers.room()?;
-    let (mut generations, mut needed) = (Vec::new(), Vec::new());
+    let ((before, _), mut there) = (layers.room()?, 0u64);
+    layers.each(|_, _| {
+        there += 1;
+        Ok(())
+    })?;
     let deployments = Deployments::open(&options.state_dir)?;
-    for name in deployments.names()? {
-        let mut deployment = deployments.existing(&name)?;
+    let names = deployments.names()?;
+    if !dry_run {
+        // First what takes no room to remove: a disk that is full may have none for a new record.
+        for name in &names {
+            let deployment = deployments.existing(name)?;
+            deployment.clear_staging()?;
+            Pending::forget(&deployment)?;
+            deployment.sweep()?;
+        }
+        forget_layers(&options.state_dir)?;
+    }
+    let (mut generations, mut needed) = (Vec::new(), Vec::new());
+    for name in &names {
+        let mut deployment = deployments.existing(name)?;
         let removable = deployment.removable()?;
         let kept = deployment.record().generations.iter().filter(|one| !removable.contains(&one.number));
         needed.extend(kept.flat_map(|generation| &generation.content.layers).map(layers::name));
         generations.extend(removable.iter().map(|number| format!("{name}/{number}")));
         if !dry_run {
             deployment.prune()?;
-            deployment.clear_staging()?;
-            Pending::forget(&deployment)?;
         }
     }
-    let unneeded = |name: &str| !needed.iter().any(|needed| needed == name);
-    let (mut count, mut size) = (0u64, 0u64);
+    let is_needed = |name: &str| needed.iter().any(|needed| needed == name);
+    let (mut count, mut size) = (there, 0u64);
     layers.each(|home, name| {
-        if unneeded(name) {
-            (count, size) = (count + 1, size + layers::disk_usage(&home.join(name)));
+        match is_needed(name) {
+            true => count -= 1,
+            false => size += layers::disk_usage(&home.join(name)),
         }
         Ok(())
     })?;
     if !dry_run {
-        layers.retain(&|name| !unneeded(name))?;
+        layers.retain(&is_needed)?;
         size = layers.room()?.0.saturating_sub(before);
     }
     let would = if dry_run { "would be " } else { "" };

@@ -127,8 +127,13 @@ pub(super) fn check_program(chosen: &Chosen, host: &Host, root: BorrowedFd<'_>, 
     Ok(())
 }
 
-/// Writes the runtime bundle's `config.json` beside the root.
-pub(super) fn write_config(chosen: &Chosen, root: BorrowedFd<'_>, readonly: bool, path: &Path) -> Result<()> {
+/// Writes the runtime bundle's `config.json` beside the root; what its digest is.
+pub(super) fn write_config(
+    chosen: &Chosen,
+    root: BorrowedFd<'_>,
+    readonly: bool,
+    path: &Path,
+) -> Result<Digest> {
     let rootless = match sys::effective_ids() {
         (0, _) => None,
         ids => Some(ids),
@@ -138,5 +143,6 @@ pub(super) fn write_config(chosen: &Chosen, root: BorrowedFd<'_>, readonly: bool
     // Composing has left the umask at 0.
     let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| Error::disk(path.display(), error))
+    written.map_err(|error| Error::disk(path.display(), error))?;
+    Ok(Digest::of(text.as_bytes()))
 }

@@ -149,7 +149,7 @@ fn object(deployment: &Deployment, state: &Path, now: &Moment) -> Result<Value> 
         "pending": Pending::load(deployment).map(|pending| json!({
             "digest": pending.digest,
             "platform": pending.platform,
-            "bytes": pending.missing.iter().map(|missing| missing.size).sum::<u64>(),
+            "bytes": pending.missing.iter().map(|missing| missing.size).fold(0, u64::saturating_add),
             "lacking": lacking(&pending, state),
         })),
     }))
@@ -162,7 +162,7 @@ fn lacking(pending: &Pending, state: &Path) -> u64 {
         Ok(Some(_)) => 0,
         _ => missing.size.saturating_sub(layers.spared(&missing.promise(""))),
     };
-    pending.missing.iter().map(lacks).sum()
+    pending.missing.iter().map(lacks).fold(0, u64::saturating_add)
 }
 
 /// What a deployment takes on the disk, in bytes: its layers, some of which others may have, too, and its trees'
@@ -224,6 +224,7 @@ mod tests {
                 written_bytes: 250,
                 fetched_bytes: 100,
                 entries: 7,
+                config_digest: None,
             };
             let tree = deployment.staging();
             let number = deployment.stage(&tree, content, &Board::default()).unwrap();

@@ -12,7 +12,7 @@ use crate::store::layers::Layers;
 use crate::store::lock::StateLock;
 use crate::sys;
 use serde_json::json;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsFd;
 
 /// How many differences of one layer or tree are told one by one.
@@ -44,7 +44,7 @@ pub fn run(name: Option<&str>, repair: bool, options: &Options, report: &Report)
         let line = format!("{} layers and their trees are as they were", verify.checked.len());
         return report.event(line, || json!({ "event": "verified", "layers": verify.checked.len() }));
     }
-    let damaged = verify.damaged;
+    let mut damaged = verify.damaged;
     if !repair {
         let shown: Vec<_> =
             wrong.iter().map(|(name, number)| format!("{name} generation {number}")).collect();
@@ -55,7 +55,11 @@ pub fn run(name: Option<&str>, repair: bool, options: &Options, report: &Report)
     }
     for (name, number) in wrong {
         let mut deployment = deployments.existing(name)?;
+        let of_it: Vec<Digest> =
+            deployment.record().generation(number).map_or_else(Vec::new, |one| one.content.layers.clone());
         let repaired = follow::repair(&mut deployment, number, &damaged, options, report)?;
+        // They are whole now: the next generation that has them is composed of the same files.
+        damaged.retain(|diff_id| !of_it.contains(diff_id));
         let (line, new) = match repaired {
             Repaired::As(new) => (format!("{name}: generation {number} is whole again, as {new}"), Some(new)),
             Repaired::Dropped => (format!("{name}: generation {number} is gone"), None),
@@ -123,7 +127,14 @@ impl Verify<'_> {
             }
         }
         deployment.clear_staging()?;
-        told.map(|()| count == 0)
+        told?;
+        if let Some(should) = &generation.content.config_digest {
+            let config = fs::read(deployment.tree(generation.number).join("config.json"));
+            if !config.is_ok_and(|config| Digest::of(&config) == *should) {
+                self.found(&place, "", "its config.json differs", &mut count)?;
+            }
+        }
+        Ok(count == 0)
     }
 
     fn found(&self, place: &str, path: &str, how: &str, count: &mut u64) -> Result<()> {

@@ -17,8 +17,8 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::Layer;
@@ -99,11 +99,7 @@ impl Found {
         let file = File::from(openat(dir, name, flags, Mode::empty()).ok()?);
         let mut bytes = Vec::new();
         file.take(CHECKPOINT_MAX + 1).read_to_end(&mut bytes).ok()?;
-        let found = Found::parse(bytes, layer);
-        if found.is_none() {
-            log::info!("{}: {name} is damaged or another version's, and not used", layer.name);
-        }
-        found
+        Found::parse(bytes, layer)
     }
 
     fn parse(mut bytes: Vec<u8>, layer: &Layer<'_>) -> Option<Found> {
@@ -135,15 +131,22 @@ impl Found {
     }
 }
 
-/// Removes the checkpoints of a layer that no longer needs them.
-pub(super) fn forget(dir: BorrowedFd<'_>) -> io::Result<()> {
+/// Removes the checkpoints of a layer that no longer needs them. Whether there were any.
+pub(super) fn forget(dir: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut any = false;
     for name in SLOTS {
         match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
             Err(Errno::ENOENT) => {}
-            other => other?,
+            other => any |= other.map(|()| true)?,
         }
     }
-    Ok(())
+    Ok(any)
+}
+
+/// Whether there is one, whatever it is worth.
+pub(super) fn any(dir: BorrowedFd<'_>) -> bool {
+    let is_there = |name| fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok();
+    SLOTS.into_iter().any(is_there)
 }
 
 /// How many bytes of a layer need not be fetched again, if it goes on from its checkpoint.

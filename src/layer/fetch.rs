@@ -16,13 +16,14 @@
 //! The disk works on a checkpoint in a thread beside, while the stream goes on; what is not durable yet never
 //! gets larger than 3 MiB ([`CHECKPOINT_EVERY`], [`WAIT_AFTER`]).
 
+use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use super::archive::{Archive, Member};
-use super::checkpoint::{Checkpoint, Found};
+use super::checkpoint::{self, Checkpoint, Found};
 use super::codec::{Input, put_number};
 use super::decode::{Decoder, FrozenDecoder};
 use super::hash::{self, Tally, Wire};
@@ -77,7 +78,11 @@ fn fetch_from(
         let base = options.base.as_ref().map(clone).transpose()?;
         Ok(Place { dir: clone(dir)?, base, rootless: options.rootless })
     };
-    if let Some(found) = Found::newest(dir.as_fd(), layer) {
+    let found = Found::newest(dir.as_fd(), layer);
+    if found.is_none() && checkpoint::any(dir.as_fd()) {
+        log::info!("{}: its checkpoint is damaged, or another version's; it starts over", layer.name);
+    }
+    if let Some(found) = found {
         match Start::thaw(&found, place()?)? {
             None => log::info!("{}: its checkpoint does not fit; it starts over", layer.name),
             Some(start) => {
@@ -102,8 +107,15 @@ fn fetch_from(
     run(Start::fresh(place()?)?, layer, options, open, observer)
 }
 
+/// Makes `dir` empty, the checkpoints first, durably: none may be found whose files are gone.
 fn clear(dir: &OwnedFd) -> Result<()> {
-    rootfs::empty(dir.as_fd()).map_err(|error| Error::disk("a kept layer", error))
+    let cleared = || {
+        if checkpoint::forget(dir.as_fd())? {
+            File::from(dir.try_clone()?).sync_all()?;
+        }
+        rootfs::empty(dir.as_fd())
+    };
+    cleared().map_err(|error| Error::disk("a kept layer", error))
 }
 
 /// Where a fetch begins: at the beginning, or at a checkpoint.

@@ -102,8 +102,9 @@ impl Kept {
 
 fn damaged(error: io::Error) -> Error {
     match error.kind() {
-        io::ErrorKind::NotFound => Error::new(Kind::Disk, "files of a kept layer are gone")
-            .hint("edgepull verify --repair fetches them again"),
+        io::ErrorKind::NotFound => Error::new(Kind::Disk, "files of a kept layer are gone").hint(
+            "edgepull verify --repair fetches them again; what no generation has yet, edgepull gc makes go",
+        ),
         _ => Error::disk("a kept layer", error),
     }
 }

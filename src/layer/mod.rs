@@ -155,5 +155,5 @@ pub fn spared(dir: BorrowedFd<'_>, layer: &Layer<'_>) -> u64 {
 /// # Errors
 /// Those of the system calls.
 pub fn forget_checkpoints(dir: BorrowedFd<'_>) -> io::Result<()> {
-    checkpoint::forget(dir)
+    checkpoint::forget(dir).map(drop)
 }

@@ -118,6 +118,35 @@ impl Deployment {
         self.drive(number, true, world)
     }
 
+    /// Puts `new`, which was composed anew of the same image, in the place of the current generation, whose tree is
+    /// damaged: that is never gone back to. Nobody has to confirm again what was confirmed.
+    ///
+    /// # Errors
+    /// As [`Deployment::activate`].
+    pub fn replace(&mut self, damaged: u32, new: u32, world: &dyn World) -> Result<Outcome> {
+        let confirmed = self.record.generation(damaged).is_some_and(|one| one.state == State::Confirmed);
+        let progress = Progress {
+            attempts: 1,
+            confirm_within: self.record.tracking.confirm_within.filter(|_| !confirmed),
+            moment: world.moment(),
+            ..Progress::default()
+        };
+        let now = world.unix_time();
+        self.change(|record| {
+            record.edit(damaged, |generation| {
+                generation.state = State::Failed;
+                generation.reason = Some(format!("it is damaged; generation {new} is the same"));
+                generation.progress = None;
+            });
+            record.edit(new, |generation| {
+                generation.state = State::Switching;
+                generation.switched = Some(now);
+                generation.progress = Some(progress);
+            });
+        })?;
+        self.drive(new, true, world)
+    }
+
     /// Leaves the current generation for `to`, or for the one before. What is left is not taken again by an
     /// update; what is gone to has to be healthy, where there is a health command and it was not gone back to
     /// from a trial, but needs no confirmation: the hand that would give it is there.
@@ -178,7 +207,7 @@ impl Deployment {
         let active = self.record.active().filter(|active| active.state != State::Leaving)?;
         let left = self.record.generation(active.progress.as_ref()?.from?)?;
         let refused = self.record.bad(&left.content.digest)?;
-        (refused.reason == BY_HAND && refused.generation == left.number).then_some(active.number)
+        (refused.reason == BY_HAND && refused.generation == Some(left.number)).then_some(active.number)
     }
 
     fn nothing_before(&self) -> Error {
@@ -240,7 +269,7 @@ impl Deployment {
                 });
             }
             if let Some(left) = progress.from.filter(|_| by_hand) {
-                record.refuse(left, BY_HAND, now);
+                record.refuse_generation(left, BY_HAND, now);
             }
             record.edit(number, |generation| {
                 generation.state = State::Switching;
@@ -330,7 +359,7 @@ impl Deployment {
     fn begin_return(&mut self, number: u32, reason: &str, world: &dyn World) -> Result<()> {
         let (to, moment, now) = (self.back_from(number), world.moment(), world.unix_time());
         self.change(|record| {
-            record.refuse(number, reason, now);
+            record.refuse_generation(number, reason, now);
             record.edit(number, |generation| {
                 generation.reason = Some(reason.to_owned());
                 generation.state = if to.is_some() { State::Leaving } else { State::Failed };

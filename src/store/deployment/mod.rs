@@ -25,6 +25,7 @@
 //! | switching, trial | another one is activated | failed |
 //! | leaving | links set back, on-switch done | failed |
 //! | failed, and current | confirmed by hand | confirmed |
+//! | any, current, and damaged | the same was composed anew | failed; the new one switching |
 //!
 //! A generation without a confirmed one to go back to is never leaving, but failed at once, and stays current: a
 //! board with an image that may be ill is better off than one without any.
@@ -296,6 +297,26 @@ impl Deployment {
         self.change(|record| record.tracking = tracking)
     }
 
+    /// What the image's name stands for has changed, but not what this board takes of it, which a generation has.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`].
+    pub fn resolved(&mut self, number: u32, root: Digest) -> Result<()> {
+        let known = self.record.generation(number).is_none_or(|one| one.content.root_digest == root);
+        if known {
+            return Ok(());
+        }
+        self.change(|record| record.edit(number, |generation| generation.content.root_digest = root))
+    }
+
+    /// An image that cannot be one is not to be tried again by itself.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`].
+    pub fn refuse(&mut self, bad: Bad) -> Result<()> {
+        self.change(|record| record.refuse(bad))
+    }
+
     /// The manifest may be tried again, as the user says so.
     ///
     /// # Errors
@@ -350,13 +371,14 @@ impl Deployment {
         Ok(removable)
     }
 
-    /// Removes what is [removable](Deployment::removable), and says which that was.
+    /// Removes what is [removable](Deployment::removable), and what a cut has left; says which generations that were.
     ///
     /// # Errors
     /// [`Kind::Disk`].
     pub fn prune(&mut self) -> Result<Vec<u32>> {
         let removable = self.removable()?;
         if removable.is_empty() {
+            self.sweep()?;
             return Ok(removable);
         }
         if self.previous()?.is_some_and(|previous| removable.contains(&previous)) {
@@ -369,12 +391,12 @@ impl Deployment {
         Ok(removable)
     }
 
-    /// Puts the tree in `staging` in the place of a generation's that is not current. `false` where this kernel
-    /// or file system cannot swap the two.
+    /// Puts the tree in `staging`, which has `content`, in the place of a generation's that is not current. `false`
+    /// where this kernel or file system cannot swap the two.
     ///
     /// # Errors
     /// [`Kind::Disk`].
-    pub fn renew(&mut self, number: u32) -> Result<bool> {
+    pub fn renew(&mut self, number: u32, content: Content) -> Result<bool> {
         let (new, old) = (self.staging(), self.tree(number));
         match sys::rename_exchange(&new, &old) {
             Ok(()) => {}
@@ -386,6 +408,7 @@ impl Deployment {
         for parent in [&self.directory, &self.directory.join(GENERATIONS)] {
             state::sync(parent).map_err(|error| Error::disk(parent.display(), error))?;
         }
+        self.change(|record| record.edit(number, |generation| generation.content = content))?;
         self.clear_staging()?;
         Ok(true)
     }
@@ -433,7 +456,10 @@ impl Deployment {
     }
 
     /// Removes trees that the record does not name, and what is in the trash.
-    fn sweep(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Kind::Disk`].
+    pub fn sweep(&self) -> Result<()> {
         let directory = self.directory.join(GENERATIONS);
         let failed = |error| Error::disk(directory.display(), error);
         for entry in fs::read_dir(&directory).map_err(failed)? {

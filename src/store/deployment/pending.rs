@@ -10,8 +10,8 @@ use crate::store::disk;
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "pending";
-/// The largest that is read, in bytes: 1000 layers take 90 KiB.
-const PENDING_MAX: u64 = 128 * 1024;
+/// The largest that is read, in bytes: 1024 layers, the most that a manifest can have, take 200 KiB.
+const PENDING_MAX: u64 = 256 * 1024;
 
 /// A layer that was not here when the fetch began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -139,6 +139,9 @@ pub struct Content {
     /// Members of all layers.
     #[serde(default)]
     pub entries: u64,
+    /// That of the bundle's `config.json`.
+    #[serde(default)]
+    pub config_digest: Option<Digest>,
 }
 
 /// One generation.
@@ -229,8 +232,11 @@ impl Moment {
 pub struct Bad {
     /// The manifest's digest.
     pub digest: Digest,
-    /// The generation that had it.
-    pub generation: u32,
+    /// What the image's name stood for.
+    #[serde(default)]
+    pub root_digest: Option<Digest>,
+    /// The generation that had it; `None` where the image was refused before it was one.
+    pub generation: Option<u32>,
     /// Why.
     pub reason: String,
     /// When, by the board's clock, in seconds since 1970.
@@ -275,15 +281,21 @@ impl Record {
         }
     }
 
-    /// The generation's manifest is not to be tried again.
-    pub(super) fn refuse(&mut self, number: u32, reason: &str, when: u64) {
-        let Some(digest) = self.generation(number).map(|generation| generation.content.digest) else {
-            return;
-        };
-        self.forgive(&digest);
-        self.bad.push(Bad { digest, generation: number, reason: reason.to_owned(), when });
+    /// Not to be tried again.
+    pub(super) fn refuse(&mut self, bad: Bad) {
+        self.forgive(&bad.digest);
+        self.bad.push(bad);
         let excess = self.bad.len().saturating_sub(BAD_MAX);
         self.bad.drain(..excess);
+    }
+
+    /// The generation's manifest is not to be tried again.
+    pub(super) fn refuse_generation(&mut self, number: u32, reason: &str, when: u64) {
+        if let Some(Content { digest, root_digest, .. }) = self.generation(number).map(|one| &one.content) {
+            let (digest, root_digest) = (*digest, Some(*root_digest));
+            let reason = reason.to_owned();
+            self.refuse(Bad { digest, root_digest, generation: Some(number), reason, when });
+        }
     }
 
     /// The manifest may be tried again.

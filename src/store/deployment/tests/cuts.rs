@@ -101,6 +101,16 @@ fn every_cut_of_an_ill_update() {
 }
 
 #[test]
+fn every_cut_of_a_repair() {
+    let operation = |home: &Home| {
+        let mut deployment = home.stage(3);
+        deployment.replace(2, 3, &home.world)?;
+        deployment.prune().map(drop)
+    };
+    every_cut(tracking(), &[], 2, operation, &[(Some(2), Some(1)), (Some(3), Some(1))], |_| {});
+}
+
+#[test]
 fn every_cut_of_a_rollback() {
     let operation = |home: &Home| home.load().rollback(None, &home.world).map(drop);
     let last = |home: &Home| {

@@ -101,6 +101,7 @@ pub(super) fn content(number: u32) -> Content {
         written_bytes: 10,
         fetched_bytes: 5,
         entries: 1,
+        config_digest: None,
     }
 }
 

@@ -27,7 +27,7 @@ fn a_generation_that_is_ill_goes_back_and_is_remembered() {
         assert_eq!(home.links(), (Some(2), Some(1)));
         // The service is brought up again on what is current again.
         assert_eq!(home.world.ran().last(), Some(&(SWITCH, 2)));
-        assert_eq!(home.load().record.bad(&digest(3)).unwrap().generation, 3);
+        assert_eq!(home.load().record.bad(&digest(3)).unwrap().generation, Some(3));
         home.check_rest();
         assert_eq!(home.load().prune().unwrap(), [3]);
         assert!(home.load().record.bad(&digest(3)).is_some());
@@ -53,6 +53,37 @@ fn the_first_generation_stays_even_if_it_is_ill_until_somebody_says_that_it_is_n
     assert_eq!(home.load().removable().unwrap(), [1]);
     assert_eq!(home.load().confirm(&home.world).unwrap(), Outcome::Confirmed { generation: 2 });
     assert!(home.load().record.bad(&digest(2)).is_none());
+    home.check_rest();
+}
+
+#[test]
+fn what_was_damaged_is_replaced_and_need_not_be_confirmed_again() {
+    let home = Home::with(Tracking { confirm_within: Some(600), ..tracking() }, 0);
+    for number in [1, 2] {
+        assert_eq!(home.activate(number), Outcome::Waiting { generation: number, seconds: 600 });
+        home.load().confirm(&home.world).unwrap();
+    }
+    home.world.ran();
+    let mut deployment = home.stage(3);
+    let replaced = deployment.replace(2, 3, &home.world).unwrap();
+    // Who runs it is told; and what was before can still be gone back to.
+    assert_eq!(
+        (replaced, home.world.ran()),
+        (Outcome::Confirmed { generation: 3 }, vec![(SWITCH, 3), (HEALTH, 3)])
+    );
+    assert_eq!((home.links(), home.load().removable().unwrap()), ((Some(3), Some(1)), vec![2]));
+    home.check_rest();
+    // It was not confirmed, so this is not either.
+    home.activate(4);
+    let mut deployment = home.stage(5);
+    let replaced = deployment.replace(4, 5, &home.world).unwrap();
+    assert_eq!(replaced, Outcome::Waiting { generation: 5, seconds: 600 });
+    // One that is ill is left for what was before, never for the damaged one.
+    home.load().confirm(&home.world).unwrap();
+    home.world.ill.borrow_mut().insert(6, HEALTH);
+    let Outcome::Back { failed: 6, to: 3, .. } = home.stage(6).replace(5, 6, &home.world).unwrap() else {
+        panic!()
+    };
     home.check_rest();
 }
 
