@@ -142,6 +142,39 @@ fn each_unpacks_and_hashes_gzip_and_zstd() {
     }
 }
 
+/// Through checkpoints, comparisons with older files, repairs: as much as a bare pull may take.
+#[test]
+fn memory_stays_within_3_mib_whatever_a_deployment_does() {
+    const MOST_KIB: u64 = 3 * 1024;
+    let (authority, scratch) = (Authority::new(), Scratch::new());
+    let registry = Registry::with().tls(&authority).start();
+    let files = || (0..3000).fold(Layer::new(), |layer, number| layer.file(&format!("{number}"), [7; 900]));
+    let release = |number: usize| {
+        let mut large = crate::failures::noise(20 << 20);
+        large[10 << 20] = number as u8;
+        let changing = Layer::new().file("large", large).file("same", crate::failures::noise(5 << 20));
+        let image = Image::of("linux/arm/v7").layer(files()).layer(changing).build();
+        registry.push(&image.layout(&scratch, &number.to_string()), "board/app:now")
+    };
+    let (board, ca) = (Board::armv7().with_static_build(), authority.ca_file());
+    let within = |words: &[&str]| {
+        let said = board.edgepull([&["-v", "--ca-file", &ca], words].concat()).succeeds().stderr();
+        let peak =
+            said.lines().find_map(|line| line.split_once("peak memory (VmHWM): ")?.1.strip_suffix(" KiB"));
+        let peak: u64 = peak.expect("its peak").parse().expect("a number");
+        assert!(peak <= MOST_KIB, "{words:?}: {peak} KiB\n{said}");
+    };
+    within(&["deploy", "app", &release(1)]);
+    release(2);
+    within(&["update", "--all"]);
+    within(&["rollback", "app"]);
+    let damaged = board.beside_state("state/deployments/app/current/rootfs/large");
+    std::fs::write(damaged, "damaged").expect("written");
+    within(&["verify", "--repair"]);
+    within(&["gc"]);
+    within(&["status"]);
+}
+
 /// The labels on the binaries mean something: on a lesser CPU they die.
 #[test]
 fn on_a_lesser_cpu_they_die() {

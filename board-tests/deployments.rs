@@ -511,6 +511,20 @@ fn a_stick_with_images_is_as_good_as_a_registry() {
 }
 
 #[test]
+fn what_cannot_fit_is_not_begun() {
+    let fleet = Fleet::new();
+    fleet.push(&Image::of(V7).layer(large(1)).build());
+    let at = fleet.scratch.at("small");
+    let _disk = SmallDisk::mount(&at, 8192);
+    let state = format!("{at}/state");
+    let image = fleet.image();
+    let outcome = fleet.board.edgepull(["--state-dir", &state, "deploy", "app", &image]);
+    // 12.6 MB and a twentieth of the disk.
+    outcome.fails_with(exit::DISK).saying("the image needs at least 12.6 MB and ").saying(" are free");
+    assert!(fleet.proxy.sent().blobs < 1000, "a layer was begun");
+}
+
+#[test]
 fn a_disk_that_is_full_anywhere_leaves_what_is_live() {
     let registry = Registry::start();
     let scratch = Scratch::new();

@@ -73,6 +73,14 @@ impl Board {
         Board { program: [qemu, "-cpu", cpu, &path].map(str::to_owned).into(), ..Board::this_machine() }
     }
 
+    /// This board with the static build of `cross/build` for this machine.
+    pub fn with_static_build(self) -> Board {
+        let name = if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64" };
+        let path = format!("{}/target/dist/edgepull-{name}", env!("CARGO_MANIFEST_DIR"));
+        assert!(Path::new(&path).exists(), "no {path}: run cross/build {name} first");
+        Board { program: vec![path], ..self }
+    }
+
     /// Sets an environment variable for edgepull.
     pub fn with_env(mut self, name: &str, value: &str) -> Board {
         self.env.push((name.to_owned(), value.to_owned()));

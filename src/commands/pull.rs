@@ -34,7 +34,7 @@ pub fn run(
         Err(error) => {
             // An image that is refused will be refused again, and a full disk needs the room; everything else
             // may pass.
-            if matches!(error.kind(), Kind::BadImage | Kind::NoPlatform | Kind::Usage | Kind::Disk) {
+            if matches!(error.kind(), Kind::BadImage | Kind::NoPlatform | Kind::Disk) {
                 staging.discard();
             }
             if let Some(kept) = staging.kept() {
