@@ -11,7 +11,7 @@ from pathlib import Path
 
 FIRST, SAME, TOP, ONE, BACK = STEPS = [
     "first time", "same tag", "top layer changed", "one of 50 files changed, in a 100 MB layer", "rollback"]
-# What the tag stands for in each step, and has stood for in the end.
+# Which release the tag names in each step; for a rollback, which one is gone back to.
 RELEASES = {FIRST: 1, SAME: 1, TOP: 2, ONE: 3, BACK: 2}
 
 

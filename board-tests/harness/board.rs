@@ -68,17 +68,16 @@ impl Board {
 
     /// A static binary of `cross/build` under qemu-user, on a CPU that has no more instructions than `cpu`.
     pub fn emulated(binary: &str, qemu: &str, cpu: &str) -> Board {
-        let path = format!("{}/target/dist/edgepull-{binary}", env!("CARGO_MANIFEST_DIR"));
-        assert!(Path::new(&path).exists(), "no {path}: run cross/build {binary} first");
-        Board { program: [qemu, "-cpu", cpu, &path].map(str::to_owned).into(), ..Board::this_machine() }
+        Board {
+            program: [qemu, "-cpu", cpu, &cross_built(binary)].map(str::to_owned).into(),
+            ..Board::this_machine()
+        }
     }
 
     /// This board with the static build of `cross/build` for this machine.
     pub fn with_static_build(self) -> Board {
         let name = if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64" };
-        let path = format!("{}/target/dist/edgepull-{name}", env!("CARGO_MANIFEST_DIR"));
-        assert!(Path::new(&path).exists(), "no {path}: run cross/build {name} first");
-        Board { program: vec![path], ..self }
+        Board { program: vec![cross_built(name)], ..self }
     }
 
     /// Sets an environment variable for edgepull.
@@ -189,6 +188,13 @@ impl Board {
         command.env("HOME", "/nonexistent").envs(self.env.iter().cloned());
         command
     }
+}
+
+/// What `cross/build` has made for a board.
+fn cross_built(board: &str) -> String {
+    let path = format!("{}/target/dist/edgepull-{board}", env!("CARGO_MANIFEST_DIR"));
+    assert!(Path::new(&path).exists(), "no {path}: run cross/build {board} first");
+    path
 }
 
 /// Copies a program, by another process: one that this process has open for writing may be open in a child

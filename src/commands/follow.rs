@@ -12,7 +12,7 @@ use crate::layer::rootfs::Warning;
 use crate::platform::{Host, Platform};
 use crate::store;
 use crate::store::deployment::{
-    Bad, Board, Content, Deployment, Deployments, Missing, Outcome, Pending, State,
+    Bad, Board, Content, Deployment, Deployments, Generation, Missing, Outcome, Pending, State,
 };
 use crate::store::layers::{self, Layers};
 use crate::sys;
@@ -91,7 +91,7 @@ fn tracked(
 ) -> Result<bool> {
     let pinned = deployment.record().tracking.pin_digest;
     let current = current(deployment)?;
-    let is_current = |root: &Digest| current.as_ref().is_some_and(|content| content.root_digest == *root);
+    let is_current = |root: &Digest| current.as_ref().is_some_and(|one| one.content.root_digest == *root);
     if let (Some(pinned), By::Update) = (pinned, by) {
         if is_current(&pinned) {
             return nothing_new(deployment, "it is pinned", report);
@@ -107,9 +107,8 @@ fn tracked(
         if is_current(&root) {
             return nothing_new(deployment, "nothing is new", report);
         }
-        let bad = deployment.record().bad.iter().find(|bad| bad.root_digest == Some(root)).cloned();
-        if let Some(bad) = bad {
-            return nothing_new(deployment, &not_again(&bad), report);
+        if let Some(bad) = deployment.record().bad(&root) {
+            return nothing_new(deployment, &not_again(bad), report);
         }
     }
     let host = host(options)?;
@@ -127,28 +126,27 @@ fn tracked(
         let tracking = deployment.record().tracking.clone();
         deployment.track(store::deployment::Tracking { pin_digest, ..tracking })?;
     }
-    let again = match deployment.current()?.and_then(|number| deployment.record().generation(number)) {
-        Some(there) if there.content.digest == chosen.digest => {
-            let (number, state) = (there.number, there.state);
-            deployment.resolved(number, chosen.root)?;
-            // It has failed with other options, perhaps.
-            if by == By::Update || state != State::Failed {
-                return nothing_new(deployment, "nothing is new", report);
-            }
-            Some(number)
+    let is_chosen = |one: &&Generation| one.content.digest == chosen.digest;
+    let there = current.as_ref().filter(is_chosen);
+    if let Some(there) = there {
+        deployment.resolved(there.number, chosen.root)?;
+        // It has failed with other options, perhaps.
+        if by == By::Update || there.state != State::Failed {
+            return nothing_new(deployment, "nothing is new", report);
         }
-        _ => None,
-    };
-    if let Some(bad) = deployment.record().bad(&chosen.digest) {
-        return nothing_new(deployment, &not_again(&bad.clone()), report);
     }
-    let staged = deployment.record().staged().filter(|staged| staged.content.digest == chosen.digest);
-    let number = match again.or(staged.map(|staged| staged.number)) {
-        Some(number) => number,
-        None => {
-            let staged = stage(deployment, &mut *source, &chosen, &host, options, report);
-            staged.or_else(|error| refused(deployment, &chosen, error))?
-        }
+    if let Some(bad) = deployment.record().bad(&chosen.digest) {
+        return nothing_new(deployment, &not_again(bad), report);
+    }
+    let number = match there.or(deployment.record().staged().filter(is_chosen)) {
+        Some(generation) => generation.number,
+        None => match stage(deployment, &mut *source, &chosen, &host, options, report) {
+            Ok(number) => number,
+            Err(error) => {
+                refuse(deployment, &chosen, &error)?;
+                return Err(error);
+            }
+        },
     };
     Pending::forget(deployment)?;
     let outcome = deployment.activate(number, &Board { json: options.json })?;
@@ -160,15 +158,15 @@ fn tracked(
 }
 
 /// An image that is broken, hostile or no program for this board will be so the next time, too.
-fn refused(deployment: &mut Deployment, chosen: &Chosen, error: Error) -> Result<u32> {
-    if error.kind() == Kind::BadImage {
-        let (digest, when) = (chosen.digest, sys::unix_time());
-        let reason = error.to_string();
-        deployment.refuse(Bad { digest, root_digest: Some(chosen.root), generation: None, reason, when })?;
-        deployment.clear_staging()?;
-        Pending::forget(deployment)?;
+fn refuse(deployment: &mut Deployment, chosen: &Chosen, error: &Error) -> Result<()> {
+    if error.kind() != Kind::BadImage {
+        return Ok(());
     }
-    Err(error)
+    let (digest, when) = (chosen.digest, sys::unix_time());
+    let reason = error.to_string();
+    deployment.refuse(Bad { digest, root_digest: Some(chosen.root), generation: None, reason, when })?;
+    deployment.clear_staging()?;
+    Pending::forget(deployment)
 }
 
 fn not_again(bad: &Bad) -> String {
@@ -176,10 +174,9 @@ fn not_again(bad: &Bad) -> String {
 }
 
 /// What is current; `None` before the first generation.
-fn current(deployment: &Deployment) -> Result<Option<Content>> {
+fn current(deployment: &Deployment) -> Result<Option<Generation>> {
     let number = deployment.current()?;
-    let generation = number.and_then(|number| deployment.record().generation(number));
-    Ok(generation.map(|generation| generation.content.clone()))
+    Ok(number.and_then(|number| deployment.record().generation(number)).cloned())
 }
 
 fn nothing_new(deployment: &Deployment, why: &str, report: &Report) -> Result<bool> {
@@ -212,7 +209,11 @@ fn stage(
     let begun = Pending::load(deployment).filter(|begun| begun.digest == chosen.digest);
     let mut missing = begun.map_or_else(Vec::new, |begun| begun.missing);
     let before = written(&layers, &missing)?;
-    missing.extend(plan.missing().into_iter().filter(|layer| !missing.contains(layer)).collect::<Vec<_>>());
+    for layer in plan.missing() {
+        if !missing.contains(&layer) {
+            missing.push(layer);
+        }
+    }
     if !missing.is_empty() {
         let platform = chosen.platform.to_string();
         Pending { digest: chosen.digest, platform, missing }.save(deployment)?;

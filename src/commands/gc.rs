@@ -12,13 +12,24 @@ use serde_json::json;
 pub fn run(dry_run: bool, options: &Options, report: &Report) -> Result<()> {
     let _lock = StateLock::take(&options.state_dir, options.wait, "gc")?;
     let layers = Layers::open(&options.state_dir)?;
-    let ((before, _), mut there) = (layers.room()?, 0u64);
-    layers.each(|_, _| {
-        there += 1;
-        Ok(())
-    })?;
+    let (before, _) = layers.room()?;
     let deployments = Deployments::open(&options.state_dir)?;
     let names = deployments.names()?;
+    let (mut generations, mut needed) = (Vec::new(), Vec::new());
+    for name in &names {
+        let deployment = deployments.existing(name)?;
+        let removable = deployment.removable()?;
+        let kept = deployment.record().generations.iter().filter(|one| !removable.contains(&one.number));
+        needed.extend(kept.flat_map(|generation| &generation.content.layers).map(layers::name));
+        generations.extend(removable.iter().map(|number| format!("{name}/{number}")));
+    }
+    let (mut count, mut size) = (0u64, 0u64);
+    layers.each(|home, name| {
+        if !needed.iter().any(|needed| needed == name) {
+            (count, size) = (count + 1, size + layers::disk_usage(&home.join(name)));
+        }
+        Ok(())
+    })?;
     if !dry_run {
         // First what takes no room to remove: a disk that is full may have none for a new record.
         for name in &names {
@@ -28,29 +39,10 @@ pub fn run(dry_run: bool, options: &Options, report: &Report) -> Result<()> {
             deployment.sweep()?;
         }
         forget_layers(&options.state_dir)?;
-    }
-    let (mut generations, mut needed) = (Vec::new(), Vec::new());
-    for name in &names {
-        let mut deployment = deployments.existing(name)?;
-        let removable = deployment.removable()?;
-        let kept = deployment.record().generations.iter().filter(|one| !removable.contains(&one.number));
-        needed.extend(kept.flat_map(|generation| &generation.content.layers).map(layers::name));
-        generations.extend(removable.iter().map(|number| format!("{name}/{number}")));
-        if !dry_run {
-            deployment.prune()?;
+        for name in &names {
+            deployments.existing(name)?.prune()?;
         }
-    }
-    let is_needed = |name: &str| needed.iter().any(|needed| needed == name);
-    let (mut count, mut size) = (there, 0u64);
-    layers.each(|home, name| {
-        match is_needed(name) {
-            true => count -= 1,
-            false => size += layers::disk_usage(&home.join(name)),
-        }
-        Ok(())
-    })?;
-    if !dry_run {
-        layers.retain(&is_needed)?;
+        forget_layers(&options.state_dir)?;
         size = layers.room()?.0.saturating_sub(before);
     }
     let would = if dry_run { "would be " } else { "" };

@@ -1,5 +1,6 @@
 //! From a reference to an image, in the steps that `pull` and `deploy` have in common: the board is named, an
-//! entry chosen; and, when [`super::plan`] has made a tree of its layers, the program in that is read.
+//! entry chosen; and, when its layers are here ([`super::plan`]) and a tree is composed of them, what the layers
+//! could not keep is told, the program read and the bundle's config.json written.
 
 use super::Documents;
 use super::report::Report;

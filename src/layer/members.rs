@@ -7,10 +7,11 @@
 //! beginning of the path, owner and mode, time. So an entry takes some 25 bytes, where tar takes 512.
 //!
 //! ```text
-//! magic · (length · entry)… · length · end: how many entries, files, tar bytes and written bytes · CRC-32 of all before
+//! magic · (length · entry)… · length · end · CRC-32 of all before
 //! ```
 //!
-//! A file of members without its end belongs to a layer that is still on its way.
+//! The end says how many entries, files, bytes of tar and bytes written there are ([`Totals`]). A file of members
+//! without it belongs to a layer that is still on its way.
 
 use std::ffi::CString;
 use std::fs::File;

@@ -133,16 +133,8 @@ impl Deployment {
         };
         let now = world.unix_time();
         self.change(|record| {
-            record.edit(damaged, |generation| {
-                generation.state = State::Failed;
-                generation.reason = Some(format!("it is damaged; generation {new} is the same"));
-                generation.progress = None;
-            });
-            record.edit(new, |generation| {
-                generation.state = State::Switching;
-                generation.switched = Some(now);
-                generation.progress = Some(progress);
-            });
+            record.edit(damaged, |old| old.fails(format!("it is damaged; generation {new} is the same")));
+            record.edit(new, |generation| generation.switches(now, progress));
         })?;
         self.drive(new, true, world)
     }
@@ -262,21 +254,12 @@ impl Deployment {
         self.change(|record| {
             let other = record.active().map(|active| active.number).filter(|other| *other != number);
             if let Some(other) = other {
-                record.edit(other, |generation| {
-                    generation.state = State::Failed;
-                    generation.reason = Some("replaced before it was confirmed".into());
-                    generation.progress = None;
-                });
+                record.edit(other, |other| other.fails("replaced before it was confirmed".into()));
             }
             if let Some(left) = progress.from.filter(|_| by_hand) {
                 record.refuse_generation(left, BY_HAND, now);
             }
-            record.edit(number, |generation| {
-                generation.state = State::Switching;
-                generation.reason = None;
-                generation.switched = Some(now);
-                generation.progress = Some(progress);
-            });
+            record.edit(number, |generation| generation.switches(now, progress));
         })
     }
 

@@ -371,14 +371,13 @@ impl Deployment {
         Ok(removable)
     }
 
-    /// Removes what is [removable](Deployment::removable), and what a cut has left; says which generations that were.
+    /// Removes what is [removable](Deployment::removable), and says which that was.
     ///
     /// # Errors
     /// [`Kind::Disk`].
     pub fn prune(&mut self) -> Result<Vec<u32>> {
         let removable = self.removable()?;
         if removable.is_empty() {
-            self.sweep()?;
             return Ok(removable);
         }
         if self.previous()?.is_some_and(|previous| removable.contains(&previous)) {

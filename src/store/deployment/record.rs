@@ -166,6 +166,23 @@ pub struct Generation {
     pub progress: Option<Progress>,
 }
 
+impl Generation {
+    /// It is switched to from `now` on.
+    pub(super) fn switches(&mut self, now: u64, progress: Progress) {
+        self.state = State::Switching;
+        self.reason = None;
+        self.switched = Some(now);
+        self.progress = Some(progress);
+    }
+
+    /// Another one takes its place, for this reason.
+    pub(super) fn fails(&mut self, reason: String) {
+        self.state = State::Failed;
+        self.reason = Some(reason);
+        self.progress = None;
+    }
+}
+
 /// How far a generation on its way is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -264,9 +281,9 @@ impl Record {
         self.generations.iter().rfind(|generation| generation.state == State::Staged)
     }
 
-    /// Why a manifest is not to be tried again.
+    /// Why a manifest is not to be tried again; `digest` is its own, or that of what the image's name stands for.
     pub fn bad(&self, digest: &Digest) -> Option<&Bad> {
-        self.bad.iter().find(|bad| bad.digest == *digest)
+        self.bad.iter().find(|bad| bad.digest == *digest || bad.root_digest == Some(*digest))
     }
 
     /// The layers' diff-ids of all generations: those that several have, several times.
