@@ -4,6 +4,7 @@
 //! and (after a semicolon) what to do. Errors that have to travel through [`std::io::Read`] adapters
 //! are wrapped into an [`io::Error`] and come out whole at the other end ([`Error::from_io`]).
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -40,6 +41,23 @@ impl Kind {
     /// The process's exit code for this kind.
     pub fn exit_code(self) -> u8 {
         self as u8
+    }
+
+    /// The kind that has this exit code; [`Kind::Other`] for a code that none has.
+    pub fn of_exit_code(code: u8) -> Kind {
+        const KINDS: [Kind; 10] = [
+            Kind::Usage,
+            Kind::NoPlatform,
+            Kind::NotFound,
+            Kind::Auth,
+            Kind::Network,
+            Kind::Verification,
+            Kind::BadImage,
+            Kind::Disk,
+            Kind::Unhealthy,
+            Kind::Busy,
+        ];
+        KINDS.into_iter().find(|kind| kind.exit_code() == code).unwrap_or(Kind::Other)
     }
 
     /// The name that `--json` prints for this kind.
@@ -139,6 +157,20 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Errors go from one process to another whole, too ([`crate::sandbox`]): exit code, message, hint.
+impl Serialize for Error {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.kind.exit_code(), &self.message, &self.hint).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Error {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Error, D::Error> {
+        let (code, message, hint) = <(u8, String, Option<String>)>::deserialize(deserializer)?;
+        Ok(Error { kind: Kind::of_exit_code(code), message: message.into(), hint: hint.map(Cow::from) })
+    }
+}
+
 impl From<Error> for io::Error {
     /// Lets an [`Error`] travel through `Read` adapters; [`Error::from_io`] takes it out again.
     fn from(error: Error) -> io::Error {
@@ -156,6 +188,18 @@ mod tests {
         let outside = Error::from_io(Kind::Network, io::Error::from(inside)).context("layer 2");
         assert_eq!(outside.kind(), Kind::Verification);
         assert_eq!(outside.to_string(), "layer 2: digest differs; pull again");
+    }
+
+    #[test]
+    fn an_error_survives_the_way_to_another_process() {
+        for code in 1..=11 {
+            let kind = Kind::of_exit_code(code);
+            assert_eq!(kind.exit_code(), code, "{}", kind.name());
+            let inside = Error::new(kind, "what").hint("do");
+            let outside: Error = serde_json::from_slice(&serde_json::to_vec(&inside).unwrap()).unwrap();
+            assert_eq!((outside.kind(), outside.to_string()), (kind, "what; do".to_owned()));
+        }
+        assert_eq!(Kind::of_exit_code(200), Kind::Other);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | [`source`] | where an image's bytes come from: registry, OCI layout, archives |
 //! | [`layer`] | how a layer's bytes become files, kept once and linked into roots; how that is frozen and thawed |
 //! | [`store`] | what lasts: layers, generations, what is current; how a finished tree becomes visible, and only then |
+//! | [`sandbox`] | work in a process that can do little; needs nothing of the rooms above [`sys`] |
 //! | [`commands`] | what each command does, in order |
 //! | [`cli`] | the command line |
 
@@ -26,6 +27,7 @@ pub mod error;
 pub mod image;
 pub mod layer;
 pub mod platform;
+pub mod sandbox;
 pub mod source;
 pub mod store;
 pub mod sys;

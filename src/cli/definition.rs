@@ -55,6 +55,7 @@ pub enum Flag {
     Repair,
     DryRun,
     Wait,
+    Background,
     Variant,
     Platform,
     Cpuinfo,
@@ -355,6 +356,13 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(Flag::Repair, None, "repair", "fetch again the layers of files that differ").of(&[Verb::Verify]),
     option(Flag::DryRun, None, "dry-run", "only say what would be removed").of(&[Verb::Gc]),
     option(Flag::Wait, None, "wait", "wait for another edgepull, instead of giving up").of(CHANGING),
+    option(
+        Flag::Background,
+        None,
+        "background",
+        "let others have the processor and the disk first while it fetches",
+    )
+    .of(&[Verb::Pull, Verb::Deploy, Verb::Update, Verb::Verify]),
     valued(
         Flag::Variant,
         "variant",

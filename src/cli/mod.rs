@@ -45,6 +45,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// `--wait`: for another edgepull at the same state directory.
     pub wait: bool,
+    /// `--background`.
+    pub background: bool,
     /// `--json`.
     pub json: bool,
     /// `-q`.
@@ -64,6 +66,7 @@ impl Default for Options {
             ca_file: None,
             state_dir: STATE_DIR.into(),
             wait: false,
+            background: false,
             json: false,
             quiet: false,
             verbose: 0,
@@ -210,6 +213,7 @@ fn apply(flag: Flag, parser: &mut lexopt::Parser, options: &mut Options, own: &m
         Flag::ConfirmWithin => own.confirm_within = Some(number(parser, "confirm-within", 0, CONFIRM_MAX)?),
         Flag::To => own.to = Some(number(parser, "to", 1, u32::MAX.into())? as u32),
         Flag::Wait => options.wait = true,
+        Flag::Background => options.background = true,
         Flag::StateDir => options.state_dir = parser.value().map_err(usage)?.into(),
         Flag::PlainHttp => options.plain_http = true,
         Flag::Json => options.json = true,

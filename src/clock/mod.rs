@@ -209,10 +209,7 @@ impl Clock {
 
     /// A server's `date`, at which the chain of `host` was verified, too.
     pub fn learn(&self, date: u64, host: &str) {
-        if let Some(time) = self.agreed(date) {
-            let mut state = self.state();
-            state.witnessed = state.witnessed.max(Some(time));
-        }
+        self.witness(date);
         if date >= self.now().time + STEP {
             self.raise(date, Reason::Date(host.to_owned()));
         }
@@ -222,6 +219,19 @@ impl Clock {
     fn agreed(&self, date: u64) -> Option<u64> {
         let system = (self.system)();
         (self.base..=self.latest()).contains(&system).then(|| date.min(system))
+    }
+
+    /// A server has said that this time has passed. Counts as far as the system clock agrees.
+    pub fn witness(&self, date: u64) {
+        if let Some(time) = self.agreed(date) {
+            let mut state = self.state();
+            state.witnessed = state.witnessed.max(Some(time));
+        }
+    }
+
+    /// The newest time that a server and the system clock agree to have passed.
+    pub fn witnessed(&self) -> Option<u64> {
+        self.state().witnessed
     }
 
     /// The time to record for later runs: at least [`STEP`] newer than what was known at the start.

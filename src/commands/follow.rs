@@ -1,25 +1,25 @@
 //! A deployment is brought to what it tracks: what `deploy` and `update` have in common.
 
-use super::image::{Chosen, announce, check_program, choose, warn, write_config};
-use super::plan::Plan;
+use super::assemble::Assembly;
+use super::confined::{Question, Settled, confined};
 use super::report::{Report, bytes};
 use super::{clock, host, open};
 use crate::cli::Options;
+use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
-use crate::layer::rootfs::Warning;
-use crate::platform::{Host, Platform};
+use crate::platform::Platform;
+use crate::sandbox::Line;
 use crate::store;
 use crate::store::deployment::{
-    Bad, Board, Content, Deployment, Deployments, Generation, Missing, Outcome, Pending, State,
+    Bad, Board, Content, Deployment, Deployments, Generation, Outcome, Pending, State, Tracking,
 };
 use crate::store::layers::{self, Layers};
 use crate::sys;
 use serde_json::json;
-use std::mem;
-use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,67 +86,46 @@ fn tracked(
     mut image: Reference,
     by: By,
     options: &Options,
-    clock: &std::sync::Arc<crate::clock::Clock>,
+    clock: &Arc<Clock>,
     report: &Report,
 ) -> Result<bool> {
-    let pinned = deployment.record().tracking.pin_digest;
+    let pinned = deployment.record().tracking.pin_digest.filter(|_| by == By::Update);
     let current = current(deployment)?;
-    let is_current = |root: &Digest| current.as_ref().is_some_and(|one| one.content.root_digest == *root);
-    if let (Some(pinned), By::Update) = (pinned, by) {
-        if is_current(&pinned) {
-            return nothing_new(deployment, "it is pinned", report);
+    if let Some(pinned) = pinned {
+        if current.as_ref().is_some_and(|one| one.content.root_digest == pinned) {
+            nothing_new(deployment, "it is pinned", report)?;
+            return Ok(false);
         }
         if let Reference::Registry(registry) = &mut image {
             registry.digest = Some(pinned);
         }
     }
     let mut source = open(&image, options, clock)?;
-    if by == By::Update
-        && let Some(root) = source.current()?
-    {
-        if is_current(&root) {
-            return nothing_new(deployment, "nothing is new", report);
-        }
-        if let Some(bad) = deployment.record().bad(&root) {
-            return nothing_new(deployment, &not_again(bad), report);
-        }
-    }
     let host = host(options)?;
-    announce(&host, &image, report)?;
-    let chosen = choose(&mut *source, &host, false, report)?;
-    if let (Some(pinned), By::Update) = (pinned, by)
-        && pinned != chosen.root
-    {
-        let message = format!("{} is pinned to {pinned}, and {image} is {}", deployment.name(), chosen.root);
-        return Err(Error::new(Kind::Verification, message).hint("edgepull deploy pins another one"));
-    }
-    if let By::Hand { pin } = by {
-        deployment.forgive(&chosen.digest)?;
-        let pin_digest = pin.then_some(chosen.root);
-        let tracking = deployment.record().tracking.clone();
-        deployment.track(store::deployment::Tracking { pin_digest, ..tracking })?;
-    }
-    let is_chosen = |one: &&Generation| one.content.digest == chosen.digest;
-    let there = current.as_ref().filter(is_chosen);
-    if let Some(there) = there {
-        deployment.resolved(there.number, chosen.root)?;
-        // It has failed with other options, perhaps.
-        if by == By::Update || there.state != State::Failed {
-            return nothing_new(deployment, "nothing is new", report);
+    let layers = Layers::open(&options.state_dir)?;
+    let (view, work) = (deployment.clone(), deployment.work());
+    let writable = [layers.whole(), layers.partial(), &work];
+    let assemble = |line: &mut Line| {
+        let assembly = Assembly { deployment: &view, layers: &layers, host: &host, options, report };
+        assembly.follow(&image, by, &mut *source, line)
+    };
+    let mut books =
+        Books { deployment, image: &image, by, pinned, current, report, settled: None, next: None };
+    let assembled = confined(&writable, options, clock, assemble, |question| books.answer(question));
+    let (settled, next) = (books.settled.take(), books.next.take());
+    let number = match (next, assembled) {
+        (Some(Next::Nothing), Ok(_)) => return Ok(false),
+        (Some(Next::Activate(number)), Ok(_)) => number,
+        (None, Ok(Some(content))) => {
+            deployment.stage(&deployment.staging(), content, &Board { json: options.json })?
         }
-    }
-    if let Some(bad) = deployment.record().bad(&chosen.digest) {
-        return nothing_new(deployment, &not_again(bad), report);
-    }
-    let number = match there.or(deployment.record().staged().filter(is_chosen)) {
-        Some(generation) => generation.number,
-        None => match stage(deployment, &mut *source, &chosen, &host, options, report) {
-            Ok(number) => number,
-            Err(error) => {
-                refuse(deployment, &chosen, &error)?;
-                return Err(error);
+        (None, Ok(None)) => return Err(Error::new(Kind::Other, "nothing was fetched")),
+        (_, Err(error)) => {
+            if let Some(settled) = settled {
+                refuse(deployment, &settled, &error)?;
             }
-        },
+            return Err(error);
+        }
     };
     Pending::forget(deployment)?;
     let outcome = deployment.activate(number, &Board { json: options.json })?;
@@ -157,14 +136,93 @@ fn tracked(
     Ok(true)
 }
 
+/// What is decided and recorded while another process fetches.
+struct Books<'a> {
+    deployment: &'a mut Deployment,
+    image: &'a Reference,
+    by: By,
+    pinned: Option<Digest>,
+    current: Option<Generation>,
+    report: &'a Report,
+    /// The image that is being fetched.
+    settled: Option<Settled>,
+    next: Option<Next>,
+}
+
+/// What there is to do where nothing has to be fetched.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Nothing,
+    /// This generation was staged before.
+    Activate(u32),
+}
+
+impl Books<'_> {
+    fn answer(&mut self, question: Question) -> Result<bool> {
+        match question {
+            Question::Root(root) => self.root(&root),
+            Question::Image(settled) => self.image(settled),
+            Question::Pending(pending) => pending.save(self.deployment).map(|()| true),
+        }
+    }
+
+    /// The image's name stands for this, as the registry says: only good to see that nothing is new.
+    fn root(&mut self, root: &Digest) -> Result<bool> {
+        if self.current.as_ref().is_some_and(|one| one.content.root_digest == *root) {
+            return self.nothing("nothing is new");
+        }
+        match self.deployment.record().bad(root).map(not_again) {
+            Some(why) => self.nothing(&why),
+            None => Ok(true),
+        }
+    }
+
+    /// The image is this, verified.
+    fn image(&mut self, settled: Settled) -> Result<bool> {
+        let (root, digest) = (settled.root, settled.digest);
+        if let Some(pinned) = self.pinned.filter(|pinned| *pinned != root) {
+            let (name, image) = (self.deployment.name(), self.image);
+            let message = format!("{name} is pinned to {pinned}, and {image} is {root}");
+            return Err(Error::new(Kind::Verification, message).hint("edgepull deploy pins another one"));
+        }
+        if let By::Hand { pin } = self.by {
+            self.deployment.forgive(&digest)?;
+            let pin_digest = pin.then_some(root);
+            let tracking = self.deployment.record().tracking.clone();
+            self.deployment.track(Tracking { pin_digest, ..tracking })?;
+        }
+        let is_it = |one: &&Generation| one.content.digest == digest;
+        let there = self.current.as_ref().filter(is_it);
+        if let Some(there) = there {
+            self.deployment.resolved(there.number, root)?;
+            // It has failed with other options, perhaps.
+            if self.by == By::Update || there.state != State::Failed {
+                return self.nothing("nothing is new");
+            }
+        }
+        if let Some(why) = self.deployment.record().bad(&digest).map(not_again) {
+            return self.nothing(&why);
+        }
+        let staged = there.or(self.deployment.record().staged().filter(is_it));
+        self.next = staged.map(|staged| Next::Activate(staged.number));
+        self.settled = Some(settled);
+        Ok(self.next.is_none())
+    }
+
+    fn nothing(&mut self, why: &str) -> Result<bool> {
+        self.next = Some(Next::Nothing);
+        nothing_new(self.deployment, why, self.report).map(|()| false)
+    }
+}
+
 /// An image that is broken, hostile or no program for this board will be so the next time, too.
-fn refuse(deployment: &mut Deployment, chosen: &Chosen, error: &Error) -> Result<()> {
+fn refuse(deployment: &mut Deployment, settled: &Settled, error: &Error) -> Result<()> {
     if error.kind() != Kind::BadImage {
         return Ok(());
     }
-    let (digest, when) = (chosen.digest, sys::unix_time());
+    let (digest, when) = (settled.digest, sys::unix_time());
     let reason = error.to_string();
-    deployment.refuse(Bad { digest, root_digest: Some(chosen.root), generation: None, reason, when })?;
+    deployment.refuse(Bad { digest, root_digest: Some(settled.root), generation: None, reason, when })?;
     deployment.clear_staging()?;
     Pending::forget(deployment)
 }
@@ -179,7 +237,7 @@ fn current(deployment: &Deployment) -> Result<Option<Generation>> {
     Ok(number.and_then(|number| deployment.record().generation(number)).cloned())
 }
 
-fn nothing_new(deployment: &Deployment, why: &str, report: &Report) -> Result<bool> {
+fn nothing_new(deployment: &Deployment, why: &str, report: &Report) -> Result<()> {
     // What was begun to be fetched is no longer what is tracked.
     Pending::forget(deployment)?;
     let (name, current) = (deployment.name(), deployment.current()?);
@@ -187,88 +245,7 @@ fn nothing_new(deployment: &Deployment, why: &str, report: &Report) -> Result<bo
         Some(number) => format!("{name}: {why}, generation {number} stays"),
         None => format!("{name}: {why}"),
     };
-    report.event(
-        line,
-        || json!({ "event": "unchanged", "name": name, "generation": current, "reason": why }),
-    )?;
-    Ok(false)
-}
-
-/// Fetches what is missing, and makes a generation of it that nobody has switched to yet.
-fn stage(
-    deployment: &mut Deployment,
-    source: &mut dyn crate::source::Source,
-    chosen: &Chosen,
-    host: &Host,
-    options: &Options,
-    report: &Report,
-) -> Result<u32> {
-    let layers = Layers::open(&options.state_dir)?;
-    let plan = Plan::new(chosen, &layers, &[])?;
-    // What an interrupted run has finished was written for this update, too.
-    let begun = Pending::load(deployment).filter(|begun| begun.digest == chosen.digest);
-    let mut missing = begun.map_or_else(Vec::new, |begun| begun.missing);
-    let before = written(&layers, &missing)?;
-    for layer in plan.missing() {
-        if !missing.contains(&layer) {
-            missing.push(layer);
-        }
-    }
-    if !missing.is_empty() {
-        let platform = chosen.platform.to_string();
-        Pending { digest: chosen.digest, platform, missing }.save(deployment)?;
-        // What was fetched of another image, which the tag no longer names, may be in the way.
-        forget_layers(&options.state_dir)?;
-    }
-    let base = deployment.current_tree()?.map(|tree| tree.join("rootfs"));
-    let mut totals = plan.fetch(source, base.as_deref(), report)?;
-    totals.written += before;
-    let config = build(deployment, chosen, &layers, host, mem::take(&mut totals.warnings))?;
-    let content = Content {
-        root_digest: chosen.root,
-        digest: chosen.digest,
-        platform: chosen.platform.to_string(),
-        layers: chosen.config.rootfs.diff_ids.clone(),
-        image_bytes: totals.tar_bytes,
-        written_bytes: totals.written,
-        fetched_bytes: totals.wire_bytes,
-        entries: totals.entries,
-        config_digest: Some(config),
-    };
-    let number = deployment.stage(&deployment.staging(), content, &Board { json: options.json })?;
-    log::info!(
-        "written: {} of {} that the image has; {} were there already, {} shared with the generation before",
-        bytes(totals.written),
-        bytes(totals.tar_bytes),
-        bytes(totals.tar_bytes.saturating_sub(totals.written)),
-        bytes(totals.shared)
-    );
-    log::info!("CPU by stage: {}", totals.cpu);
-    Ok(number)
-}
-
-/// What was written of those of `fetched` that are whole, in bytes.
-fn written(layers: &Layers, fetched: &[Missing]) -> Result<u64> {
-    fetched
-        .iter()
-        .try_fold(0, |sum, layer| Ok(sum + layers.get(&layer.diff_id)?.map_or(0, |kept| kept.written())))
-}
-
-/// Composes the tree in the deployment's staging directory, and makes it durable. What config.json's digest is.
-fn build(
-    deployment: &Deployment,
-    chosen: &Chosen,
-    layers: &Layers,
-    host: &Host,
-    warnings: Vec<Warning>,
-) -> Result<Digest> {
-    let (rootfs, summary) = deployment.compose(layers, &chosen.config.rootfs.diff_ids)?;
-    warn(warnings, summary);
-    check_program(chosen, host, rootfs.as_fd(), false)?;
-    // Its files are links to the store's: whoever writes to one writes to all generations.
-    let config = write_config(chosen, rootfs.as_fd(), true, &deployment.staging().join("config.json"))?;
-    let synced = sys::sync_file_system(rootfs.as_fd());
-    synced.map(|()| config).map_err(|error| Error::disk(deployment.staging().display(), error))
+    report.event(line, || json!({ "event": "unchanged", "name": name, "generation": current, "reason": why }))
 }
 
 /// What became of a generation that was not as it was.
@@ -297,19 +274,24 @@ pub(super) fn repair(
     if let Reference::Registry(registry) = &mut image {
         registry.digest = Some(wanted);
     }
-    let mut source = open(&image, options, &clock(&image, options))?;
+    let clock = clock(&image, options);
+    let mut source = open(&image, options, &clock)?;
     let host = host(options)?;
-    let chosen = choose(&mut *source, &host, false, report)?;
-    if chosen.digest != wanted {
-        let message = format!("{image} is {} now, and generation {number} is {wanted}", chosen.digest);
-        return Err(Error::new(Kind::NotFound, message).hint("edgepull update gets what is there now"));
-    }
     let layers = Layers::open(&options.state_dir)?;
-    let tree = deployment.tree(number).join("rootfs");
-    let plan = Plan::new(&chosen, &layers, damaged)?;
-    let totals = plan.fetch(&mut *source, Some(&tree), report)?;
-    let config_digest = Some(build(deployment, &chosen, &layers, &host, totals.warnings)?);
-    let content = Content { config_digest, ..generation.content };
+    let work = deployment.work();
+    let writable = [layers.whole(), layers.partial(), &work];
+    let assemble = |line: &mut Line| {
+        let assembly = Assembly { deployment, layers: &layers, host: &host, options, report };
+        assembly.repair(&generation, damaged, &mut *source, line)
+    };
+    let config_digest = confined(&writable, options, &clock, assemble, |question| match question {
+        Question::Image(settled) if settled.digest != wanted => {
+            let message = format!("{image} is {} now, and generation {number} is {wanted}", settled.digest);
+            Err(Error::new(Kind::NotFound, message).hint("edgepull update gets what is there now"))
+        }
+        _ => Ok(true),
+    })?;
+    let content = Content { config_digest: Some(config_digest), ..generation.content };
     let board = Board { json: options.json };
     if deployment.current()? == Some(number) {
         let new = deployment.stage(&deployment.staging(), content, &board)?;
@@ -331,19 +313,28 @@ pub(super) fn forget_layers(state: &Path) -> Result<()> {
 
 /// The layers, in hexadecimal, that generations and interrupted fetches name.
 fn needed_layers(state: &Path) -> Result<Vec<String>> {
+    let mut needed = recorded_layers(state)?;
     let deployments = Deployments::open(state)?;
-    let mut needed = Vec::new();
+    for name in deployments.names()? {
+        let pending = deployments.load(&name)?.as_ref().and_then(Pending::load);
+        needed.extend(pending.iter().flat_map(|pending| &pending.missing).map(|one| one.diff_id));
+    }
+    Ok(needed.iter().map(layers::name).collect())
+}
+
+/// The layers that generations name.
+pub(super) fn recorded_layers(state: &Path) -> Result<Vec<Digest>> {
+    let deployments = Deployments::open(state)?;
+    let mut recorded: Vec<Digest> = Vec::new();
     for name in deployments.names()? {
         let Some(deployment) = deployments.load(&name)? else { continue };
-        needed.extend(deployment.record().layers().map(layers::name));
-        let pending = Pending::load(&deployment);
-        needed.extend(
-            pending.iter().flat_map(|pending| &pending.missing).map(|one| layers::name(&one.diff_id)),
-        );
+        for layer in deployment.record().layers() {
+            if !recorded.contains(layer) {
+                recorded.push(*layer);
+            }
+        }
     }
-    needed.sort();
-    needed.dedup();
-    Ok(needed)
+    Ok(recorded)
 }
 
 fn tell(deployment: &Deployment, outcome: &Outcome, number: u32, report: &Report) -> Result<()> {

@@ -26,6 +26,10 @@ use std::path::Path;
 pub(super) struct Chosen {
     /// Of what the reference names: an index or a manifest.
     pub(super) root: Digest,
+    /// Its media type; empty if the source says nothing.
+    pub(super) media_type: String,
+    /// Its size in bytes.
+    pub(super) size: u64,
     /// Of the manifest.
     pub(super) digest: Digest,
     pub(super) platform: Platform,
@@ -53,7 +57,7 @@ pub(super) fn announce(host: &Host, image: &Reference, report: &Report) -> Resul
 /// Picks the entry, or holds a single image against the board.
 pub(super) fn choose(source: &mut dyn Source, host: &Host, force: bool, report: &Report) -> Result<Chosen> {
     let root = source.root()?;
-    let root_digest = root.digest;
+    let (root_digest, size) = (root.digest, root.bytes.len() as u64);
     let mut documents = Documents(source);
     let (digest, platform, manifest, why) = match Document::parse(&root.media_type, &root.bytes)? {
         Document::Index(index) => {
@@ -83,7 +87,8 @@ pub(super) fn choose(source: &mut dyn Source, host: &Host, force: bool, report: 
             "size": manifest.layers.iter().fold(0u64, |sum, layer| sum.saturating_add(layer.size)),
         })
     })?;
-    Ok(Chosen { root: root_digest, digest, platform, manifest, config })
+    let media_type = root.media_type;
+    Ok(Chosen { root: root_digest, media_type, size, digest, platform, manifest, config })
 }
 
 /// What the candidate's place in the board's list means.

@@ -24,26 +24,20 @@ struct Row {
     is_taken: bool,
 }
 
-pub fn run(
-    image: &Reference,
-    raw: bool,
-    host: impl FnOnce() -> Result<Host>,
-    source: &mut dyn Source,
-    report: &Report,
-) -> Result<()> {
+/// Without a `host`, the exact bytes.
+pub fn run(image: &Reference, host: Option<&Host>, source: &mut dyn Source, report: &Report) -> Result<()> {
     let root = source.root()?;
-    if raw {
+    let Some(host) = host else {
         let mut out = std::io::stdout().lock();
         let written = out.write_all(&root.bytes).and_then(|()| out.flush());
         return written.map_err(|error| Error::from_io(Kind::Other, error).context("standard output"));
-    }
-    let host = host()?;
+    };
     let (rows, refusal) = match Document::parse(&root.media_type, &root.bytes)? {
-        Document::Index(index) => of_index(index, &host, source)?,
-        Document::Manifest(manifest) => of_manifest(&root, &manifest, &host, source)?,
+        Document::Index(index) => of_index(index, host, source)?,
+        Document::Manifest(manifest) => of_manifest(&root, &manifest, host, source)?,
     };
     if report.is_json() {
-        return report.json(&as_json(image, &root, &rows, &host, refusal.as_ref()));
+        return report.json(&as_json(image, &root, &rows, host, refusal.as_ref()));
     }
     report.text(format_args!("{image}"))?;
     report.text(format_args!("{}  {}", root.digest, shown(&root.media_type)))?;

@@ -1,5 +1,7 @@
 //! One file a command: what happens, in order. The mechanisms are in the rooms below.
 
+mod assemble;
+mod confined;
 mod confirm;
 mod deploy;
 mod follow;
@@ -42,6 +44,7 @@ pub fn run(invocation: &Invocation) -> Result<()> {
             );
             sys::peak_resident_kib_by_getrusage()
         });
+        let kib = kib.max(confined::peak_kib());
         log::info!("peak memory (VmHWM): {kib} KiB");
     }
     outcome
@@ -57,8 +60,10 @@ fn dispatch(invocation: &Invocation) -> Result<()> {
         }
         Command::Platform => platform::run(&host(options)?, options, &report),
         Command::Inspect { image, raw } => {
-            let clock = clock(image, options);
-            inspect::run(image, *raw, || host(options), &mut *open(image, options, &clock)?, &report)
+            let (clock, host) = (clock(image, options), (!raw).then(|| host(options)).transpose()?);
+            let mut source = open(image, options, &clock)?;
+            let inspect = |_: &mut _| inspect::run(image, host.as_ref(), &mut *source, &report);
+            confined::confined(&[], options, &clock, inspect, |_| Ok(true))
         }
         Command::Pull(pull) => {
             let clock = clock(&pull.image, options);

@@ -83,14 +83,16 @@ impl<'a> Plan<'a> {
         self.steps.iter().position(|step| step.diff_id == self.steps[at].diff_id).unwrap_or(at)
     }
 
-    /// The layers that have to be fetched, for the record.
-    pub(super) fn missing(&self) -> Vec<Missing> {
+    /// For the record: the layers that have to be fetched, and those that are kept, but not for one of the `recorded`:
+    /// an interrupted fetch of another image has left them.
+    pub(super) fn unrecorded(&self, recorded: &[Digest]) -> Vec<Missing> {
         let missing = |step: &Step<'_>| Missing {
             diff_id: step.diff_id,
             blob: step.descriptor.digest,
             size: step.descriptor.size,
         };
-        self.wanted().map(missing).collect()
+        let left = self.steps.iter().filter(|step| step.kept.is_some() && !recorded.contains(&step.diff_id));
+        self.wanted().chain(left).map(missing).collect()
     }
 
     /// Fetches what is missing. `base` is the root of an older tree of the same image.

@@ -1,20 +1,35 @@
 //! `edgepull pull`: the right entry's layers become a root file system, which shows only when it is whole.
 
+use super::confined::{Question, Settled, confined};
 use super::image::{announce, check_program, choose, warn, write_config};
+use super::open;
 use super::plan::Plan;
 use super::report::{Report, bytes};
-use super::{image, open};
 use crate::cli::{self, Options};
 use crate::clock::Clock;
-use crate::error::{Kind, Result};
-use crate::layer::Stats;
+use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
 use crate::platform::Host;
+use crate::sandbox::Line;
+use crate::source::Source;
 use crate::store::layers;
 use crate::store::staging::Staging;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::mem;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+
+/// What was pulled, and what it took.
+#[derive(Serialize, Deserialize)]
+struct Pulled {
+    platform: String,
+    digest: Digest,
+    entries: u64,
+    fetched: u64,
+    unpacked: u64,
+    written: u64,
+}
 
 pub fn run(
     pull: &cli::Pull,
@@ -26,10 +41,14 @@ pub fn run(
     log::info!("{host}");
     // Claimed before anything is fetched: a destination that cannot be should not cost a download.
     let mut staging = Staging::begin(&pull.directory, pull.replace)?;
-    match into(&staging, pull, host, options, clock, report) {
-        Ok((chosen, totals)) => {
+    let pulled = open(&pull.image, options, clock).and_then(|mut source| {
+        let work = |line: &mut Line| into(&staging, pull, host, &mut *source, line, report);
+        confined(&[staging.directory()], options, clock, work, |_| Ok(true))
+    });
+    match pulled {
+        Ok(pulled) => {
             staging.commit()?;
-            done(&chosen, &totals, pull, report)
+            done(&pulled, pull, report)
         }
         Err(error) => {
             // An image that is refused will be refused again, and a full disk needs the room; everything else
@@ -53,50 +72,56 @@ fn into(
     staging: &Staging,
     pull: &cli::Pull,
     host: &Host,
-    options: &Options,
-    clock: &Arc<Clock>,
+    source: &mut dyn Source,
+    line: &mut Line,
     report: &Report,
-) -> Result<(image::Chosen, Stats)> {
-    let mut source = open(&pull.image, options, clock)?;
+) -> Result<Pulled> {
     announce(host, &pull.image, report)?;
-    let chosen = choose(&mut *source, host, pull.force, report)?;
+    let chosen = choose(source, host, pull.force, report)?;
+    line.ask(&Question::Image(Settled::of(&chosen)))?;
     let layers = staging.layers()?;
     let wanted: Vec<String> = chosen.config.rootfs.diff_ids.iter().map(layers::name).collect();
     layers.retain(&|name| wanted.iter().any(|wanted| wanted == name))?;
     let plan = Plan::new(&chosen, &layers, &[])?;
-    let mut totals = plan.fetch(&mut *source, None, report)?;
+    let mut totals = plan.fetch(source, None, report)?;
     let root = staging.open(if pull.bundle { "rootfs" } else { "" })?;
-    let again = root.try_clone().map_err(|error| crate::error::Error::disk("the root", error))?;
+    let again = root.try_clone().map_err(|error| Error::disk("the root", error))?;
     let summary = layers.compose(&chosen.config.rootfs.diff_ids, again, staging.open_scratch()?)?;
     warn(mem::take(&mut totals.warnings), summary);
     check_program(&chosen, host, root.as_fd(), pull.force)?;
     if pull.bundle {
         write_config(&chosen, root.as_fd(), false, &staging.tree().join("config.json"))?;
     }
-    Ok((chosen, totals))
+    log::info!("CPU by stage: {}", totals.cpu);
+    Ok(Pulled {
+        platform: chosen.platform.to_string(),
+        digest: chosen.digest,
+        entries: totals.entries,
+        fetched: totals.wire_bytes,
+        unpacked: totals.tar_bytes,
+        written: totals.written,
+    })
 }
 
-fn done(chosen: &image::Chosen, totals: &Stats, pull: &cli::Pull, report: &Report) -> Result<()> {
+fn done(pulled: &Pulled, pull: &cli::Pull, report: &Report) -> Result<()> {
     let line = format!(
         "{} {}: {} entries, {} in {}",
-        chosen.platform,
-        chosen.digest,
-        totals.entries,
-        bytes(totals.tar_bytes),
+        pulled.platform,
+        pulled.digest,
+        pulled.entries,
+        bytes(pulled.unpacked),
         pull.directory.display()
     );
     report.event(line, || {
         json!({
             "event": "done",
-            "platform": chosen.platform.to_string(),
-            "digest": chosen.digest,
+            "platform": pulled.platform,
+            "digest": pulled.digest,
             "directory": pull.directory.display().to_string(),
-            "entries": totals.entries,
-            "fetched": totals.wire_bytes,
-            "unpacked": totals.tar_bytes,
-            "written": totals.written,
+            "entries": pulled.entries,
+            "fetched": pulled.fetched,
+            "unpacked": pulled.unpacked,
+            "written": pulled.written,
         })
-    })?;
-    log::info!("CPU by stage: {}", totals.cpu);
-    Ok(())
+    })
 }

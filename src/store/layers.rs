@@ -54,6 +54,16 @@ impl Layers {
         fs::read_dir(&whole).is_ok().then_some(Layers { whole, partial })
     }
 
+    /// Where whole layers are.
+    pub fn whole(&self) -> &Path {
+        &self.whole
+    }
+
+    /// Where layers are that are on their way.
+    pub fn partial(&self) -> &Path {
+        &self.partial
+    }
+
     /// What a whole layer takes on the disk, in bytes, whoever else has links to its files.
     pub fn size(&self, diff_id: &Digest) -> u64 {
         usage(&self.whole.join(name(diff_id)), &|_| true)

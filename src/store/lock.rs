@@ -3,6 +3,9 @@
 //! A POSIX record lock (`fcntl(2)`, F_SETLK) on `STATE/lock`: the kernel takes it away with its holder, however
 //! that ends, and knows the holder's process id, so nothing has to be written, and nothing stale can be left.
 //! Commands that are started meanwhile don't inherit it.
+//!
+//! The process that fetches for the holder ([`crate::sandbox`]) ends with it, but a moment later. That moment is
+//! waited for by a `flock(2)` of the same file, which the two of them share.
 
 use super::state;
 use crate::error::{Error, Kind, Result};
@@ -42,7 +45,7 @@ impl StateLock {
             .open(&path)
             .map_err(failed)?;
         match fcntl(&file, FcntlArg::F_SETLK(&whole(libc::F_WRLCK))) {
-            Ok(_) => return Ok(StateLock { _file: file }),
+            Ok(_) => return locked(file).map_err(failed),
             Err(Errno::EAGAIN | Errno::EACCES) => {}
             Err(error) => return Err(refused(&path, error)),
         }
@@ -54,10 +57,20 @@ impl StateLock {
         log::warn!("{what} waits for {holder}, which is at work in {}", state.display());
         loop {
             match fcntl(&file, FcntlArg::F_SETLKW(&whole(libc::F_WRLCK))) {
-                Ok(_) => return Ok(StateLock { _file: file }),
+                Ok(_) => return locked(file).map_err(failed),
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(refused(&path, error)),
             }
+        }
+    }
+}
+
+/// The file is locked by nobody else; but a process of whoever held it may still be ending.
+fn locked(file: File) -> std::io::Result<StateLock> {
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            other => return other.map(|()| StateLock { _file: file }),
         }
     }
 }

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The name of what becomes the destination, inside the staging directory.
 const TREE: &str = "tree";
@@ -24,6 +25,10 @@ const TREE: &str = "tree";
 const REPLACED: &str = "replaced";
 /// The name of the scratch directory beside it.
 const SCRATCH: &str = "scratch";
+
+/// How long a process may take to end that has fetched for a killed edgepull ([`crate::sandbox`]), and holds its lock
+/// until then.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// A destination under construction. Dropping it without [`Staging::commit`] leaves the layers for the next pull,
 /// if there are any, and nothing else.
@@ -88,6 +93,11 @@ impl Staging {
     pub fn kept(&self) -> Option<&Path> {
         let kept = self.keep && self.layers().is_ok_and(|layers| !layers.is_empty());
         kept.then_some(&self.directory)
+    }
+
+    /// The directory that all of this is in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Where the destination is built.
@@ -249,6 +259,7 @@ fn mount_point(destination: &Path) -> Error {
 /// Makes the staging directory and locks it.
 fn lock(directory: &Path, destination: &Path) -> Result<File> {
     let failed = |error| Error::disk(directory.display(), error);
+    let started = Instant::now();
     loop {
         match fs::DirBuilder::new().mode(0o700).create(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
@@ -261,6 +272,10 @@ fn lock(directory: &Path, destination: &Path) -> Result<File> {
         check_ours(directory, &file.metadata().map_err(failed)?)?;
         match file.try_lock() {
             Ok(()) => {}
+            Err(TryLockError::WouldBlock) if started.elapsed() < ENDING => {
+                std::thread::sleep(ENDING / 40);
+                continue;
+            }
             Err(TryLockError::WouldBlock) => {
                 let message = format!("another edgepull is pulling into {}", destination.display());
                 return Err(Error::new(Kind::Other, message));

@@ -6,6 +6,7 @@
 //! | `STATE/lock` | 0600 | [`super::lock`]: who may lock it may hold up every update |
 //! | `STATE/layers`, `STATE/partial` | 0700 | the layer store: setuid programs of images that nobody runs any more |
 //! | `STATE/deployments`, `…/NAME`, `…/NAME/generations` | 0711 | to be gone through, not listed: programs run from there as any user, but nobody finds an old generation's setuid programs by looking |
+//! | `STATE/deployments/NAME/work` | 0700 | a tree that nobody has checked yet |
 //! | `STATE/trash` | 0700 | what is being removed; nobody's when the lock is free |
 
 use crate::error::{Error, Result};

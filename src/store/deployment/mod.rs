@@ -5,7 +5,7 @@
 //! STATE/deployments/NAME/generations/N/      a whole tree, as it was staged
 //! STATE/deployments/NAME/current             -> generations/N
 //! STATE/deployments/NAME/previous            -> generations/M, which was found good: `rollback` goes there
-//! STATE/deployments/NAME/staging/            a tree being composed
+//! STATE/deployments/NAME/work/               where a tree is composed, by a process that can write only here
 //! STATE/deployments/NAME/pending             what is being fetched
 //! ```
 //!
@@ -98,8 +98,9 @@ use std::path::{Path, PathBuf};
 const GENERATIONS: &str = "generations";
 const CURRENT: &str = "current";
 const PREVIOUS: &str = "previous";
+const WORK: &str = "work";
+/// In it: the tree, and what composing needs beside it.
 const STAGING: &str = "staging";
-/// What composing needs, beside it.
 const SCRATCH: &str = "scratch";
 /// In each tree: the root file system.
 const ROOT: &str = "rootfs";
@@ -199,6 +200,7 @@ impl Deployments {
         for path in [&state::deployments(&self.state), &directory, &directory.join(GENERATIONS)] {
             state::make(path, state::TRAVERSED)?;
         }
+        state::make(&directory.join(WORK), state::PRIVATE)?;
         let record = Record::new(tracking);
         record.save(&directory)?;
         Ok(self.deployment(name, directory, record))
@@ -229,9 +231,14 @@ impl Deployment {
         &self.directory
     }
 
+    /// The directory beneath which everything is done that has to do with what was fetched. It is there.
+    pub fn work(&self) -> PathBuf {
+        self.directory.join(WORK)
+    }
+
     /// Where a tree is composed: on the file system of the generations.
     pub fn staging(&self) -> PathBuf {
-        self.directory.join(STAGING)
+        self.work().join(STAGING)
     }
 
     /// What is recorded.
@@ -404,7 +411,7 @@ impl Deployment {
             }
             Err(error) => return Err(Error::disk(old.display(), error)),
         }
-        for parent in [&self.directory, &self.directory.join(GENERATIONS)] {
+        for parent in [&self.work(), &self.directory.join(GENERATIONS)] {
             state::sync(parent).map_err(|error| Error::disk(parent.display(), error))?;
         }
         self.change(|record| record.edit(number, |generation| generation.content = content))?;
@@ -430,7 +437,7 @@ impl Deployment {
     /// As [`Layers::compose`].
     pub fn compose(&self, layers: &Layers, diff_ids: &[Digest]) -> Result<(OwnedFd, Summary)> {
         self.clear_staging()?;
-        let (tree, scratch) = (self.staging(), self.directory.join(SCRATCH));
+        let (tree, scratch) = (self.staging(), self.work().join(SCRATCH));
         let failed = |error| Error::disk(self.directory.display(), error);
         let open = |path: &Path| fs::File::open(path).map(OwnedFd::from).map_err(failed);
         let root = tree.join(ROOT);
@@ -447,7 +454,7 @@ impl Deployment {
     /// # Errors
     /// [`Kind::Disk`].
     pub fn clear_staging(&self) -> Result<()> {
-        let cleared = fs::File::open(&self.directory).and_then(|directory| {
+        let cleared = fs::File::open(self.work()).and_then(|directory| {
             rootfs::remove(directory.as_fd(), STAGING.as_bytes())?;
             rootfs::remove(directory.as_fd(), SCRATCH.as_bytes())
         });

@@ -1,0 +1,135 @@
+//! What a generation is made of is fetched and composed: the part of `deploy`, `update` and `verify --repair` that is
+//! done in a process that can do little. It writes to the layer store and to the deployment's work directory.
+
+use super::confined::{Question, Settled};
+use super::follow::{By, forget_layers, recorded_layers};
+use super::image::{Chosen, announce, check_program, choose, warn, write_config};
+use super::plan::Plan;
+use super::report::{Report, bytes};
+use crate::cli::Options;
+use crate::error::{Error, Result};
+use crate::image::digest::Digest;
+use crate::image::reference::Reference;
+use crate::layer::rootfs::Warning;
+use crate::platform::Host;
+use crate::sandbox::Line;
+use crate::source::Source;
+use crate::store::deployment::{Content, Deployment, Generation, Missing, Pending};
+use crate::store::layers::Layers;
+use crate::sys;
+use std::mem;
+use std::os::fd::AsFd;
+
+/// What a generation is made with.
+pub(super) struct Assembly<'a> {
+    /// As it was when this process began: what is changed meanwhile, its parent changes.
+    pub(super) deployment: &'a Deployment,
+    pub(super) layers: &'a Layers,
+    pub(super) host: &'a Host,
+    pub(super) options: &'a Options,
+    pub(super) report: &'a Report,
+}
+
+impl Assembly<'_> {
+    /// What is tracked, as far as it is new: composed in the staging directory, and durable.
+    pub(super) fn follow(
+        &self,
+        image: &Reference,
+        by: By,
+        source: &mut dyn Source,
+        line: &mut Line,
+    ) -> Result<Option<Content>> {
+        if by == By::Update
+            && let Some(root) = source.current()?
+            && !line.ask(&Question::Root(root))?
+        {
+            return Ok(None);
+        }
+        announce(self.host, image, self.report)?;
+        let chosen = choose(source, self.host, false, self.report)?;
+        if !line.ask(&Question::Image(Settled::of(&chosen)))? {
+            return Ok(None);
+        }
+        let plan = Plan::new(&chosen, self.layers, &[])?;
+        let before = self.begin(&chosen, &plan, line)?;
+        let base = self.deployment.current_tree()?.map(|tree| tree.join("rootfs"));
+        let mut totals = plan.fetch(source, base.as_deref(), self.report)?;
+        totals.written += before;
+        let config = self.build(&chosen, mem::take(&mut totals.warnings))?;
+        log::info!(
+            "written: {} of {} that the image has; {} were there already, {} shared with the generation before",
+            bytes(totals.written),
+            bytes(totals.tar_bytes),
+            bytes(totals.tar_bytes.saturating_sub(totals.written)),
+            bytes(totals.shared)
+        );
+        log::info!("CPU by stage: {}", totals.cpu);
+        Ok(Some(Content {
+            root_digest: chosen.root,
+            digest: chosen.digest,
+            platform: chosen.platform.to_string(),
+            layers: chosen.config.rootfs.diff_ids,
+            image_bytes: totals.tar_bytes,
+            written_bytes: totals.written,
+            fetched_bytes: totals.wire_bytes,
+            entries: totals.entries,
+            config_digest: Some(config),
+        }))
+    }
+
+    /// The `damaged` layers of a generation, fetched again, and its tree, composed anew in the staging directory. What
+    /// is intact is not written again. What config.json's digest is.
+    pub(super) fn repair(
+        &self,
+        generation: &Generation,
+        damaged: &[Digest],
+        source: &mut dyn Source,
+        line: &mut Line,
+    ) -> Result<Digest> {
+        let chosen = choose(source, self.host, false, self.report)?;
+        line.ask(&Question::Image(Settled::of(&chosen)))?;
+        let tree = self.deployment.tree(generation.number).join("rootfs");
+        let plan = Plan::new(&chosen, self.layers, damaged)?;
+        let totals = plan.fetch(source, Some(&tree), self.report)?;
+        self.build(&chosen, totals.warnings)
+    }
+
+    /// Has it recorded what is going to be fetched. How many bytes were written for it by an interrupted run.
+    fn begin(&self, chosen: &Chosen, plan: &Plan<'_>, line: &mut Line) -> Result<u64> {
+        // What an interrupted run has finished was written for this update, too.
+        let begun = Pending::load(self.deployment).filter(|begun| begun.digest == chosen.digest);
+        let mut missing = begun.map_or_else(Vec::new, |begun| begun.missing);
+        let before = self.written(&missing)?;
+        let recorded = recorded_layers(&self.options.state_dir)?;
+        for layer in plan.unrecorded(&recorded) {
+            if !missing.contains(&layer) {
+                missing.push(layer);
+            }
+        }
+        if !missing.is_empty() {
+            let platform = chosen.platform.to_string();
+            line.ask(&Question::Pending(Pending { digest: chosen.digest, platform, missing }))?;
+            // What was fetched of another image, which the tag no longer names, may be in the way.
+            forget_layers(&self.options.state_dir)?;
+        }
+        Ok(before)
+    }
+
+    /// What was written of those of `fetched` that are whole, in bytes.
+    fn written(&self, fetched: &[Missing]) -> Result<u64> {
+        let size = |layer: &Missing| Ok(self.layers.get(&layer.diff_id)?.map_or(0, |kept| kept.written()));
+        fetched.iter().try_fold(0, |sum, layer| Ok(sum + size(layer)?))
+    }
+
+    /// Composes the tree in the deployment's staging directory, and makes it durable. What config.json's digest is.
+    fn build(&self, chosen: &Chosen, warnings: Vec<Warning>) -> Result<Digest> {
+        let (rootfs, summary) = self.deployment.compose(self.layers, &chosen.config.rootfs.diff_ids)?;
+        warn(warnings, summary);
+        check_program(chosen, self.host, rootfs.as_fd(), false)?;
+        let staging = self.deployment.staging();
+        // Its files are links to the store's: whoever writes to one writes to all generations.
+        let config = write_config(chosen, rootfs.as_fd(), true, &staging.join("config.json"))?;
+        let synced = sys::sync_file_system(rootfs.as_fd());
+        synced.map(|()| config).map_err(|error| Error::disk(staging.display(), error))
+    }
+}

@@ -1,0 +1,94 @@
+//! The part of a command that asks a registry, and unpacks what it sends: in a process that can do little
+//! ([`crate::sandbox`]). What it needs of the rest it asks for ([`Question`]).
+
+use super::image::Chosen;
+use crate::cli::Options;
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
+use crate::sandbox::{self, Line, Rights};
+use crate::store::deployment::Pending;
+use crate::sys;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What the process that fetches asks. Yes: go on. No: there is nothing to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Question {
+    /// The registry says that this is what the image's name stands for.
+    Root(Digest),
+    /// This image is settled on: nothing of it was unpacked yet.
+    Image(Settled),
+    /// This is going to be fetched.
+    Pending(Pending),
+}
+
+/// An image that is settled on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Settled {
+    /// Of what the reference names: an index or a manifest.
+    pub(super) root: Digest,
+    /// Its media type; empty if the source says nothing.
+    pub(super) media_type: String,
+    /// Its size in bytes.
+    pub(super) size: u64,
+    /// Of the manifest.
+    pub(super) digest: Digest,
+}
+
+impl Settled {
+    pub(super) fn of(chosen: &Chosen) -> Settled {
+        Settled {
+            root: chosen.root,
+            media_type: chosen.media_type.clone(),
+            size: chosen.size,
+            digest: chosen.digest,
+        }
+    }
+}
+
+/// What comes back, whatever came of it.
+#[derive(Serialize, Deserialize)]
+struct Told<T> {
+    result: Result<T>,
+    /// A time that a server and this board's clock agree to have passed.
+    witnessed: Option<u64>,
+    peak_kib: u64,
+}
+
+/// The most memory that such a process has had resident, in KiB.
+static PEAK_KIB: AtomicUsize = AtomicUsize::new(0);
+
+/// The most memory that a process of [`confined`] has had resident, in KiB; 0 before the first.
+pub(super) fn peak_kib() -> u64 {
+    PEAK_KIB.load(Ordering::Relaxed) as u64
+}
+
+/// Does `work` where it can only read, and write beneath `writable`. `answer` knows what it may go on with.
+pub(super) fn confined<T: Serialize + DeserializeOwned>(
+    writable: &[&Path],
+    options: &Options,
+    clock: &Clock,
+    work: impl FnOnce(&mut Line) -> Result<T>,
+    mut answer: impl FnMut(Question) -> Result<bool>,
+) -> Result<T> {
+    let rights = Rights { writable, background: options.background };
+    let told: Told<T> = sandbox::run(
+        &rights,
+        |line| {
+            let result = work(line);
+            Ok(Told { result, witnessed: clock.witnessed(), peak_kib: sys::peak_resident_kib().unwrap_or(0) })
+        },
+        |question| match serde_json::from_slice(question) {
+            Ok(question) => answer(question),
+            Err(_) => Err(Error::new(Kind::Other, "the process that fetches has asked what makes no sense")),
+        },
+    )?;
+    PEAK_KIB.fetch_max(told.peak_kib as usize, Ordering::Relaxed);
+    if let Some(time) = told.witnessed {
+        clock.witness(time);
+    }
+    told.result
+}

@@ -1,0 +1,234 @@
+//! Work that reads what others have sent, in a process that can do little.
+//!
+//! ```text
+//! edgepull ──┬── fork ──> confined: registry → digest → inflate → tar → files beneath its root
+//!            │   <── questions: may I go on with this image?
+//!            └── keeps the books: locks, records, links, the user's commands
+//! ```
+//!
+//! The confined process reads what edgepull could read, and talks to the internet; it cannot write outside of the
+//! directories that it is given, run a program, signal, trace or start another process, or use any right of root's but
+//! those that unpacking takes. What it says is data: the process that has started it takes no more of it than
+//! [`MESSAGE_MAX`], decides itself, and does itself what becomes visible.
+//!
+//! What the kernel does not have is left out, and said at `-v`; `docs/security.md` has the table.
+
+mod calls;
+
+use crate::error::{Error, Kind, Result};
+use crate::sys;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// The largest message, in bytes: the longest ones name the layers of an image, of which a manifest can have 1024.
+const MESSAGE_MAX: u32 = 512 << 10;
+
+/// What unpacking takes of root's rights, by the numbers of capabilities(7): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD,
+/// SETFCAP.
+const CAPABILITIES: [u8; 6] = [0, 1, 3, 4, 27, 31];
+
+/// What the confined process says: a question, how it ended.
+const QUESTION: u8 = b'?';
+const DONE: u8 = b'=';
+const FAILED: u8 = b'!';
+/// What it is answered; or [`FAILED`].
+const YES: u8 = b'y';
+const NO: u8 = b'n';
+
+/// What the confined process may do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rights<'a> {
+    /// Directories, beneath which it may write.
+    pub writable: &'a [&'a Path],
+    /// It lets others have the processor and the disk first.
+    pub background: bool,
+}
+
+/// The confined process's line to the one that has started it.
+#[derive(Debug)]
+pub struct Line(UnixStream);
+
+impl Line {
+    /// Asks whether to go on.
+    ///
+    /// # Errors
+    /// The reason not to.
+    pub fn ask(&mut self, question: &impl Serialize) -> Result<bool> {
+        send(&mut self.0, QUESTION, &encoded(question)).map_err(gone)?;
+        match receive(&mut self.0).map_err(gone)? {
+            (YES, _) => Ok(true),
+            (NO, _) => Ok(false),
+            (_, error) => Err(decoded_error(&error)),
+        }
+    }
+}
+
+/// Does `work` in a process of its own, with these rights only; `answer` is what it may ask. Waits for it.
+///
+/// # Errors
+/// Those of `work` and `answer`; [`Kind::Other`] where the process ends in another way.
+pub fn run<T: Serialize + DeserializeOwned>(
+    rights: &Rights<'_>,
+    work: impl FnOnce(&mut Line) -> Result<T>,
+    mut answer: impl FnMut(&[u8]) -> Result<bool>,
+) -> Result<T> {
+    let mut work = Some(work);
+    let mut encoding = |line: &mut Line| {
+        let work = work.take().expect("it is called once, in one of two processes");
+        Ok(encoded(&work(line)?))
+    };
+    let bytes = run_encoded(rights, &mut encoding, &mut answer)?;
+    serde_json::from_slice(&bytes).map_err(|_| nonsense())
+}
+
+/// The same for bytes: once in the program, whatever is done.
+fn run_encoded(
+    rights: &Rights<'_>,
+    work: &mut dyn FnMut(&mut Line) -> Result<Vec<u8>>,
+    answer: &mut dyn FnMut(&[u8]) -> Result<bool>,
+) -> Result<Vec<u8>> {
+    let unable = |error| Error::from_io(Kind::Other, error).context("no process to fetch with");
+    let (mut ours, theirs) = UnixStream::pair().map_err(unable)?;
+    let parent = std::process::id();
+    let Some(child) = sys::fork().map_err(unable)? else {
+        drop(ours);
+        confined(rights, parent, theirs, work);
+    };
+    drop(theirs);
+    let said = listen(&mut ours, answer);
+    drop(ours);
+    let ended = sys::wait_for(child).map_err(unable)?;
+    match (said, ended) {
+        (Ok(said), _) => said,
+        (Err(_), Err(signal)) => Err(ended_by(signal)),
+        (Err(error), Ok(_)) => Err(unable(error)),
+    }
+}
+
+/// Hears what the confined process has to say until it is done.
+fn listen(
+    line: &mut UnixStream,
+    answer: &mut dyn FnMut(&[u8]) -> Result<bool>,
+) -> io::Result<Result<Vec<u8>>> {
+    loop {
+        match receive(line)? {
+            (DONE, result) => return Ok(Ok(result)),
+            (FAILED, error) => return Ok(Err(decoded_error(&error))),
+            (QUESTION, question) => match answer(&question) {
+                Ok(true) => send(line, YES, b"")?,
+                Ok(false) => send(line, NO, b"")?,
+                Err(error) => send(line, FAILED, &encoded(&error))?,
+            },
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// The other process: it gives up its rights, works, says what came of it, and ends.
+fn confined(
+    rights: &Rights<'_>,
+    parent: u32,
+    line: UnixStream,
+    work: &mut dyn FnMut(&mut Line) -> Result<Vec<u8>>,
+) -> ! {
+    let mut line = Line(line);
+    let result = confine(rights, parent).and_then(|()| work(&mut line));
+    let sent = match &result {
+        Ok(result) => send(&mut line.0, DONE, result),
+        Err(error) => send(&mut line.0, FAILED, &encoded(error)),
+    };
+    // Whoever would hear of it is gone.
+    drop(sent);
+    sys::exit_now()
+}
+
+/// Gives up, for good, what the work does not need.
+fn confine(rights: &Rights<'_>, parent: u32) -> Result<()> {
+    let _ = sys::die_with_parent();
+    // It may have ended before that was said.
+    if std::os::unix::process::parent_id() != parent {
+        sys::exit_now();
+    }
+    if rights.background {
+        sys::background();
+    }
+    let mut opened = Vec::with_capacity(rights.writable.len());
+    for path in rights.writable {
+        let directory = File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path);
+        opened.push(directory.map_err(|error| Error::disk(path.display(), error))?);
+    }
+    let writable: Vec<BorrowedFd<'_>> = opened.iter().map(File::as_fd).collect();
+    let mut calls = calls::ALWAYS.to_vec();
+    calls.extend_from_slice(calls::OWN);
+    // In this order: each of them may take away what those before it need.
+    for (name, done) in [
+        ("no_new_privs", sys::no_new_privileges()),
+        ("Landlock", sys::write_only_beneath(&writable).map(|version| log::debug!("Landlock {version}"))),
+        ("capabilities", sys::drop_capabilities(&CAPABILITIES)),
+        ("seccomp", sys::only_these_calls(&calls, calls::SOMETIMES)),
+    ] {
+        match done {
+            Ok(()) => log::debug!("confined by {name}"),
+            Err(error) => log::info!("this kernel does not confine by {name}: {error}"),
+        }
+    }
+    Ok(())
+}
+
+/// Why there was no word.
+fn ended_by(signal: i32) -> Error {
+    let message = format!("the process that fetches was ended by signal {signal}");
+    let error = Error::new(Kind::Other, message);
+    match signal {
+        libc::SIGKILL => {
+            error.hint("was there too little memory (dmesg)? The same command goes on from there")
+        }
+        _ => error,
+    }
+}
+
+// --- messages: one byte for the kind, four for the length, little-endian, then JSON ---
+
+fn send(line: &mut UnixStream, kind: u8, payload: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(payload.len()).ok().filter(|length| *length <= MESSAGE_MAX);
+    let length = length.ok_or(io::ErrorKind::InvalidInput)?;
+    let mut message = Vec::with_capacity(5 + payload.len());
+    message.push(kind);
+    message.extend_from_slice(&length.to_le_bytes());
+    message.extend_from_slice(payload);
+    line.write_all(&message)
+}
+
+fn receive(line: &mut UnixStream) -> io::Result<(u8, Vec<u8>)> {
+    let mut head = [0; 5];
+    line.read_exact(&mut head)?;
+    let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]);
+    if length > MESSAGE_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut payload = vec![0; length as usize];
+    line.read_exact(&mut payload)?;
+    Ok((head[0], payload))
+}
+
+fn encoded(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+fn decoded_error(bytes: &[u8]) -> Error {
+    serde_json::from_slice(bytes).unwrap_or_else(|_| nonsense())
+}
+
+fn nonsense() -> Error {
+    Error::new(Kind::Other, "the process that fetches has said what makes no sense")
+}
+
+fn gone(error: io::Error) -> Error {
+    Error::from_io(Kind::Other, error).context("the process that keeps the books is gone")
+}

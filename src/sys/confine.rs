@@ -1,0 +1,264 @@
+//! What takes rights away from the calling process, for good. Nothing here is undone by anything; a process that is to
+//! keep its rights forks first ([`super::fork`]).
+//!
+//! | feature | from Linux | where it is missing |
+//! |---|---|---|
+//! | no_new_privs | 3.5 | `EINVAL` |
+//! | capabilities, bounding set | 2.6.26 | – |
+//! | seccomp filters | 3.5 (arm: 3.8, arm64: 3.19), `CONFIG_SECCOMP_FILTER` | `EINVAL` |
+//! | Landlock | 5.13 (with links from one directory to another: 5.19), `CONFIG_SECURITY_LANDLOCK`, and not left out of `lsm=` | `ENOSYS`, `EOPNOTSUPP` |
+
+use super::check;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Neither a set-user-ID bit nor a file's capabilities give this process, or one that it starts, any right
+/// (PR_SET_NO_NEW_PRIVS, prctl(2)).
+///
+/// # Errors
+/// `EINVAL` before Linux 3.5.
+pub fn no_new_privileges() -> io::Result<()> {
+    let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: this operation takes numbers only.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, on, unused, unused, unused) }.into()).map(drop)
+}
+
+/// This process is killed when the thread that forked it ends (PR_SET_PDEATHSIG, prctl(2)).
+///
+/// # Errors
+/// As `prctl(2)`.
+pub fn die_with_parent() -> io::Result<()> {
+    let signal = libc::SIGKILL as libc::c_ulong;
+    // SAFETY: this operation takes a number only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }.into()).map(drop)
+}
+
+/// Lets others have the processor and the disk first: nice 19, and the idle class of ioprio_set(2), which the I/O
+/// schedulers bfq and mq-deadline heed.
+pub fn background() {
+    /// IOPRIO_WHO_PROCESS, and IOPRIO_CLASS_IDLE in its place (linux/ioprio.h).
+    const WHO_PROCESS: libc::c_long = 1;
+    const CLASS_IDLE: libc::c_long = 3 << 13;
+    // SAFETY: both take numbers only; 0 is the caller. What is refused leaves the priority as it was.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+        libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0 as libc::c_long, CLASS_IDLE);
+    }
+}
+
+// --- capabilities ---
+
+/// `_LINUX_CAPABILITY_VERSION_3`, and its two structures (linux/capability.h).
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: libc::c_int,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Gives up every capability but those of `keep` (numbers of capabilities(7)), of which it keeps what it has; what it
+/// starts gets none at all.
+///
+/// # Errors
+/// As `capset(2)`.
+pub fn drop_capabilities(keep: &[u8]) -> io::Result<()> {
+    // Linux has had 41 for years; a number that this kernel does not know ends the set.
+    for capability in 0..64 {
+        let number = libc::c_ulong::from(capability as u8);
+        // SAFETY: this operation takes a number only. Without CAP_SETPCAP it is refused: then there is nothing to
+        // drop that an execve could give, thanks to no_new_privs.
+        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number) };
+    }
+    let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let mut data = [CapabilityData::default(); 2];
+    // SAFETY: version 3 has the kernel write two structures, which are there.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) })?;
+    for (word, data) in data.iter_mut().enumerate() {
+        let mask = keep.iter().map(|number| u32::from(*number)).filter(|number| number / 32 == word as u32);
+        let mask = mask.fold(0, |mask, number| mask | 1 << (number % 32));
+        *data = CapabilityData {
+            effective: data.effective & mask,
+            permitted: data.permitted & mask,
+            inheritable: 0,
+        };
+    }
+    // SAFETY: version 3 has the kernel read two structures, which are there.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
+}
+
+// --- Landlock (Documentation/userspace-api/landlock.rst, linux/landlock.h) ---
+
+/// The same numbers on every architecture (asm-generic/unistd.h).
+const LANDLOCK_CREATE_RULESET: libc::c_long = 444;
+const LANDLOCK_ADD_RULE: libc::c_long = 445;
+const LANDLOCK_RESTRICT_SELF: libc::c_long = 446;
+const CREATE_RULESET_VERSION: libc::c_uint = 1;
+const RULE_PATH_BENEATH: libc::c_int = 1;
+
+/// Rights to write of the first two versions: to files, to remove and make each kind of entry, and to link or rename
+/// from one directory into another.
+const WRITES: u64 = 1 << 1 | ((1 << 14) - (1 << 4));
+/// To run a file.
+const EXECUTE: u64 = 1 << 0;
+/// To truncate, since version 3; devices' own operations, since 5.
+const TRUNCATE: u64 = 1 << 14;
+const IOCTL_DEV: u64 = 1 << 15;
+/// To wait for TCP connections, since version 4.
+const BIND_TCP: u64 = 1 << 0;
+/// Sockets by abstract names, and signals, of and to those outside, since version 6.
+const SCOPES: u64 = 0b11;
+
+/// Older kernels read only the first field, or the first two.
+#[repr(C)]
+struct RulesetAttributes {
+    handled_access_fs: u64,
+    handled_access_net: u64,
+    scoped: u64,
+}
+
+#[repr(C, packed)]
+struct PathBeneath {
+    allowed_access: u64,
+    parent_fd: i32,
+}
+
+/// From now on this process writes, makes and removes files beneath `writable` only, and runs none. It reads what it
+/// could read before. Needs [`no_new_privileges`]. Says which version of Landlock does it.
+///
+/// # Errors
+/// `ENOSYS` or `EOPNOTSUPP` where there is no Landlock; also `EOPNOTSUPP` for its first version, under which nothing
+/// can be linked from one directory into another, as edgepull does.
+pub fn write_only_beneath(writable: &[BorrowedFd<'_>]) -> io::Result<u32> {
+    let (none, zero) = (std::ptr::null::<RulesetAttributes>(), 0usize);
+    // SAFETY: with this flag the call takes no structure, and says its version.
+    let version =
+        check(unsafe { libc::syscall(LANDLOCK_CREATE_RULESET, none, zero, CREATE_RULESET_VERSION) })?;
+    if version < 2 {
+        return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+    }
+    let since = |first: usize, rights: u64| if version >= first { rights } else { 0 };
+    let writes = WRITES | since(3, TRUNCATE);
+    let attributes = RulesetAttributes {
+        handled_access_fs: writes | EXECUTE | since(5, IOCTL_DEV),
+        handled_access_net: since(4, BIND_TCP),
+        scoped: since(6, SCOPES),
+    };
+    let size = size_of::<u64>() * (1 + usize::from(version >= 4) + usize::from(version >= 6));
+    let unused: libc::c_uint = 0;
+    // SAFETY: the structure is readable for the size that is given, and older kernels are given no more than they know.
+    let ruleset =
+        check(unsafe { libc::syscall(LANDLOCK_CREATE_RULESET, &raw const attributes, size, unused) })?;
+    // SAFETY: a new descriptor, which nobody else has.
+    let ruleset = unsafe { OwnedFd::from_raw_fd(ruleset as libc::c_int) };
+    for directory in writable {
+        let rule = PathBeneath { allowed_access: writes, parent_fd: directory.as_raw_fd() };
+        // SAFETY: the structure is the one that this kind of rule has; both descriptors are open.
+        check(unsafe {
+            let rule = &raw const rule;
+            libc::syscall(LANDLOCK_ADD_RULE, ruleset.as_raw_fd(), RULE_PATH_BENEATH, rule, unused)
+        })?;
+    }
+    // SAFETY: takes a descriptor and flags only.
+    check(unsafe { libc::syscall(LANDLOCK_RESTRICT_SELF, ruleset.as_raw_fd(), unused) })?;
+    Ok(version as u32)
+}
+
+// --- seccomp (Documentation/userspace-api/seccomp_filter.rst, linux/seccomp.h, linux/bpf_common.h) ---
+
+/// When a system call is allowed. Arguments are compared by their lower 32 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// The argument of this number is one of these.
+    Is(u8, &'static [u32]),
+    /// It has this bit.
+    Has(u8, u32),
+    /// It does not have this bit.
+    Lacks(u8, u32),
+    /// It is 0, or this process.
+    Own(u8),
+}
+
+/// BPF's load, jumps and return.
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+/// Where struct seccomp_data has the call's number, the architecture, and the lower half of the arguments: all of
+/// edgepull's targets are little-endian.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+const ARGUMENTS: u32 = 16;
+/// AUDIT_ARCH_* (linux/audit.h).
+#[cfg(target_arch = "x86_64")]
+const OURS: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const OURS: u32 = 0xc000_00b7;
+#[cfg(target_arch = "arm")]
+const OURS: u32 = 0x4000_0028;
+
+/// From now on this process, and every thread that it starts, can make these system calls only: those of `always`, and
+/// those of `sometimes` with such arguments. All others fail with `ENOSYS`, as if the kernel did not have them: libc
+/// then does without, or by an older one. Needs [`no_new_privileges`].
+///
+/// # Errors
+/// `EINVAL` where the kernel has no such filters.
+pub fn only_these_calls(always: &[libc::c_long], sometimes: &[(libc::c_long, When)]) -> io::Result<()> {
+    let mut filter = program(always, sometimes, std::process::id());
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    let mode = libc::SECCOMP_MODE_FILTER as libc::c_ulong;
+    // SAFETY: the program is readable for its length; the kernel copies and checks it.
+    check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) }.into()).map(drop)
+}
+
+/// The filter. Each call takes two or three steps, so the most frequent ones should come first.
+fn program(always: &[libc::c_long], sometimes: &[(libc::c_long, When)], own: u32) -> Vec<libc::sock_filter> {
+    let step = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
+    let allow = step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0);
+    let deny = step(RETURN, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, 0, 0);
+    let mut steps = vec![step(LOAD, ARCHITECTURE, 0, 0), step(IF_EQUAL, OURS, 1, 0), deny];
+    steps.push(step(LOAD, NUMBER, 0, 0));
+    for number in always {
+        steps.extend([step(IF_EQUAL, *number as u32, 0, 1), allow]);
+    }
+    for (number, when) in sometimes {
+        let mut tests = Vec::new();
+        let argument = match when {
+            When::Is(argument, values) => {
+                for value in *values {
+                    tests.extend([step(IF_EQUAL, *value, 0, 1), allow]);
+                }
+                argument
+            }
+            When::Has(argument, bit) => {
+                tests.extend([step(IF_ANY_BIT, *bit, 0, 1), allow]);
+                argument
+            }
+            When::Lacks(argument, bit) => {
+                tests.extend([step(IF_ANY_BIT, *bit, 1, 0), allow]);
+                argument
+            }
+            When::Own(argument) => {
+                for value in [0, own] {
+                    tests.extend([step(IF_EQUAL, value, 0, 1), allow]);
+                }
+                argument
+            }
+        };
+        // Whatever the tests say, the number is no longer there to compare with: denied.
+        steps.push(step(IF_EQUAL, *number as u32, 0, tests.len() as u8 + 2));
+        steps.push(step(LOAD, ARGUMENTS + 8 * u32::from(*argument), 0, 0));
+        steps.append(&mut tests);
+        steps.push(deny);
+    }
+    steps.push(deny);
+    steps
+}

@@ -1,0 +1,29 @@
+//! Sockets.
+
+use super::check;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Has the kernel take from the peer of a connected TCP socket, before it is read, at most `bytes` (its overhead
+/// counts, and one segment may go beyond); where `net.core.rmem_max` is lower, twice that.
+///
+/// `TCP_WINDOW_CLAMP` alone is no such limit: it is for the window, which the kernel renews as long as the buffer
+/// has room, and the buffer grows by itself up to `net.ipv4.tcp_rmem`'s last number, often 6 MiB and more. That it
+/// grows no more is what `SO_RCVBUF` is for.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn limit_receive_buffer(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::Result<()> {
+    let set = |level, name, value: libc::c_int| {
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: `value` is a c_int, as each of these options takes, and outlives the call.
+        let result =
+            unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
+        check(result.into()).map(drop)
+    };
+    // The kernel doubles what it is given. FORCE (Linux 2.6.14) needs CAP_NET_ADMIN, and ignores rmem_max.
+    set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes / 2)
+        .or_else(|_| set(libc::SOL_SOCKET, libc::SO_RCVBUF, bytes / 2))?;
+    // Older kernels have settled the largest window when they connected, by the small buffer of that moment.
+    set(libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, bytes)
+}
