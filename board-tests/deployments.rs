@@ -424,7 +424,7 @@ fn gc_finds_what_a_cut_has_left_between_a_tree_and_its_record() {
     let left = [
         "state/deployments/app/generations/9/rootfs",
         "state/trash/app.8/rootfs",
-        "state/deployments/app/staging",
+        "state/deployments/app/work/staging",
     ];
     for path in left {
         fs::create_dir_all(fleet.scratch.path(path)).expect("a folder");

@@ -19,6 +19,7 @@ use crate::store::layers::Layers;
 use crate::sys;
 use std::mem;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 /// What a generation is made with.
 pub(super) struct Assembly<'a> {
@@ -31,11 +32,12 @@ pub(super) struct Assembly<'a> {
 }
 
 impl Assembly<'_> {
-    /// What is tracked, as far as it is new: composed in the staging directory, and durable.
+    /// What is tracked, as far as it is new; `base` is the current tree: composed in the staging directory, and durable.
     pub(super) fn follow(
         &self,
         image: &Reference,
         by: By,
+        base: Option<&Path>,
         source: &mut dyn Source,
         line: &mut Line,
     ) -> Result<Option<Content>> {
@@ -52,7 +54,7 @@ impl Assembly<'_> {
         }
         let plan = Plan::new(&chosen, self.layers, &[])?;
         let before = self.begin(&chosen, &plan, line)?;
-        let base = self.deployment.current_tree()?.map(|tree| tree.join("rootfs"));
+        let base = base.map(|tree| tree.join("rootfs"));
         let mut totals = plan.fetch(source, base.as_deref(), self.report)?;
         totals.written += before;
         let config = self.build(&chosen, mem::take(&mut totals.warnings))?;

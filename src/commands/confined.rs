@@ -68,13 +68,14 @@ pub(super) fn peak_kib() -> u64 {
 
 /// Does `work` where it can only read, and write beneath `writable`. `answer` knows what it may go on with.
 pub(super) fn confined<T: Serialize + DeserializeOwned>(
-    writable: &[&Path],
+    writable: &[impl AsRef<Path>],
     options: &Options,
     clock: &Clock,
     work: impl FnOnce(&mut Line) -> Result<T>,
     mut answer: impl FnMut(Question) -> Result<bool>,
 ) -> Result<T> {
-    let rights = Rights { writable, background: options.background };
+    let writable: Vec<&Path> = writable.iter().map(AsRef::as_ref).collect();
+    let rights = Rights { writable: &writable, background: options.background };
     let told: Told<T> = sandbox::run(
         &rights,
         |line| {

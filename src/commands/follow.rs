@@ -18,7 +18,7 @@ use crate::store::deployment::{
 use crate::store::layers::{self, Layers};
 use crate::sys;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Who asks.
@@ -103,11 +103,11 @@ fn tracked(
     let mut source = open(&image, options, clock)?;
     let host = host(options)?;
     let layers = Layers::open(&options.state_dir)?;
-    let (view, work) = (deployment.clone(), deployment.work());
-    let writable = [layers.whole(), layers.partial(), &work];
+    let (view, base) = (deployment.clone(), deployment.current_tree()?);
+    let writable = writable(&layers, deployment, base.as_deref());
     let assemble = |line: &mut Line| {
         let assembly = Assembly { deployment: &view, layers: &layers, host: &host, options, report };
-        assembly.follow(&image, by, &mut *source, line)
+        assembly.follow(&image, by, base.as_deref(), &mut *source, line)
     };
     let mut books =
         Books { deployment, image: &image, by, pinned, current, report, settled: None, next: None };
@@ -134,6 +134,14 @@ fn tracked(
     outcome.check(deployment.name())?;
     tell(deployment, &outcome, number, report)?;
     Ok(true)
+}
+
+/// Where the process that fetches for a deployment may write. `base` is the tree that it links unchanged files from:
+/// Landlock lets nobody link a file to where he has more rights than where it is. That is no more than he has anyway,
+/// as the files of all trees are links to those of the layer store.
+fn writable(layers: &Layers, deployment: &Deployment, base: Option<&Path>) -> Vec<PathBuf> {
+    let always = [layers.whole(), layers.partial(), &deployment.work()].map(Path::to_owned);
+    always.into_iter().chain(base.filter(|base| base.exists()).map(Path::to_owned)).collect()
 }
 
 /// What is decided and recorded while another process fetches.
@@ -278,8 +286,7 @@ pub(super) fn repair(
     let mut source = open(&image, options, &clock)?;
     let host = host(options)?;
     let layers = Layers::open(&options.state_dir)?;
-    let work = deployment.work();
-    let writable = [layers.whole(), layers.partial(), &work];
+    let writable = writable(&layers, deployment, Some(&deployment.tree(number)));
     let assemble = |line: &mut Line| {
         let assembly = Assembly { deployment, layers: &layers, host: &host, options, report };
         assembly.repair(&generation, damaged, &mut *source, line)

@@ -166,18 +166,20 @@ fn confine(rights: &Rights<'_>, parent: u32) -> Result<()> {
     let writable: Vec<BorrowedFd<'_>> = opened.iter().map(File::as_fd).collect();
     let mut calls = calls::ALWAYS.to_vec();
     calls.extend_from_slice(calls::OWN);
+    let mut in_force = Vec::new();
     // In this order: each of them may take away what those before it need.
-    for (name, done) in [
+    for (name, outcome) in [
         ("no_new_privs", sys::no_new_privileges()),
-        ("Landlock", sys::write_only_beneath(&writable).map(|version| log::debug!("Landlock {version}"))),
+        ("Landlock", sys::write_only_beneath(&writable)),
         ("capabilities", sys::drop_capabilities(&CAPABILITIES)),
         ("seccomp", sys::only_these_calls(&calls, calls::SOMETIMES)),
     ] {
-        match done {
-            Ok(()) => log::debug!("confined by {name}"),
-            Err(error) => log::info!("this kernel does not confine by {name}: {error}"),
+        match outcome {
+            Ok(()) => in_force.push(name),
+            Err(error) => log::info!("this kernel does not confine what fetches by {name}: {error}"),
         }
     }
+    log::info!("what fetches is confined by {}", in_force.join(", "));
     Ok(())
 }
 
@@ -231,4 +233,150 @@ fn nonsense() -> Error {
 
 fn gone(error: io::Error) -> Error {
     Error::from_io(Kind::Other, error).context("the process that keeps the books is gone")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::effective_ids;
+    use std::fs;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+    use std::process::Command;
+
+    /// What `work` comes back with from a process that may write beneath `home/root`.
+    fn inside<T: Serialize + DeserializeOwned>(home: &Path, work: impl FnOnce() -> T) -> T {
+        let root = home.join("root");
+        let rights = Rights { writable: &[&root], background: true };
+        run(&rights, |_| Ok(work()), |_| Ok(true)).unwrap()
+    }
+
+    /// A directory with `root`, which may be written to, and `beside`, which may not.
+    fn home() -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["root", "beside"] {
+            fs::create_dir_all(home.path().join(name).join("there")).unwrap();
+            fs::write(home.path().join(name).join("file"), "before").unwrap();
+        }
+        home
+    }
+
+    fn has_landlock() -> bool {
+        inside(home().path(), || fs::write("/tmp/edgepull-landlock-probe", "").is_err())
+    }
+
+    #[test]
+    fn it_writes_beneath_its_root_and_nowhere_else() {
+        let home = home();
+        let (root, beside) = (home.path().join("root"), home.path().join("beside"));
+        let attempts = |at: &Path| -> Vec<(String, bool)> {
+            let listed: [(&str, &dyn Fn() -> io::Result<()>); 9] = [
+                ("make a file", &|| fs::write(at.join("new"), "new")),
+                ("write to a file", &|| fs::write(at.join("file"), "after")),
+                ("make a directory", &|| fs::create_dir(at.join("directory"))),
+                ("make a link", &|| symlink("nowhere", at.join("symlink"))),
+                ("link to a file", &|| fs::hard_link(at.join("file"), at.join("there/link"))),
+                ("rename", &|| fs::rename(at.join("file"), at.join("there/renamed"))),
+                ("link one out of it", &|| fs::hard_link(root.join("there/link"), at.join("taken"))),
+                ("remove a file", &|| fs::remove_file(at.join("there/link"))),
+                ("remove a directory", &|| fs::remove_dir(at.join("directory"))),
+            ];
+            listed.iter().map(|(name, attempt)| ((*name).to_owned(), attempt().is_ok())).collect()
+        };
+        let there = inside(home.path(), || attempts(&root));
+        assert!(there.iter().all(|(_, done)| *done), "{there:?}");
+        if !has_landlock() {
+            eprintln!("this kernel has no Landlock");
+            return;
+        }
+        let elsewhere = inside(home.path(), || attempts(&beside));
+        assert!(elsewhere.iter().all(|(_, done)| !done), "{elsewhere:?}");
+        assert_eq!(fs::read_to_string(beside.join("file")).unwrap(), "before");
+        let read = inside(home.path(), || fs::read_to_string(beside.join("file")).ok());
+        assert_eq!(read.as_deref(), Some("before"), "it reads what edgepull may read");
+    }
+
+    #[test]
+    fn it_starts_signals_and_reaches_nothing() {
+        let home = home();
+        let listener = std::os::unix::net::UnixListener::bind(home.path().join("socket")).unwrap();
+        let parent = nix::unistd::getpid();
+        let done = inside(home.path(), || {
+            let attempts: [(&str, bool); 7] = [
+                ("run a program", Command::new("/bin/true").status().is_ok()),
+                ("fork", sys::fork().is_ok_and(|child| child.is_some() || sys::exit_now())),
+                ("signal its parent", nix::sys::signal::kill(parent, None).is_ok()),
+                (
+                    "talk to a service of this machine",
+                    UnixStream::connect(home.path().join("socket")).is_ok(),
+                ),
+                ("make a namespace", sys::new_user_namespace().is_ok()),
+                ("change the root", nix::unistd::chroot("/").is_ok()),
+                ("become somebody else", nix::unistd::setuid(nix::unistd::Uid::from_raw(1)).is_ok()),
+            ];
+            attempts.map(|(name, done)| (name.to_owned(), done)).to_vec()
+        });
+        assert!(done.iter().all(|(_, done)| !done), "{done:?}");
+        drop(listener);
+    }
+
+    #[test]
+    fn it_does_what_unpacking_and_fetching_take() {
+        let home = home();
+        let root = home.path().join("root");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let is_root = effective_ids().0 == 0;
+        let done: Vec<(String, bool)> = inside(home.path(), || {
+            let file = root.join("file");
+            let owned =
+                || chown(&file, Some(7), Some(8)).and_then(|()| fs::metadata(&file)).map(|m| m.uid() == 7);
+            let attempts: [(&str, bool); 5] = [
+                ("threads", std::thread::spawn(|| 7).join().is_ok_and(|seven| seven == 7)),
+                ("TCP", TcpStream::connect(address).is_ok()),
+                ("UDP, for DNS", UdpSocket::bind("127.0.0.1:0").is_ok()),
+                ("owners", !is_root || owned().unwrap_or(false)),
+                ("modes", fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).is_ok()),
+            ];
+            attempts.map(|(name, done)| (name.to_owned(), done)).to_vec()
+        });
+        assert!(done.iter().all(|(_, done)| *done), "{done:?}");
+    }
+
+    #[test]
+    fn it_asks_and_is_answered() {
+        let mut asked = Vec::new();
+        let outcome = run(
+            &Rights::default(),
+            |line| Ok((line.ask(&1)?, line.ask(&2)?, line.ask(&3).map_err(|error| error.to_string()))),
+            |question| {
+                asked.push(question.to_vec());
+                match question {
+                    b"1" => Ok(true),
+                    b"2" => Ok(false),
+                    _ => Err(Error::new(Kind::Verification, "no").hint("never")),
+                }
+            },
+        );
+        assert_eq!(outcome.unwrap(), (true, false, Err("no; never".to_owned())));
+        assert_eq!(asked, [b"1", b"2", b"3"]);
+    }
+
+    #[test]
+    fn however_it_ends_its_parent_says_so() {
+        let nothing = |_: &[u8]| Ok(true);
+        let refused = run(&Rights::default(), |_| Err::<(), _>(Error::new(Kind::BadImage, "bad")), nothing);
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.kind(), refused.to_string()), (Kind::BadImage, "bad".to_owned()));
+        let killed: Result<()> = run(&Rights::default(), |_| std::process::abort(), nothing);
+        let killed = killed.unwrap_err().to_string();
+        assert!(killed.contains("ended by signal 6"), "{killed}");
+        let silent: Result<()> = run(&Rights::default(), |_| sys::exit_now(), nothing);
+        assert_eq!(silent.unwrap_err().kind(), Kind::Other);
+        // More than MESSAGE_MAX is not even sent; a length that lies is not believed.
+        let (mut one, mut other) = UnixStream::pair().unwrap();
+        assert!(send(&mut one, DONE, &vec![0; MESSAGE_MAX as usize + 1]).is_err());
+        one.write_all(&[DONE, 255, 255, 255, 255]).unwrap();
+        assert_eq!(receive(&mut other).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
 }

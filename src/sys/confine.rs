@@ -132,12 +132,12 @@ struct PathBeneath {
 }
 
 /// From now on this process writes, makes and removes files beneath `writable` only, and runs none. It reads what it
-/// could read before. Needs [`no_new_privileges`]. Says which version of Landlock does it.
+/// could read before. Needs [`no_new_privileges`].
 ///
 /// # Errors
 /// `ENOSYS` or `EOPNOTSUPP` where there is no Landlock; also `EOPNOTSUPP` for its first version, under which nothing
 /// can be linked from one directory into another, as edgepull does.
-pub fn write_only_beneath(writable: &[BorrowedFd<'_>]) -> io::Result<u32> {
+pub fn write_only_beneath(writable: &[BorrowedFd<'_>]) -> io::Result<()> {
     let (none, zero) = (std::ptr::null::<RulesetAttributes>(), 0usize);
     // SAFETY: with this flag the call takes no structure, and says its version.
     let version =
@@ -168,8 +168,7 @@ pub fn write_only_beneath(writable: &[BorrowedFd<'_>]) -> io::Result<u32> {
         })?;
     }
     // SAFETY: takes a descriptor and flags only.
-    check(unsafe { libc::syscall(LANDLOCK_RESTRICT_SELF, ruleset.as_raw_fd(), unused) })?;
-    Ok(version as u32)
+    check(unsafe { libc::syscall(LANDLOCK_RESTRICT_SELF, ruleset.as_raw_fd(), unused) }).map(drop)
 }
 
 // --- seccomp (Documentation/userspace-api/seccomp_filter.rst, linux/seccomp.h, linux/bpf_common.h) ---
@@ -261,4 +260,11 @@ fn program(always: &[libc::c_long], sometimes: &[(libc::c_long, When)], own: u32
     }
     steps.push(deny);
     steps
+}
+
+/// What a sandbox has to forbid: a user namespace of its own, in which a user is root.
+#[cfg(test)]
+pub fn new_user_namespace() -> io::Result<()> {
+    // SAFETY: unshare takes flags only, and this one concerns nothing but this process.
+    check(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into()).map(drop)
 }
