@@ -4,6 +4,7 @@
 mod bare;
 mod binaries;
 mod clock;
+mod confined;
 mod deployments;
 mod destination;
 mod distribution;

@@ -9,6 +9,7 @@ use super::tools::{Scratch, run};
 
 /// The exit codes that edgepull documents.
 pub mod exit {
+    pub const OTHER: i32 = 1;
     pub const USAGE: i32 = 2;
     pub const NO_PLATFORM: i32 = 3;
     pub const NOT_FOUND: i32 = 4;

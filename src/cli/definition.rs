@@ -62,6 +62,7 @@ pub enum Flag {
     Machine,
     PlainHttp,
     CaFile,
+    Verifier,
     StateDir,
     Json,
     Verbose,
@@ -356,6 +357,14 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(Flag::Repair, None, "repair", "fetch again the layers of files that differ").of(&[Verb::Verify]),
     option(Flag::DryRun, None, "dry-run", "only say what would be removed").of(&[Verb::Gc]),
     option(Flag::Wait, None, "wait", "wait for another edgepull, instead of giving up").of(CHANGING),
+    valued(
+        Flag::Verifier,
+        "verifier",
+        "PROGRAM",
+        Complete::File,
+        "run PROGRAM NAME DIGEST before unpacking: only what it allows is taken",
+    )
+    .of(&[Verb::Pull, Verb::Deploy]),
     option(
         Flag::Background,
         None,

@@ -44,6 +44,8 @@ pub struct Changes {
     pub ca_file: Option<Option<PathBuf>>,
     /// `--plain-http`.
     pub plain_http: bool,
+    /// `--verifier`, absolute; an empty one is none.
+    pub verifier: Option<Option<PathBuf>>,
 }
 
 impl Changes {
@@ -60,6 +62,9 @@ impl Changes {
             platform: options.platform.as_ref().map(|platform| platform.to_string()),
             ca_file: has(Flag::CaFile).then_some(ca_file),
             plain_http: options.plain_http,
+            verifier: has(Flag::Verifier)
+                .then(|| options.verifier.as_deref().map(absolute).transpose())
+                .transpose()?,
         })
     }
 }
@@ -99,6 +104,7 @@ impl Deploy {
         next.confirm_within = changes.confirm_within.unwrap_or(next.confirm_within);
         next.ca_file = changes.ca_file.clone().unwrap_or(next.ca_file);
         next.plain_http |= changes.plain_http;
+        next.verifier = changes.verifier.clone().unwrap_or(next.verifier);
         if changes.variant.is_some() || changes.platform.is_some() {
             next.variant = changes.variant.clone().flatten();
             next.platform = changes.platform.clone();
@@ -128,7 +134,7 @@ mod tests {
     fn deploy(words: &[&str]) -> Deploy {
         let line = ["deploy", "app"].iter().chain(words).map(OsString::from);
         match parse(line).unwrap().command {
-            Command::Deploy(deploy) => deploy,
+            Command::Deploy(deploy) => *deploy,
             other => panic!("{other:?}"),
         }
     }

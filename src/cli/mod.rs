@@ -45,6 +45,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// `--wait`: for another edgepull at the same state directory.
     pub wait: bool,
+    /// `--verifier`: a program that says whether an image may run.
+    pub verifier: Option<PathBuf>,
     /// `--background`.
     pub background: bool,
     /// `--json`.
@@ -66,6 +68,7 @@ impl Default for Options {
             ca_file: None,
             state_dir: STATE_DIR.into(),
             wait: false,
+            verifier: None,
             background: false,
             json: false,
             quiet: false,
@@ -93,7 +96,7 @@ pub enum Command {
     /// `pull`.
     Pull(Pull),
     /// `deploy`.
-    Deploy(Deploy),
+    Deploy(Box<Deploy>),
     /// `update`.
     Update {
         /// Which deployments; none for all.
@@ -202,10 +205,8 @@ fn apply(flag: Flag, parser: &mut lexopt::Parser, options: &mut Options, own: &m
         Flag::Platform => options.platform = Some(Platform::parse(&text(parser)?)?),
         Flag::Cpuinfo => options.cpuinfo = Some(parser.value().map_err(usage)?.into()),
         Flag::Machine => options.machine = Some(text(parser)?),
-        Flag::CaFile => {
-            let file = parser.value().map_err(usage)?;
-            options.ca_file = Some(file).filter(|file| !file.is_empty()).map(PathBuf::from);
-        }
+        Flag::CaFile => options.ca_file = file(parser)?,
+        Flag::Verifier => options.verifier = file(parser)?,
         Flag::Keep => own.keep = Some(number(parser, "keep", 1, KEEP_MAX)? as u32),
         Flag::Health => own.health = Some(text(parser)?),
         Flag::HealthTimeout => own.health_timeout = Some(number(parser, "health-timeout", 1, COMMAND_MAX)?),
@@ -246,12 +247,12 @@ fn command(words: Vec<OsString>, given: &[&OptionSpec], options: &Options, own: 
             bundle: has(Flag::Bundle),
             force: has(Flag::Force),
         }),
-        Verb::Deploy => Command::Deploy(Deploy::new(
+        Verb::Deploy => Command::Deploy(Box::new(Deploy::new(
             arguments.name()?,
             image_text(arguments.next()?)?,
             Changes::new(own, options, &has)?,
             has(Flag::PinDigest),
-        )?),
+        )?)),
         Verb::Update => Command::Update { names: arguments.names(has(Flag::All))? },
         Verb::Status => Command::Status { name: arguments.optional_name()? },
         Verb::Rollback => Command::Rollback { name: arguments.name()?, to: own.to },
@@ -315,6 +316,12 @@ impl Arguments {
 fn deployment(word: OsString) -> Result<String> {
     let name = word.into_string().map_err(|word| wrong(format!("{word:?} is not UTF-8")))?;
     check_name(&name).map(|()| name)
+}
+
+/// A path; an empty one is none.
+fn file(parser: &mut lexopt::Parser) -> Result<Option<PathBuf>> {
+    let file = parser.value().map_err(usage)?;
+    Ok(Some(file).filter(|file| !file.is_empty()).map(PathBuf::from))
 }
 
 /// A decimal number, digits only.

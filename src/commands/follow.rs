@@ -3,7 +3,7 @@
 use super::assemble::Assembly;
 use super::confined::{Question, Settled, confined};
 use super::report::{Report, bytes};
-use super::{clock, host, open};
+use super::{clock, host, open, verifier};
 use crate::cli::Options;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -76,6 +76,7 @@ fn remembered(deployment: &Deployment, options: &Options) -> Result<Options> {
         platform: tracking.platform.as_deref().map(Platform::parse).transpose()?,
         ca_file: tracking.ca_file.clone(),
         plain_http: tracking.plain_http,
+        verifier: tracking.verifier.clone(),
         ..options.clone()
     })
 }
@@ -211,6 +212,8 @@ impl Books<'_> {
         if let Some(why) = self.deployment.record().bad(&digest).map(not_again) {
             return self.nothing(&why);
         }
+        let verifier = self.deployment.record().tracking.verifier.as_deref();
+        verifier::ask(verifier, self.image, &settled)?;
         let staged = there.or(self.deployment.record().staged().filter(is_it));
         self.next = staged.map(|staged| Next::Activate(staged.number));
         self.settled = Some(settled);
@@ -295,6 +298,9 @@ pub(super) fn repair(
         Question::Image(settled) if settled.digest != wanted => {
             let message = format!("{image} is {} now, and generation {number} is {wanted}", settled.digest);
             Err(Error::new(Kind::NotFound, message).hint("edgepull update gets what is there now"))
+        }
+        Question::Image(settled) => {
+            verifier::ask(options.verifier.as_deref(), &image, &settled).map(|()| true)
         }
         _ => Ok(true),
     })?;

@@ -15,6 +15,7 @@ pub mod report;
 mod rollback;
 mod status;
 mod update;
+mod verifier;
 mod verify;
 
 use crate::cli::{Command, Invocation, Options};

@@ -2,9 +2,9 @@
 
 use super::confined::{Question, Settled, confined};
 use super::image::{announce, check_program, choose, warn, write_config};
-use super::open;
 use super::plan::Plan;
 use super::report::{Report, bytes};
+use super::{open, verifier};
 use crate::cli::{self, Options};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -43,7 +43,12 @@ pub fn run(
     let mut staging = Staging::begin(&pull.directory, pull.replace)?;
     let pulled = open(&pull.image, options, clock).and_then(|mut source| {
         let work = |line: &mut Line| into(&staging, pull, host, &mut *source, line, report);
-        confined(&[staging.directory()], options, clock, work, |_| Ok(true))
+        confined(&[staging.directory()], options, clock, work, |question| match question {
+            Question::Image(settled) => {
+                verifier::ask(options.verifier.as_deref(), &pull.image, &settled).map(|()| true)
+            }
+            _ => Ok(true),
+        })
     });
     match pulled {
         Ok(pulled) => {

@@ -262,7 +262,8 @@ mod tests {
     }
 
     fn has_landlock() -> bool {
-        inside(home().path(), || fs::write("/tmp/edgepull-landlock-probe", "").is_err())
+        let home = home();
+        inside(home.path(), || fs::write(home.path().join("beside/probe"), "").is_err())
     }
 
     #[test]

@@ -110,16 +110,8 @@ impl Board {
         until: Instant,
         limit: Duration,
     ) -> Result<(), String> {
-        let unable = |error: io::Error| format!("{command:?} could not be run ({error})");
-        let mut child = self.spawn(command, environment).map_err(unable)?;
-        match wait(&mut child, until).map_err(unable)? {
-            Some(status) if status.success() => Ok(()),
-            Some(status) => Err(format!("{command:?} ended with {status}")),
-            None => {
-                stop(&mut child).map_err(unable)?;
-                Err(format!("{command:?} did not end within {} s", limit.as_secs()))
-            }
-        }
+        let child = self.spawn(command, environment).map_err(|error| unable(command, error))?;
+        succeeded(child, command, until, limit)
     }
 
     fn spawn(&self, command: &str, environment: &Environment) -> io::Result<Child> {
@@ -144,6 +136,26 @@ impl Board {
             .spawn();
         umask(ours);
         child
+    }
+}
+
+fn unable(command: &str, error: io::Error) -> String {
+    format!("{command:?} could not be run ({error})")
+}
+
+/// Waits until a command has ended; it has to succeed until then, which is `limit` after its begin. It leads a process
+/// group.
+///
+/// # Errors
+/// What became of it, in words.
+pub fn succeeded(mut child: Child, command: &str, until: Instant, limit: Duration) -> Result<(), String> {
+    match wait(&mut child, until).map_err(|error| unable(command, error))? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(format!("{command:?} ended with {status}")),
+        None => {
+            stop(&mut child).map_err(|error| unable(command, error))?;
+            Err(format!("{command:?} did not end within {} s", limit.as_secs()))
+        }
     }
 }
 

@@ -76,7 +76,7 @@ mod tests {
     mod states;
 }
 
-pub use command::{Board, Environment, Task, World};
+pub use command::{Board, Environment, Task, World, succeeded};
 pub use machine::{ATTEMPTS_MAX, Outcome};
 pub use pending::{Missing, Pending};
 pub use record::{Bad, Content, Generation, Moment, Progress, Record, State, Tracking};

@@ -59,6 +59,8 @@ pub struct Tracking {
     pub ca_file: Option<PathBuf>,
     /// `--plain-http`.
     pub plain_http: bool,
+    /// `--verifier`, absolute.
+    pub verifier: Option<PathBuf>,
 }
 
 impl Default for Tracking {
@@ -75,6 +77,7 @@ impl Default for Tracking {
             platform: None,
             ca_file: None,
             plain_http: false,
+            verifier: None,
         }
     }
 }
