@@ -68,7 +68,6 @@ pub(super) const ALWAYS: &[c_long] = &[
     SYS_madvise,
     // Threads, and the end.
     SYS_set_robust_list,
-    SYS_rseq,
     SYS_sigaltstack,
     SYS_rt_sigaction,
     SYS_rt_sigprocmask,
@@ -115,7 +114,7 @@ pub(super) const ALWAYS: &[c_long] = &[
 /// What only this architecture has, or calls so.
 #[cfg(target_arch = "aarch64")]
 pub(super) const OWN: &[c_long] =
-    &[SYS_mmap, SYS_mprotect, SYS_newfstatat, SYS_renameat, SYS_sync_file_range];
+    &[SYS_mmap, SYS_mprotect, SYS_newfstatat, SYS_renameat, SYS_sync_file_range, SYS_rseq];
 
 /// What only this architecture has, or calls so: it has the calls from before the `at` family, too.
 #[cfg(target_arch = "x86_64")]
@@ -125,6 +124,7 @@ pub(super) const OWN: &[c_long] = &[
     SYS_newfstatat,
     SYS_renameat,
     SYS_sync_file_range,
+    SYS_rseq,
     SYS_open,
     SYS_stat,
     SYS_lstat,
@@ -162,7 +162,6 @@ pub(super) const OWN: &[c_long] = &[
     SYS_statfs64,
     SYS_fstatfs64,
     SYS_renameat,
-    SYS_sync_file_range2,
     SYS_open,
     SYS_access,
     SYS_readlink,
@@ -196,7 +195,8 @@ pub(super) const OWN: &[c_long] = &[
     414,
     417,
     422,
-    // asm/unistd.h: set_tls, for threads.
+    // asm/unistd.h: sync_file_range2; set_tls, for threads.
+    341,
     0x000f_0005,
 ];
 
