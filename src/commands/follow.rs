@@ -16,6 +16,7 @@ use crate::store::deployment::{
 };
 use crate::store::layers::{self, Layers};
 use crate::sys;
+use crate::trust::Trust;
 use serde_json::json;
 use std::mem;
 use std::os::fd::AsFd;
@@ -76,6 +77,8 @@ fn remembered(deployment: &Deployment, options: &Options) -> Result<Options> {
         platform: tracking.platform.as_deref().map(Platform::parse).transpose()?,
         ca_file: tracking.ca_file.clone(),
         plain_http: tracking.plain_http,
+        policy: tracking.policy.clone(),
+        verify_keys: tracking.verify_keys.clone(),
         ..options.clone()
     })
 }
@@ -89,6 +92,7 @@ fn tracked(
     clock: &std::sync::Arc<crate::clock::Clock>,
     report: &Report,
 ) -> Result<bool> {
+    let asked = image.clone();
     let pinned = deployment.record().tracking.pin_digest;
     let current = current(deployment)?;
     let is_current = |root: &Digest| current.as_ref().is_some_and(|one| one.content.root_digest == *root);
@@ -111,15 +115,18 @@ fn tracked(
             return nothing_new(deployment, &not_again(bad), report);
         }
     }
+    // What was asked for has the name that signatures have, also where its digest is pinned.
+    let trust = Trust::new(&asked, options.policy.as_deref(), &options.verify_keys)?;
     let host = host(options)?;
     announce(&host, &image, report)?;
-    let chosen = choose(&mut *source, &host, false, report)?;
+    let chosen = choose(&mut *source, &host, Some(&trust), false, report)?;
     if let (Some(pinned), By::Update) = (pinned, by)
         && pinned != chosen.root
     {
         let message = format!("{} is pinned to {pinned}, and {image} is {}", deployment.name(), chosen.root);
         return Err(Error::new(Kind::Verification, message).hint("edgepull deploy pins another one"));
     }
+    check_age(deployment, current.as_ref(), &chosen)?;
     if let By::Hand { pin } = by {
         deployment.forgive(&chosen.digest)?;
         let pin_digest = pin.then_some(chosen.root);
@@ -155,6 +162,21 @@ fn tracked(
     outcome.check(deployment.name())?;
     tell(deployment, &outcome, number, report)?;
     Ok(true)
+}
+
+/// Refuses an image that is older than what is current, where the deployment was told to.
+fn check_age(deployment: &Deployment, current: Option<&Generation>, chosen: &Chosen) -> Result<()> {
+    let Some(rule) = deployment.record().tracking.monotonic else { return Ok(()) };
+    let current = current.map(|one| &one.content);
+    if current.is_some_and(|current| current.digest == chosen.digest) {
+        return Ok(());
+    }
+    rule.allows(&chosen.age, current.map(|current| &current.age)).map_err(|why| {
+        let (name, digest) = (deployment.name(), chosen.digest);
+        Error::new(Kind::Verification, format!("{digest} is refused by --monotonic {}: {why}", rule.name())).hint(
+            format!("edgepull rollback {name} goes back by hand; deploy --monotonic= takes any image"),
+        )
+    })
 }
 
 /// An image that is broken, hostile or no program for this board will be so the next time, too.
@@ -234,6 +256,7 @@ fn stage(
         fetched_bytes: totals.wire_bytes,
         entries: totals.entries,
         config_digest: Some(config),
+        age: chosen.age.clone(),
     };
     let number = deployment.stage(&deployment.staging(), content, &Board { json: options.json })?;
     log::info!(
@@ -299,7 +322,8 @@ pub(super) fn repair(
     }
     let mut source = open(&image, options, &clock(&image, options))?;
     let host = host(options)?;
-    let chosen = choose(&mut *source, &host, false, report)?;
+    // By its digest, which was accepted when it came: whose signature it had then, no name and no tag says now.
+    let chosen = choose(&mut *source, &host, None, false, report)?;
     if chosen.digest != wanted {
         let message = format!("{image} is {} now, and generation {number} is {wanted}", chosen.digest);
         return Err(Error::new(Kind::NotFound, message).hint("edgepull update gets what is there now"));

@@ -11,6 +11,7 @@ use crate::layer::Stats;
 use crate::platform::Host;
 use crate::store::layers;
 use crate::store::staging::Staging;
+use crate::trust::Trust;
 use serde_json::json;
 use std::mem;
 use std::os::fd::AsFd;
@@ -57,9 +58,10 @@ fn into(
     clock: &Arc<Clock>,
     report: &Report,
 ) -> Result<(image::Chosen, Stats)> {
+    let trust = Trust::new(&pull.image, options.policy.as_deref(), &options.verify_keys)?;
     let mut source = open(&pull.image, options, clock)?;
     announce(host, &pull.image, report)?;
-    let chosen = choose(&mut *source, host, pull.force, report)?;
+    let chosen = choose(&mut *source, host, Some(&trust), pull.force, report)?;
     let layers = staging.layers()?;
     let wanted: Vec<String> = chosen.config.rootfs.diff_ids.iter().map(layers::name).collect();
     layers.retain(&|name| wanted.iter().any(|wanted| wanted == name))?;

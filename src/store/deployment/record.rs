@@ -5,6 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::store::disk;
 use crate::sys;
+use crate::trust::rollback::{Age, Monotonic};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,12 @@ pub struct Tracking {
     pub ca_file: Option<PathBuf>,
     /// `--plain-http`.
     pub plain_http: bool,
+    /// `--policy`, absolute.
+    pub policy: Option<PathBuf>,
+    /// `--verify-key`, absolute.
+    pub verify_keys: Vec<PathBuf>,
+    /// `--monotonic`.
+    pub monotonic: Option<Monotonic>,
 }
 
 impl Default for Tracking {
@@ -75,6 +82,9 @@ impl Default for Tracking {
             platform: None,
             ca_file: None,
             plain_http: false,
+            policy: None,
+            verify_keys: Vec::new(),
+            monotonic: None,
         }
     }
 }
@@ -142,6 +152,9 @@ pub struct Content {
     /// That of the bundle's `config.json`.
     #[serde(default)]
     pub config_digest: Option<Digest>,
+    /// What the image says of its age, whether or not that counts for anything.
+    #[serde(default)]
+    pub age: Age,
 }
 
 /// One generation.
