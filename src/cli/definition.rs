@@ -225,10 +225,10 @@ pub const COMMANDS: &[CommandSpec] = &[
         "track IMAGE under NAME: fetch it, unpack it, make it current, check it",
     )
     .more(
-        "--platform, --variant, --ca-file, --plain-http, --policy, --verify-key and what is below are remembered\n\
-         for update. A later\n\
-         deploy of NAME changes what it tracks; options that are not given then keep their value, an empty\n\
-         one (--health=) takes it back, and --ca-file and --plain-http end with the registry they were for.\n\
+        "--platform, --variant, --ca-file, --plain-http, --policy, --verify-key and what is below are\n\
+         remembered for update. A later deploy of NAME changes what it tracks; options that are not\n\
+         given then keep their value, an empty one (--health=) takes it back, and --ca-file and\n\
+         --plain-http end with the registry they were for.\n\
          CMDs are run by /bin/sh, maybe more than once, with EDGEPULL_NAME, EDGEPULL_GENERATION,\n\
          EDGEPULL_DIGEST, EDGEPULL_ROOTFS and EDGEPULL_PREVIOUS in their environment.",
     ),
@@ -369,7 +369,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "policy",
         "FILE",
         Complete::File,
-        "who has to have signed what (default /etc/edgepull/policy.json, if there is one)",
+        "who has to have signed what (default /etc/edgepull/policy.json)",
     )
     .of(SIGNED),
     valued(
@@ -377,7 +377,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "verify-key",
         "FILE",
         Complete::File,
-        "besides, this key (PEM) has to have signed it; of several, any of them",
+        "this public key has to have signed it; of several, any",
     )
     .of(SIGNED),
     option(Flag::All, None, "all", "all deployments").of(&[Verb::Update]),

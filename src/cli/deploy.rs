@@ -145,7 +145,7 @@ mod tests {
     fn deploy(words: &[&str]) -> Deploy {
         let line = ["deploy", "app"].iter().chain(words).map(OsString::from);
         match parse(line).unwrap().command {
-            Command::Deploy(deploy) => deploy,
+            Command::Deploy(deploy) => *deploy,
             other => panic!("{other:?}"),
         }
     }

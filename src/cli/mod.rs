@@ -97,7 +97,7 @@ pub enum Command {
     /// `pull`.
     Pull(Pull),
     /// `deploy`.
-    Deploy(Deploy),
+    Deploy(Box<Deploy>),
     /// `update`.
     Update {
         /// Which deployments; none for all.
@@ -258,12 +258,12 @@ fn command(words: Vec<OsString>, given: &[&OptionSpec], options: &Options, own: 
             bundle: has(Flag::Bundle),
             force: has(Flag::Force),
         }),
-        Verb::Deploy => Command::Deploy(Deploy::new(
+        Verb::Deploy => Command::Deploy(Box::new(Deploy::new(
             arguments.name()?,
             image_text(arguments.next()?)?,
             Changes::new(own, options, &has)?,
             has(Flag::PinDigest),
-        )?),
+        )?)),
         Verb::Update => Command::Update { names: arguments.names(has(Flag::All))? },
         Verb::Status => Command::Status { name: arguments.optional_name()? },
         Verb::Rollback => Command::Rollback { name: arguments.name()?, to: own.to },

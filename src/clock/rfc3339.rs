@@ -42,7 +42,8 @@ fn offset(zone: &str) -> Option<i64> {
         Some(zone) => (-1, zone),
         None => (1, zone.strip_prefix('+')?),
     };
-    let (hours, minutes) = zone.split_once(':').filter(|(hours, minutes)| (hours.len(), minutes.len()) == (2, 2))?;
+    let (hours, minutes) =
+        zone.split_once(':').filter(|(hours, minutes)| (hours.len(), minutes.len()) == (2, 2))?;
     let (hours, minutes) = (digits(hours)?, digits(minutes)?);
     (hours < 24 && minutes < 60).then_some(sign * (hours as i64 * 60 + minutes as i64) * 60)
 }

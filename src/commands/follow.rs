@@ -173,9 +173,8 @@ fn check_age(deployment: &Deployment, current: Option<&Generation>, chosen: &Cho
     }
     rule.allows(&chosen.age, current.map(|current| &current.age)).map_err(|why| {
         let (name, digest) = (deployment.name(), chosen.digest);
-        Error::new(Kind::Verification, format!("{digest} is refused by --monotonic {}: {why}", rule.name())).hint(
-            format!("edgepull rollback {name} goes back by hand; deploy --monotonic= takes any image"),
-        )
+        Error::new(Kind::Verification, format!("{digest} is refused by --monotonic {}: {why}", rule.name()))
+            .hint(format!("edgepull rollback {name} goes back by hand; deploy --monotonic= takes any image"))
     })
 }
 

@@ -102,7 +102,9 @@ impl<'a, 'f> Search<'a, 'f> {
             Ok(Document::Manifest(manifest)) => manifest,
             Ok(Document::Index(_)) => return self.unusable(format!("{} is an index", fetched.digest)),
             Err(error) => {
-                return self.take::<()>(Err(error.context(format_args!("manifest {}", fetched.digest)))).map(drop);
+                return self
+                    .take::<()>(Err(error.context(format_args!("manifest {}", fetched.digest))))
+                    .map(drop);
             }
         };
         if is_referrer && manifest.subject.as_ref() != Some(&self.digest) {

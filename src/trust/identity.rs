@@ -212,7 +212,8 @@ mod tests {
         let (tagged, by_digest) = ("r.example/app:1", digest.as_str());
         let both = format!("r.example/app:1@{D}");
         // The rule, what was asked for, the names in signatures that will do.
-        let names = ["r.example/app:1", "r.example/app:2", "r.example/app", by_digest, "r.example/other:1", "x:1"];
+        let names =
+            ["r.example/app:1", "r.example/app:2", "r.example/app", by_digest, "r.example/other:1", "x:1"];
         for (text, image, good) in [
             (r#"{"type":"matchExact"}"#, tagged, &names[..1]),
             (r#"{"type":"matchExact"}"#, by_digest, &names[3..4]),
@@ -223,7 +224,11 @@ mod tests {
             (r#"{"type":"matchRepository"}"#, by_digest, &names[..4]),
             (r#"{"type":"exactReference","dockerReference":"r.example/app:2"}"#, tagged, &names[1..2]),
             (r#"{"type":"exactRepository","dockerRepository":"r.example/other"}"#, tagged, &names[4..5]),
-            (r#"{"type":"remapIdentity","prefix":"m:5/r","signedPrefix":"r.example"}"#, "m:5/r/app:1", &names[..1]),
+            (
+                r#"{"type":"remapIdentity","prefix":"m:5/r","signedPrefix":"r.example"}"#,
+                "m:5/r/app:1",
+                &names[..1],
+            ),
             (r#"{"type":"remapIdentity","prefix":"m:5/r","signedPrefix":"r.example"}"#, "m:5/rr/app:1", &[]),
             (r#"{"type":"remapIdentity","prefix":"m:5","signedPrefix":"r.example"}"#, tagged, &names[..1]),
             (r#"{"type":"digestOnly"}"#, tagged, &names[..]),
@@ -236,8 +241,13 @@ mod tests {
                     "{text}: {image} signed as {name}"
                 );
             }
-            assert_eq!(rule.is_met(Some(&asked(image)), None), rule == Rule::DigestOnly, "{text} without a name");
-            let is_fixed = matches!(rule, Rule::ExactReference(_) | Rule::ExactRepository(_) | Rule::DigestOnly);
+            assert_eq!(
+                rule.is_met(Some(&asked(image)), None),
+                rule == Rule::DigestOnly,
+                "{text} without a name"
+            );
+            let is_fixed =
+                matches!(rule, Rule::ExactReference(_) | Rule::ExactRepository(_) | Rule::DigestOnly);
             assert_eq!(names.iter().any(|name| rule.is_met(None, Some(name))), is_fixed, "{text}, local");
         }
     }

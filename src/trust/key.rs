@@ -94,7 +94,7 @@ impl Key {
         match section()? {
             Some((SectionKind::PublicKey, der)) => match section()? {
                 Some(_) => Err(wrong("more than one key")),
-                None => Key::of(&der, name.clone()).map_err(|what| wrong(what)),
+                None => Key::of(&der, name.clone()).map_err(wrong),
             },
             Some((SectionKind::Certificate, _)) => Err(wrong("a certificate, not a public key")),
             _ if pem.windows(PRIVATE.len()).any(|window| window == PRIVATE) => {
@@ -119,9 +119,8 @@ impl Key {
 
     /// Whether `signature` is this key's over `message`.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        FORMS[self.form]
-            .verify
-            .iter()
-            .any(|algorithm| UnparsedPublicKey::new(*algorithm, &self.public).verify(message, signature).is_ok())
+        FORMS[self.form].verify.iter().any(|algorithm| {
+            UnparsedPublicKey::new(*algorithm, &self.public).verify(message, signature).is_ok()
+        })
     }
 }

@@ -161,7 +161,9 @@ impl Trust {
         };
         let seen = open.seen;
         let (why, hint) = match &open.nearest {
-            None => ("no signature".to_owned(), "sign it by cosign or skopeo, or name another image".to_owned()),
+            None => {
+                ("no signature".to_owned(), "sign it by cosign or skopeo, or name another image".to_owned())
+            }
             Some(Near::Name(signed)) => {
                 let wanted = identity.wanted(self.name.as_ref());
                 let why = match signed {
@@ -175,9 +177,10 @@ impl Trust {
                 let why = format!("none of {seen} signatures is by {}", names.join(" or "));
                 (why, "sign it by one of these keys, or add the new key".to_owned())
             }
-            Some(Near::Miss(Miss::OtherDigest(of))) => {
-                (format!("its signature is that of {}", of.escape_debug()), "somebody has moved it here".to_owned())
-            }
+            Some(Near::Miss(Miss::OtherDigest(of))) => (
+                format!("its signature is that of {}", of.escape_debug()),
+                "somebody has moved it here".to_owned(),
+            ),
             Some(Near::Miss(Miss::Unreadable(why) | Miss::NoSignature(why))) => {
                 (format!("none of {seen} signatures will do: {why}"), "sign it again".to_owned())
             }

@@ -142,7 +142,8 @@ type Scopes = Vec<(String, String, Vec<Requirement>)>;
 
 fn whole(json: &Json) -> Result<(Vec<Requirement>, Scopes), String> {
     known(json, "the policy", &["default", "transports"])?;
-    let default = json.get("default").ok_or("it has no \"default\", which has to say what holds otherwise")?;
+    let default =
+        json.get("default").ok_or("it has no \"default\", which has to say what holds otherwise")?;
     let default = requirements(default, "default")?;
     let mut scopes = Vec::new();
     for (transport, inside) in fields(json.get("transports"), "transports")? {
@@ -162,7 +163,9 @@ fn check_scope(transport: &str, scope: &str) -> Result<(), &'static str> {
         ("docker-archive", _) => Err("archives of Docker have no scopes but \"\""),
         ("oci" | "oci-archive", "/") => Err("write \"\" for all there is"),
         ("oci" | "oci-archive", path) if !path.starts_with('/') => Err("no absolute path"),
-        ("oci" | "oci-archive", path) if path.ends_with('/') || path.contains("//") || path.contains("/./") => {
+        ("oci" | "oci-archive", path)
+            if path.ends_with('/') || path.contains("//") || path.contains("/./") =>
+        {
             Err("no path in its plain form")
         }
         ("oci" | "oci-archive", path) if path.split('/').any(|part| part == "..") => {
@@ -279,7 +282,8 @@ mod tests {
         for skipped in 0..=scopes.len() {
             let rest: Vec<_> =
                 scopes[skipped..].iter().rev().map(|scope| format!("{scope:?}:{accept}")).collect();
-            let others = [r#""r.a.example:5000/x/y/ap":[{"type":"reject"}]"#, r#""a.example":[{"type":"reject"}]"#];
+            let others =
+                [r#""r.a.example:5000/x/y/ap":[{"type":"reject"}]"#, r#""a.example":[{"type":"reject"}]"#];
             let all = others.iter().map(ToString::to_string).chain(rest).collect::<Vec<_>>().join(",");
             let text = format!(r#"{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{{all}}}}}}}"#);
             let policy = policy(&text).unwrap();
@@ -294,7 +298,8 @@ mod tests {
         }
         // Docker's short names are in scopes by their full ones.
         let (_, names) = scopes_of(&"alpine".parse().unwrap());
-        let full = ["docker.io/library/alpine:latest", "docker.io/library/alpine", "docker.io/library", "docker.io"];
+        let full =
+            ["docker.io/library/alpine:latest", "docker.io/library/alpine", "docker.io/library", "docker.io"];
         assert_eq!(names, [&full[..], &["*.io", ""]].concat());
     }
 
@@ -308,7 +313,10 @@ mod tests {
         let (transport, names) = scopes_of(&format!("oci:{here}/link:v1").parse().unwrap());
         assert_eq!(transport, "oci");
         assert_eq!(names[..3], [format!("{here}/layout:v1"), format!("{here}/layout"), here.to_string()]);
-        assert_eq!(names[names.len() - 2..], [format!("/{}", names[names.len() - 2].trim_matches('/')), "".into()]);
+        assert_eq!(
+            names[names.len() - 2..],
+            [format!("/{}", names[names.len() - 2].trim_matches('/')), "".into()]
+        );
         let (transport, names) = scopes_of(&"docker-archive:/x/y.tar:a:1".parse().unwrap());
         assert_eq!((transport, names), ("docker-archive", vec![String::new()]));
     }
@@ -349,7 +357,8 @@ mod tests {
         let docker = |inside: &str| {
             format!(r#"{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{"a.b/c":{inside}}}}}}}"#)
         };
-        let signed = |inside: &str| docker(&format!(r#"[{{"type":"reject"}},{{"type":"sigstoreSigned",{inside}}}]"#));
+        let signed =
+            |inside: &str| docker(&format!(r#"[{{"type":"reject"}},{{"type":"sigstoreSigned",{inside}}}]"#));
         for (text, reasons) in [
             ("".into(), &["EOF"][..]),
             ("[]".into(), &["no object"]),

@@ -89,16 +89,19 @@ impl Monotonic {
     }
 
     fn order(self, new: &str, current: &str) -> Result<Ordering, String> {
-        fn both<T>(read: impl Fn(&str) -> Option<T>, values: [&str; 2], what: &str) -> Result<[T; 2], String> {
+        fn both<T>(
+            read: impl Fn(&str) -> Option<T>,
+            values: [&str; 2],
+            what: &str,
+        ) -> Result<[T; 2], String> {
             let [new, current] = values.map(|value| {
                 read(value).ok_or_else(|| format!("{:?} is no {what}", value.escape_debug().to_string()))
             });
             Ok([new?, current?])
         }
         match self {
-            Monotonic::Created => {
-                both(rfc3339::parse, [new, current], "time since 1970").map(|[new, current]| new.cmp(&current))
-            }
+            Monotonic::Created => both(rfc3339::parse, [new, current], "time since 1970")
+                .map(|[new, current]| new.cmp(&current)),
             Monotonic::Version => {
                 both(Version::parse, [new, current], "version").map(|[new, current]| new.cmp(&current))
             }
@@ -172,8 +175,20 @@ mod tests {
     #[test]
     fn versions_in_the_order_of_semver_org() {
         let rising = [
-            "0.9", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "v1.0.0-beta.2",
-            "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.0.1", "v1.2", "1.2.10", "2", "2026.11.22",
+            "0.9",
+            "1.0.0-alpha",
+            "1.0.0-alpha.1",
+            "1.0.0-alpha.beta",
+            "1.0.0-beta",
+            "v1.0.0-beta.2",
+            "1.0.0-beta.11",
+            "1.0.0-rc.1",
+            "1.0.0",
+            "1.0.0.1",
+            "v1.2",
+            "1.2.10",
+            "2",
+            "2026.11.22",
         ];
         for (at, one) in rising.iter().enumerate() {
             for (other_at, other) in rising.iter().enumerate() {
@@ -182,9 +197,27 @@ mod tests {
             }
         }
         assert_eq!(Version::parse("v1"), Version::parse("1.0.0+build.7"));
-        for bad in ["", "v", "1.", ".1", "1..2", "latest", "1.x", "+1", "-1", "1.-2", "1.0-", "1.0-a..b", "1.0-ä",
-            "1.2.3.4.5.6.7.8.9", "1-1.2.3.4.5.6.7.8.9", "99999999999999999999", "vv1", " 1", "1 "]
-        {
+        for bad in [
+            "",
+            "v",
+            "1.",
+            ".1",
+            "1..2",
+            "latest",
+            "1.x",
+            "+1",
+            "-1",
+            "1.-2",
+            "1.0-",
+            "1.0-a..b",
+            "1.0-ä",
+            "1.2.3.4.5.6.7.8.9",
+            "1-1.2.3.4.5.6.7.8.9",
+            "99999999999999999999",
+            "vv1",
+            " 1",
+            "1 ",
+        ] {
             assert_eq!(Version::parse(bad), None, "{bad}");
         }
     }
@@ -205,7 +238,11 @@ mod tests {
     #[test]
     fn who_says_nothing_or_nonsense_is_refused() {
         let good = age(Some("2026-01-01T00:00:00Z"), Some("1"));
-        let bad = [age(None, None), age(Some("yesterday"), Some("latest")), age(Some("0001-01-01T00:00:00Z"), Some(""))];
+        let bad = [
+            age(None, None),
+            age(Some("yesterday"), Some("latest")),
+            age(Some("0001-01-01T00:00:00Z"), Some("")),
+        ];
         for rule in [Monotonic::Created, Monotonic::Version] {
             for bad in &bad {
                 assert!(rule.allows(bad, None).is_err(), "{bad:?}");
@@ -219,7 +256,8 @@ mod tests {
     fn the_manifest_s_word_goes_before_the_index_s_and_the_config_s() {
         let notes = |version: &str| Annotations { version: Some(version.into()), ..Annotations::default() };
         let none = Annotations::default();
-        let config = br#"{"created":"2026-01-01T00:00:00Z","config":{"Labels":{"org.opencontainers.image.version":"3",
+        let config =
+            br#"{"created":"2026-01-01T00:00:00Z","config":{"Labels":{"org.opencontainers.image.version":"3",
             "org.opencontainers.image.created":"2025-01-01T00:00:00Z","x":"y"}}}"#;
         let config = ImageConfig::parse(config).unwrap();
         let version = |manifest: &Annotations, index: Option<&Annotations>| {
@@ -230,7 +268,11 @@ mod tests {
         assert_eq!(version(&none, Some(&none)), "3");
         assert_eq!(version(&none, None), "3");
         let age = Age::of(&none, None, &config);
-        assert_eq!(age.created.as_deref(), Some("2026-01-01T00:00:00Z"), "a base image's label counts for nothing");
+        assert_eq!(
+            age.created.as_deref(),
+            Some("2026-01-01T00:00:00Z"),
+            "a base image's label counts for nothing"
+        );
         assert_eq!(Age::of(&notes(&"9".repeat(129)), None, &config).version, None);
     }
 }
