@@ -19,5 +19,6 @@ mod packages;
 mod powercut;
 mod registries;
 mod selection;
+mod signatures;
 mod trees;
 mod units;

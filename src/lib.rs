@@ -10,6 +10,7 @@
 //! | [`platform`] | who the board is, and which platforms it can run, best first |
 //! | [`image`] | references, digests, manifests, which entry a host takes, what an ELF file needs |
 //! | [`source`] | where an image's bytes come from: registry, OCI layout, archives |
+//! | [`trust`] | whether an image may be unpacked: policy, keys, signatures; which of two is older |
 //! | [`layer`] | how a layer's bytes become files, kept once and linked into roots; how that is frozen and thawed |
 //! | [`store`] | what lasts: layers, generations, what is current; how a finished tree becomes visible, and only then |
 //! | [`sandbox`] | work in a process that can do little; needs nothing of the rooms above [`sys`] |
@@ -31,3 +32,4 @@ pub mod sandbox;
 pub mod source;
 pub mod store;
 pub mod sys;
+pub mod trust;

@@ -178,7 +178,8 @@ impl FakeRegistry {
         self.at("manifests/latest", answers)
     }
 
-    fn at(self, end_of_path: &str, answers: impl IntoIterator<Item = Answer>) -> FakeRegistry {
+    /// The same for anything else: the first requests whose path ends so.
+    pub fn at(self, end_of_path: &str, answers: impl IntoIterator<Item = Answer>) -> FakeRegistry {
         self.state().script.insert(end_of_path.to_owned(), answers.into_iter().collect());
         self
     }

@@ -50,6 +50,9 @@ pub enum Flag {
     OnSwitch,
     ConfirmWithin,
     PinDigest,
+    Monotonic,
+    Policy,
+    VerifyKey,
     All,
     To,
     Repair,
@@ -224,9 +227,10 @@ pub const COMMANDS: &[CommandSpec] = &[
         "track IMAGE under NAME: fetch it, unpack it, make it current, check it",
     )
     .more(
-        "--platform, --variant, --ca-file, --plain-http and what is below are remembered for update. A later\n\
-         deploy of NAME changes what it tracks; options that are not given then keep their value, an empty\n\
-         one (--health=) takes it back, and --ca-file and --plain-http end with the registry they were for.\n\
+        "--platform, --variant, --ca-file, --plain-http, --policy, --verify-key and what is below are\n\
+         remembered for update. A later deploy of NAME changes what it tracks; options that are not\n\
+         given then keep their value, an empty one (--health=) takes it back, and --ca-file and\n\
+         --plain-http end with the registry they were for.\n\
          CMDs are run by /bin/sh, maybe more than once, with EDGEPULL_NAME, EDGEPULL_GENERATION,\n\
          EDGEPULL_DIGEST, EDGEPULL_ROOTFS and EDGEPULL_PREVIOUS in their environment.",
     ),
@@ -295,6 +299,9 @@ const MACHINES: &[&str] = &["armv5tejl", "armv6l", "armv7l", "armv8l", "aarch64"
 const CHANGING: &[Verb] =
     &[Verb::Deploy, Verb::Update, Verb::Rollback, Verb::Confirm, Verb::Verify, Verb::Gc];
 
+/// The commands that hold images against signatures; updates do as their deployment was told.
+const SIGNED: &[Verb] = &[Verb::Pull, Verb::Deploy];
+
 /// Every option: the commands' own first, then those that stand before or after any command.
 pub const OPTIONS: &[OptionSpec] = &[
     option(Flag::Raw, None, "raw", "the exact bytes of the manifest list or manifest instead")
@@ -351,6 +358,30 @@ pub const OPTIONS: &[OptionSpec] = &[
     .of(&[Verb::Deploy]),
     option(Flag::PinDigest, None, "pin-digest", "stay at what the tag means now, until the next deploy")
         .of(&[Verb::Deploy]),
+    valued(
+        Flag::Monotonic,
+        "monotonic",
+        "created|version",
+        Complete::Words(&["created", "version"]),
+        "refuse an image that is older than the current one",
+    )
+    .of(&[Verb::Deploy]),
+    valued(
+        Flag::Policy,
+        "policy",
+        "FILE",
+        Complete::File,
+        "who has to have signed what (default /etc/edgepull/policy.json)",
+    )
+    .of(SIGNED),
+    valued(
+        Flag::VerifyKey,
+        "verify-key",
+        "FILE",
+        Complete::File,
+        "this public key has to have signed it; of several, any",
+    )
+    .of(SIGNED),
     option(Flag::All, None, "all", "all deployments").of(&[Verb::Update]),
     valued(Flag::To, "to", "GEN", Complete::Number, "this generation instead; status lists them")
         .of(&[Verb::Rollback]),

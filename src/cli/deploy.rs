@@ -5,6 +5,7 @@ use super::{Options, Own, wrong};
 use crate::error::Result;
 use crate::image::reference::Reference;
 use crate::store::deployment::Tracking;
+use crate::trust::rollback::Monotonic;
 use std::path::{Path, PathBuf};
 
 /// The arguments of `deploy`.
@@ -46,6 +47,12 @@ pub struct Changes {
     pub plain_http: bool,
     /// `--verifier`, absolute; an empty one is none.
     pub verifier: Option<Option<PathBuf>>,
+    /// `--policy`, absolute; an empty one is none.
+    pub policy: Option<Option<PathBuf>>,
+    /// All `--verify-key`, absolute; an empty one is none.
+    pub verify_keys: Option<Vec<PathBuf>>,
+    /// `--monotonic`; an empty one is none.
+    pub monotonic: Option<Option<Monotonic>>,
 }
 
 impl Changes {
@@ -65,6 +72,12 @@ impl Changes {
             verifier: has(Flag::Verifier)
                 .then(|| options.verifier.as_deref().map(absolute).transpose())
                 .transpose()?,
+            policy: has(Flag::Policy).then_some(options.policy.as_deref().map(absolute).transpose()?),
+            verify_keys: match has(Flag::VerifyKey) {
+                true => Some(options.verify_keys.iter().map(|key| absolute(key)).collect::<Result<_>>()?),
+                false => None,
+            },
+            monotonic: own.monotonic,
         })
     }
 }
@@ -105,6 +118,10 @@ impl Deploy {
         next.ca_file = changes.ca_file.clone().unwrap_or(next.ca_file);
         next.plain_http |= changes.plain_http;
         next.verifier = changes.verifier.clone().unwrap_or(next.verifier);
+        // These stay, whatever the registry: nobody asked for less to be demanded.
+        next.policy = changes.policy.clone().unwrap_or(next.policy);
+        next.verify_keys = changes.verify_keys.clone().unwrap_or(next.verify_keys);
+        next.monotonic = changes.monotonic.unwrap_or(next.monotonic);
         if changes.variant.is_some() || changes.platform.is_some() {
             next.variant = changes.variant.clone().flatten();
             next.platform = changes.platform.clone();
@@ -169,6 +186,24 @@ mod tests {
         let platform = deploy(&["r.example/app:2", "--platform=linux/arm/v7"]).tracking(Some(&first));
         assert_eq!((platform.variant, platform.platform.as_deref()), (None, Some("linux/arm/v7")));
         assert_eq!(deploy(&["r.example/app", "--variant=auto"]).tracking(Some(&first)).variant, None);
+    }
+
+    #[test]
+    fn what_is_demanded_stays_until_it_is_taken_back() {
+        let here = std::env::current_dir().unwrap();
+        let demanded = ["r.example/app", "--policy=p.json", "--verify-key=/a.pub", "--verify-key=b.pub"];
+        let first = deploy(&[&demanded[..], &["--monotonic=created"]].concat()).tracking(None);
+        assert_eq!(first.policy, Some(here.join("p.json")));
+        assert_eq!(first.verify_keys, [PathBuf::from("/a.pub"), here.join("b.pub")]);
+        assert_eq!(first.monotonic, Some(Monotonic::Created));
+        let moved = deploy(&["other.example/app"]).tracking(Some(&first));
+        assert_eq!((&moved.policy, &moved.verify_keys), (&first.policy, &first.verify_keys));
+        assert_eq!(moved.monotonic, first.monotonic);
+        let rotated = deploy(&["r.example/app", "--verify-key=/c.pub"]).tracking(Some(&first));
+        assert_eq!(rotated.verify_keys, [PathBuf::from("/c.pub")]);
+        let freed = deploy(&["r.example/app", "--policy=", "--verify-key=", "--monotonic="]);
+        let freed = freed.tracking(Some(&first));
+        assert_eq!((freed.policy, freed.verify_keys.len(), freed.monotonic), (None, 0, None));
     }
 
     #[test]

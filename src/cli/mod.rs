@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::reference::Reference;
 use crate::platform::Platform;
 use crate::store::deployment::check_name;
+use crate::trust::rollback::Monotonic;
 use definition::{COMMANDS, CommandSpec, Flag, OPTIONS, OptionSpec, STATE_DIR, Verb, command_named, listed};
 use help::Help;
 use std::ffi::{OsStr, OsString};
@@ -41,6 +42,10 @@ pub struct Options {
     pub plain_http: bool,
     /// `--ca-file`.
     pub ca_file: Option<PathBuf>,
+    /// `--policy`; `None`: [`crate::trust::POLICY`], if there is one.
+    pub policy: Option<PathBuf>,
+    /// Every `--verify-key`.
+    pub verify_keys: Vec<PathBuf>,
     /// `--state-dir`: what edgepull remembers between runs.
     pub state_dir: PathBuf,
     /// `--wait`: for another edgepull at the same state directory.
@@ -66,6 +71,8 @@ impl Default for Options {
             machine: None,
             plain_http: false,
             ca_file: None,
+            policy: None,
+            verify_keys: Vec::new(),
             state_dir: STATE_DIR.into(),
             wait: false,
             verifier: None,
@@ -188,6 +195,8 @@ struct Own {
     health_timeout: Option<u64>,
     on_switch: Option<String>,
     confirm_within: Option<u64>,
+    /// An empty one is none.
+    monotonic: Option<Option<Monotonic>>,
     to: Option<u32>,
 }
 
@@ -207,6 +216,16 @@ fn apply(flag: Flag, parser: &mut lexopt::Parser, options: &mut Options, own: &m
         Flag::Machine => options.machine = Some(text(parser)?),
         Flag::CaFile => options.ca_file = file(parser)?,
         Flag::Verifier => options.verifier = file(parser)?,
+        Flag::Policy => options.policy = file(parser)?,
+        Flag::VerifyKey => options.verify_keys.extend(file(parser)?),
+        Flag::Monotonic => {
+            own.monotonic = Some(match text(parser)?.as_str() {
+                "" => None,
+                "created" => Some(Monotonic::Created),
+                "version" => Some(Monotonic::Version),
+                other => return Err(wrong(format!("--monotonic {other:?} is neither created nor version"))),
+            });
+        }
         Flag::Keep => own.keep = Some(number(parser, "keep", 1, KEEP_MAX)? as u32),
         Flag::Health => own.health = Some(text(parser)?),
         Flag::HealthTimeout => own.health_timeout = Some(number(parser, "health-timeout", 1, COMMAND_MAX)?),
@@ -318,12 +337,6 @@ fn deployment(word: OsString) -> Result<String> {
     check_name(&name).map(|()| name)
 }
 
-/// A path; an empty one is none.
-fn file(parser: &mut lexopt::Parser) -> Result<Option<PathBuf>> {
-    let file = parser.value().map_err(usage)?;
-    Ok(Some(file).filter(|file| !file.is_empty()).map(PathBuf::from))
-}
-
 /// A decimal number, digits only.
 fn number(parser: &mut lexopt::Parser, option: &str, least: u64, most: u64) -> Result<u64> {
     let text = text(parser)?;
@@ -353,6 +366,12 @@ fn image_text(word: OsString) -> Result<String> {
 fn text(parser: &mut lexopt::Parser) -> Result<String> {
     let value = parser.value().map_err(usage)?;
     value.into_string().map_err(|value| wrong(format!("{value:?} is not UTF-8")))
+}
+
+/// A file's path; an empty one is none.
+fn file(parser: &mut lexopt::Parser) -> Result<Option<PathBuf>> {
+    let file = parser.value().map_err(usage)?;
+    Ok(Some(file).filter(|file| !file.is_empty()).map(PathBuf::from))
 }
 
 fn usage(error: lexopt::Error) -> Error {
@@ -481,6 +500,8 @@ mod tests {
             ("deploy app alpine --keep 0", "--keep \"0\" is not a number from 1 to 16"),
             ("deploy app alpine --keep +2", "\"+2\""),
             ("deploy app alpine --confirm-within 9999999999", "9999999999"),
+            ("deploy app alpine --monotonic digest", "neither created nor version"),
+            ("update app --verify-key k", "--verify-key does not go with update"),
             ("update a --all", "either NAMEs or --all"),
             ("update a b/c", "b/c"),
             ("rollback app --to x", "--to \"x\""),

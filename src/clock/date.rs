@@ -32,12 +32,12 @@ pub fn parse_http(text: &str) -> Option<u64> {
 }
 
 /// Digits only: `u64::from_str` would take a sign.
-fn digits(text: &str) -> Option<u64> {
+pub(super) fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// Days since 1970 of a date; `None` for a day that the month does not have.
-fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
+pub(super) fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
     // Years that start in March have their leap day at the end; the lengths of their months then follow
     // (153 m + 2) / 5.
     let (of, from_march) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };

@@ -36,6 +36,7 @@
 //! Nothing is learnt over HTTP without TLS.
 
 pub mod date;
+pub mod rfc3339;
 
 use crate::sys;
 use date::Utc;

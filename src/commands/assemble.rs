@@ -17,6 +17,7 @@ use crate::source::Source;
 use crate::store::deployment::{Content, Deployment, Generation, Missing, Pending};
 use crate::store::layers::Layers;
 use crate::sys;
+use crate::trust::Trust;
 use std::mem;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -38,6 +39,7 @@ impl Assembly<'_> {
         image: &Reference,
         by: By,
         base: Option<&Path>,
+        trust: &Trust,
         source: &mut dyn Source,
         line: &mut Line,
     ) -> Result<Option<Content>> {
@@ -48,7 +50,7 @@ impl Assembly<'_> {
             return Ok(None);
         }
         announce(self.host, image, self.report)?;
-        let chosen = choose(source, self.host, false, self.report)?;
+        let chosen = choose(source, self.host, Some(trust), false, self.report)?;
         if !line.ask(&Question::Image(Settled::of(&chosen)))? {
             return Ok(None);
         }
@@ -76,6 +78,7 @@ impl Assembly<'_> {
             fetched_bytes: totals.wire_bytes,
             entries: totals.entries,
             config_digest: Some(config),
+            age: chosen.age,
         }))
     }
 
@@ -88,7 +91,8 @@ impl Assembly<'_> {
         source: &mut dyn Source,
         line: &mut Line,
     ) -> Result<Digest> {
-        let chosen = choose(source, self.host, false, self.report)?;
+        // By its digest, which was accepted when it came: whose signature it had then, no name and no tag says now.
+        let chosen = choose(source, self.host, None, false, self.report)?;
         line.ask(&Question::Image(Settled::of(&chosen)))?;
         let tree = self.deployment.tree(generation.number).join("rootfs");
         let plan = Plan::new(&chosen, self.layers, damaged)?;

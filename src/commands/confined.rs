@@ -9,6 +9,7 @@ use crate::image::digest::Digest;
 use crate::sandbox::{self, Line, Rights};
 use crate::store::deployment::Pending;
 use crate::sys;
+use crate::trust::rollback::Age;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -36,6 +37,8 @@ pub(super) struct Settled {
     pub(super) size: u64,
     /// Of the manifest.
     pub(super) digest: Digest,
+    /// What it says of its age.
+    pub(super) age: Age,
 }
 
 impl Settled {
@@ -45,6 +48,7 @@ impl Settled {
             media_type: chosen.media_type.clone(),
             size: chosen.size,
             digest: chosen.digest,
+            age: chosen.age.clone(),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::store::deployment::{
 };
 use crate::store::layers::{self, Layers};
 use crate::sys;
+use crate::trust::Trust;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,6 +78,8 @@ fn remembered(deployment: &Deployment, options: &Options) -> Result<Options> {
         ca_file: tracking.ca_file.clone(),
         plain_http: tracking.plain_http,
         verifier: tracking.verifier.clone(),
+        policy: tracking.policy.clone(),
+        verify_keys: tracking.verify_keys.clone(),
         ..options.clone()
     })
 }
@@ -90,6 +93,8 @@ fn tracked(
     clock: &Arc<Clock>,
     report: &Report,
 ) -> Result<bool> {
+    // What was asked for has the name that signatures have, also where its digest is pinned.
+    let trust = Trust::new(&image, options.policy.as_deref(), &options.verify_keys)?;
     let pinned = deployment.record().tracking.pin_digest.filter(|_| by == By::Update);
     let current = current(deployment)?;
     if let Some(pinned) = pinned {
@@ -108,7 +113,7 @@ fn tracked(
     let writable = writable(&layers, deployment, base.as_deref());
     let assemble = |line: &mut Line| {
         let assembly = Assembly { deployment: &view, layers: &layers, host: &host, options, report };
-        assembly.follow(&image, by, base.as_deref(), &mut *source, line)
+        assembly.follow(&image, by, base.as_deref(), &trust, &mut *source, line)
     };
     let mut books =
         Books { deployment, image: &image, by, pinned, current, report, settled: None, next: None };
@@ -194,6 +199,7 @@ impl Books<'_> {
             let message = format!("{name} is pinned to {pinned}, and {image} is {root}");
             return Err(Error::new(Kind::Verification, message).hint("edgepull deploy pins another one"));
         }
+        self.check_age(&settled)?;
         if let By::Hand { pin } = self.by {
             self.deployment.forgive(&digest)?;
             let pin_digest = pin.then_some(root);
@@ -218,6 +224,22 @@ impl Books<'_> {
         self.next = staged.map(|staged| Next::Activate(staged.number));
         self.settled = Some(settled);
         Ok(self.next.is_none())
+    }
+
+    /// Refuses an image that is older than what is current, where the deployment was told to.
+    fn check_age(&self, settled: &Settled) -> Result<()> {
+        let Some(rule) = self.deployment.record().tracking.monotonic else { return Ok(()) };
+        let current = self.current.as_ref().map(|one| &one.content);
+        if current.is_some_and(|current| current.digest == settled.digest) {
+            return Ok(());
+        }
+        rule.allows(&settled.age, current.map(|current| &current.age)).map_err(|why| {
+            let (name, digest) = (self.deployment.name(), settled.digest);
+            let message = format!("{digest} is refused by --monotonic {}: {why}", rule.name());
+            Error::new(Kind::Verification, message).hint(format!(
+                "edgepull rollback {name} goes back by hand; deploy --monotonic= takes any image"
+            ))
+        })
     }
 
     fn nothing(&mut self, why: &str) -> Result<bool> {

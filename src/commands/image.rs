@@ -13,8 +13,10 @@ use crate::image::runtime;
 use crate::image::select;
 use crate::layer::rootfs::{self, Summary, Warning, open_in_root};
 use crate::platform::{Host, Platform};
-use crate::source::Source;
+use crate::source::{Fetched, Source};
 use crate::sys;
+use crate::trust::rollback::Age;
+use crate::trust::{Subject, Trust};
 use serde_json::json;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -35,6 +37,7 @@ pub(super) struct Chosen {
     pub(super) platform: Platform,
     pub(super) manifest: Box<Manifest>,
     pub(super) config: ImageConfig,
+    pub(super) age: Age,
 }
 
 /// Says who the machine is.
@@ -54,24 +57,42 @@ pub(super) fn announce(host: &Host, image: &Reference, report: &Report) -> Resul
     })
 }
 
-/// Picks the entry, or holds a single image against the board.
-pub(super) fn choose(source: &mut dyn Source, host: &Host, force: bool, report: &Report) -> Result<Chosen> {
+/// Picks the entry, or holds a single image against the board. What `trust` (`None`: nothing) demands of it is checked
+/// before anything of it but index and manifest is read, except where an entry has to be told by its config.
+pub(super) fn choose(
+    source: &mut dyn Source,
+    host: &Host,
+    trust: Option<&Trust>,
+    force: bool,
+    report: &Report,
+) -> Result<Chosen> {
     let root = source.root()?;
     let (root_digest, size) = (root.digest, root.bytes.len() as u64);
     let mut documents = Documents(source);
-    let (digest, platform, manifest, why) = match Document::parse(&root.media_type, &root.bytes)? {
+    let mut notes = None;
+    let (fetched, platform, manifest, why) = match Document::parse(&root.media_type, &root.bytes)? {
         Document::Index(index) => {
+            notes = Some(index.annotations.clone());
             let mut selection = select::select(index, host, &mut documents)?;
             let Some((entry, candidate)) = selection.taken else { return Err(selection.refusal(host)) };
             let count = selection.entries.len();
             let entry = selection.entries.swap_remove(entry);
-            let manifest = documents.image(&entry.descriptor)?;
+            let (fetched, manifest) = documents.image(&entry.descriptor)?;
             let best = &host.candidates[candidate];
             let why = format!("{} of {count} entries: {}", ordinal(candidate), best.reason);
-            (entry.descriptor.digest, Some(best.platform.clone()), manifest, why)
+            (Some(fetched), Some(best.platform.clone()), manifest, why)
         }
-        Document::Manifest(manifest) => (root.digest, None, manifest, "the only image there is".to_owned()),
+        Document::Manifest(manifest) => (None, None, manifest, "the only image there is".to_owned()),
     };
+    let chosen = fetched.as_ref().unwrap_or(&root);
+    let digest = chosen.digest;
+    if let Some(trust) = trust
+        && !trust.check(documents.0, subject(&root), subject(chosen))?
+    {
+        notes = None;
+    }
+    let media_type = root.media_type.clone();
+    drop((root, fetched));
     let config = documents.config(&manifest.config)?;
     let platform = match platform {
         Some(platform) => platform,
@@ -87,8 +108,12 @@ pub(super) fn choose(source: &mut dyn Source, host: &Host, force: bool, report: 
             "size": manifest.layers.iter().fold(0u64, |sum, layer| sum.saturating_add(layer.size)),
         })
     })?;
-    let media_type = root.media_type;
-    Ok(Chosen { root: root_digest, media_type, size, digest, platform, manifest, config })
+    let age = Age::of(&manifest.annotations, notes.as_ref(), &config);
+    Ok(Chosen { root: root_digest, media_type, size, digest, platform, manifest, config, age })
+}
+
+fn subject(fetched: &Fetched) -> Subject<'_> {
+    Subject { digest: fetched.digest, bytes: &fetched.bytes }
 }
 
 /// What the candidate's place in the board's list means.

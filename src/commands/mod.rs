@@ -25,7 +25,7 @@ use crate::image::manifest::{Descriptor, Document, ImageConfig, Manifest};
 use crate::image::reference::Reference;
 use crate::image::select::Lookup;
 use crate::platform::{Host, Inputs, Platform, cpuinfo};
-use crate::source::{self, Source};
+use crate::source::{self, Fetched, Source};
 use crate::store;
 use crate::store::deployment::{Deployment, Deployments};
 use crate::store::lock::StateLock;
@@ -143,10 +143,11 @@ fn open(image: &Reference, options: &Options, clock: &Arc<Clock>) -> Result<Box<
 struct Documents<'a>(&'a mut dyn Source);
 
 impl Documents<'_> {
-    /// The manifest of an entry that says it is an image.
-    fn image(&mut self, descriptor: &Descriptor) -> Result<Box<Manifest>> {
-        match self.document(descriptor)? {
-            Document::Manifest(manifest) => Ok(manifest),
+    /// The manifest of an entry that says it is an image, and its bytes.
+    fn image(&mut self, descriptor: &Descriptor) -> Result<(Fetched, Box<Manifest>)> {
+        let fetched = self.0.manifest(descriptor)?;
+        match Document::parse(&descriptor.media_type, &fetched.bytes)? {
+            Document::Manifest(manifest) => Ok((fetched, manifest)),
             Document::Index(_) => {
                 let message = format!("{} is announced as an image, but is an index", descriptor.digest);
                 Err(Error::new(Kind::BadImage, message))
@@ -173,7 +174,7 @@ impl Lookup for Documents<'_> {
     }
 
     fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Platform> {
-        let manifest = self.image(descriptor)?;
+        let (_, manifest) = self.image(descriptor)?;
         Ok(self.config(&manifest.config)?.platform())
     }
 }

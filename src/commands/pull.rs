@@ -14,6 +14,7 @@ use crate::sandbox::Line;
 use crate::source::Source;
 use crate::store::layers;
 use crate::store::staging::Staging;
+use crate::trust::Trust;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::mem;
@@ -39,10 +40,11 @@ pub fn run(
     report: &Report,
 ) -> Result<()> {
     log::info!("{host}");
+    let trust = Trust::new(&pull.image, options.policy.as_deref(), &options.verify_keys)?;
     // Claimed before anything is fetched: a destination that cannot be should not cost a download.
     let mut staging = Staging::begin(&pull.directory, pull.replace)?;
     let pulled = open(&pull.image, options, clock).and_then(|mut source| {
-        let work = |line: &mut Line| into(&staging, pull, host, &mut *source, line, report);
+        let work = |line: &mut Line| into(&staging, pull, host, &trust, &mut *source, line, report);
         confined(&[staging.directory()], options, clock, work, |question| match question {
             Question::Image(settled) => {
                 verifier::ask(options.verifier.as_deref(), &pull.image, &settled).map(|()| true)
@@ -77,12 +79,13 @@ fn into(
     staging: &Staging,
     pull: &cli::Pull,
     host: &Host,
+    trust: &Trust,
     source: &mut dyn Source,
     line: &mut Line,
     report: &Report,
 ) -> Result<Pulled> {
     announce(host, &pull.image, report)?;
-    let chosen = choose(source, host, pull.force, report)?;
+    let chosen = choose(source, host, Some(trust), pull.force, report)?;
     line.ask(&Question::Image(Settled::of(&chosen)))?;
     let layers = staging.layers()?;
     let wanted: Vec<String> = chosen.config.rootfs.diff_ids.iter().map(layers::name).collect();

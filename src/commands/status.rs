@@ -133,6 +133,9 @@ fn object(deployment: &Deployment, state: &Path, now: &Moment) -> Result<Value> 
             "variant": tracking.variant,
             "platform": tracking.platform,
             "caFile": tracking.ca_file,
+            "policy": tracking.policy,
+            "verifyKeys": tracking.verify_keys,
+            "monotonic": tracking.monotonic,
             "plainHttp": tracking.plain_http,
         },
         "current": current,
@@ -209,6 +212,7 @@ fn one(deployment: &Deployment, generation: &Generation, now: &Moment) -> Value 
 mod tests {
     use super::*;
     use crate::store::deployment::{Board, Content};
+    use crate::trust::rollback::Age;
 
     fn deployed(state: &Path, tracking: Tracking, count: u32) -> Deployment {
         let mut deployment = Deployments::open(state).unwrap().create("app", tracking).unwrap();
@@ -225,6 +229,7 @@ mod tests {
                 fetched_bytes: 100,
                 entries: 7,
                 config_digest: None,
+                age: Age::default(),
             };
             let tree = deployment.staging();
             let number = deployment.stage(&tree, content, &Board::default()).unwrap();

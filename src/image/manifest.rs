@@ -69,6 +69,9 @@ pub struct Descriptor {
     /// What an index says that this entry runs on.
     #[serde(default)]
     pub platform: Option<PlatformField>,
+    /// What an index says that this entry is, where it is no image.
+    #[serde(rename = "artifactType", default)]
+    pub artifact_type: Option<String>,
     /// The few annotations that edgepull reads.
     #[serde(default)]
     pub annotations: Option<Annotations>,
@@ -106,6 +109,21 @@ pub struct Annotations {
     /// `attestation-manifest` marks what BuildKit attaches to an image.
     #[serde(rename = "vnd.docker.reference.type", default)]
     pub reference_type: Option<String>,
+    /// Which version the image is, in the words of who made it (image-spec annotations.md; also a label of configs).
+    #[serde(rename = "org.opencontainers.image.version", default)]
+    pub version: Option<String>,
+    /// When it was made: RFC 3339.
+    #[serde(rename = "org.opencontainers.image.created", default)]
+    pub created: Option<String>,
+    /// A signature of the blob, in base64 (cosign's specs/SIGNATURE_SPEC.md).
+    #[serde(rename = "dev.cosignproject.cosign/signature", default)]
+    pub signature: Option<String>,
+    /// What `cosign save` says that an entry of a layout is: `dev.cosignproject.cosign/sigs`, for example.
+    #[serde(default)]
+    pub kind: Option<String>,
+    /// What a Sigstore bundle is about (cosign's specs/BUNDLE_SPEC.md).
+    #[serde(rename = "dev.sigstore.bundle.predicateType", default)]
+    pub predicate_type: Option<String>,
 }
 
 /// An OCI image index or a Docker manifest list.
@@ -113,6 +131,8 @@ pub struct Annotations {
 pub struct Index {
     /// In the order of the document.
     pub entries: Vec<Descriptor>,
+    /// The index's own.
+    pub annotations: Annotations,
 }
 
 /// An image manifest of either family.
@@ -122,6 +142,10 @@ pub struct Manifest {
     pub config: Descriptor,
     /// Bottom layer first.
     pub layers: Vec<Descriptor>,
+    /// The manifest's own.
+    pub annotations: Annotations,
+    /// The digest, as written, of what it is attached to, if it is.
+    pub subject: Option<String>,
 }
 
 /// What a reference or an index entry can point at.
@@ -188,6 +212,17 @@ struct Either {
     layers: Option<Vec<Descriptor>>,
     #[serde(rename = "fsLayers", default)]
     fs_layers: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "or_default")]
+    annotations: Annotations,
+    #[serde(default)]
+    subject: Option<Subject>,
+}
+
+/// What another manifest is attached to; it may be anything, and need not be there.
+#[derive(Deserialize)]
+struct Subject {
+    #[serde(default)]
+    digest: String,
 }
 
 impl Document {
@@ -211,10 +246,15 @@ impl Document {
                 return Err(bad("the manifest is both an index and an image".into())
                     .hint("refused: different tools would run different things (CVE-2021-41190)"));
             }
-            (Some(entries), None, None) => Document::Index(Index { entries }),
-            (None, Some(config), layers) => {
-                Document::Manifest(Box::new(Manifest { config, layers: layers.unwrap_or_default() }))
+            (Some(entries), None, None) => {
+                Document::Index(Index { entries, annotations: either.annotations })
             }
+            (None, Some(config), layers) => Document::Manifest(Box::new(Manifest {
+                config,
+                layers: layers.unwrap_or_default(),
+                annotations: either.annotations,
+                subject: either.subject.map(|subject| subject.digest),
+            })),
             (None, None, _) => {
                 return Err(bad(format!("{} is neither an index nor an image manifest", shown(media_type))));
             }
@@ -263,6 +303,9 @@ pub struct ImageConfig {
     /// CPU variant.
     #[serde(default)]
     pub variant: Option<String>,
+    /// When it was made: RFC 3339.
+    #[serde(default)]
+    pub created: Option<String>,
     /// What to run and how.
     #[serde(default, deserialize_with = "or_default")]
     pub config: RunConfig,
@@ -297,6 +340,9 @@ pub struct RunConfig {
     /// Where it starts.
     #[serde(rename = "WorkingDir", default, deserialize_with = "or_default")]
     pub working_dir: String,
+    /// The few labels that edgepull reads.
+    #[serde(rename = "Labels", default, deserialize_with = "or_default")]
+    pub labels: Annotations,
 }
 
 impl RunConfig {

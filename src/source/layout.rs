@@ -4,10 +4,11 @@
 //! the layout; a tag is an annotation there, so choosing an image means choosing entries.
 
 use super::archive::Archive;
-use super::{Fetched, Source, read_document, verified};
+use super::attached::{self, Search};
+use super::{Fetched, Found, Source, read_document, verified};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{Descriptor, Document, media_type};
+use crate::image::manifest::{Descriptor, Document, Index, media_type};
 use crate::image::reference::LocalReference;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -110,8 +111,28 @@ impl Layout {
         verified(bytes, descriptor, &what)
     }
 
+    /// `index.json`, as it is and as it is read.
+    fn index(&self) -> Result<(Vec<u8>, Index)> {
+        let bytes = self.file("index.json")?.ok_or_else(|| {
+            Error::new(
+                Kind::NotFound,
+                format!("{} is not an OCI layout: no file index.json in it", self.place),
+            )
+        })?;
+        let index = Document::parse(media_type::OCI_INDEX, &bytes)
+            .map_err(|error| error.context(format_args!("{}: index.json", self.place)))?;
+        match index {
+            Document::Index(index) => Ok((bytes, index)),
+            Document::Manifest(_) => {
+                Err(Error::new(Kind::BadImage, format!("{}: index.json is no index", self.place)))
+            }
+        }
+    }
+
     /// The entries that the reference means, and whether these are all.
-    fn choose(&self, entries: Vec<Descriptor>) -> Result<(Vec<Descriptor>, bool)> {
+    fn choose(&self, mut entries: Vec<Descriptor>) -> Result<(Vec<Descriptor>, bool)> {
+        let all = entries.len();
+        entries.retain(|entry| !is_attachment(entry));
         let names: BTreeSet<&str> = entries.iter().filter_map(name_of).collect();
         let Some(tag) = &self.tag else {
             if names.len() > 1 {
@@ -121,10 +142,10 @@ impl Layout {
                 )
                 .hint("name one: append :TAG"));
             }
-            return Ok((entries, true));
+            let whole = entries.len() == all;
+            return Ok((entries, whole));
         };
         let names = listed(&names);
-        let all = entries.len();
         let chosen: Vec<_> = entries
             .into_iter()
             .filter(|entry| name_of(entry).is_some_and(|name| is_tag(name, tag)))
@@ -147,17 +168,7 @@ impl Source for Layout {
     }
 
     fn root(&mut self) -> Result<Fetched> {
-        let bytes = self.file("index.json")?.ok_or_else(|| {
-            Error::new(
-                Kind::NotFound,
-                format!("{} is not an OCI layout: no file index.json in it", self.place),
-            )
-        })?;
-        let index = Document::parse(media_type::OCI_INDEX, &bytes)
-            .map_err(|error| error.context(format_args!("{}: index.json", self.place)))?;
-        let Document::Index(index) = index else {
-            return Err(Error::new(Kind::BadImage, format!("{}: index.json is no index", self.place)));
-        };
+        let (bytes, index) = self.index()?;
         let (chosen, whole) = self.choose(index.entries)?;
         if let [only] = chosen.as_slice() {
             return self.document(only, "manifest");
@@ -180,6 +191,51 @@ impl Source for Layout {
     fn layer(&mut self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
         self.blob(descriptor, offset)
     }
+
+    /// By cosign's tag; by what `cosign save` notes, which says not of which image, so that the payload will tell; and
+    /// among what has no name and no platform, by its subject.
+    fn signatures(&mut self, digest: &Digest, found: &mut Found) -> Result<()> {
+        let mut search = Search::of(digest, found);
+        let tag = format!("sha256-{}", digest.hex());
+        let (_, index) = self.index()?;
+        let (named, others): (Vec<_>, Vec<_>) = index.entries.into_iter().partition(|entry| {
+            name_of(entry).is_some_and(|name| is_tag(name, &tag) || is_tag(name, &format!("{tag}.sig")))
+                || kind_of(entry) == Some(COSIGN_SIGS)
+        });
+        for entry in named {
+            let got = self.document(&entry, "manifest");
+            match search.take(got)? {
+                Some(listed) if entry.is_index() => search.referrers(self, &listed)?,
+                Some(manifest) => search.manifest(self, &manifest, false)?,
+                None => {}
+            }
+        }
+        let unnamed = others.into_iter().filter(|entry| name_of(entry).is_none() && kind_of(entry).is_none());
+        search.entries(self, unnamed.collect())
+    }
+}
+
+/// What `cosign save` notes of signatures.
+const COSIGN_SIGS: &str = "dev.cosignproject.cosign/sigs";
+/// What it notes of everything begins so; the images themselves have one of these.
+const COSIGN_KIND: &str = "dev.cosignproject.cosign/";
+const COSIGN_IMAGES: [&str; 2] = ["dev.cosignproject.cosign/image", "dev.cosignproject.cosign/imageIndex"];
+
+fn kind_of(entry: &Descriptor) -> Option<&str> {
+    entry.annotations.as_ref()?.kind.as_deref()
+}
+
+/// Whether an entry is something about an image: a signature, an attestation, a list of them.
+fn is_attachment(entry: &Descriptor) -> bool {
+    let by_kind =
+        kind_of(entry).is_some_and(|kind| kind.starts_with(COSIGN_KIND) && !COSIGN_IMAGES.contains(&kind));
+    let by_type =
+        entry.artifact_type.as_deref().is_some_and(|kind| !kind.is_empty() && attached::is_signature(kind));
+    let by_name = name_of(entry).and_then(|name| name.rsplit(':').next()).is_some_and(|tag| {
+        let hex = tag.strip_prefix("sha256-").and_then(|rest| rest.get(..64));
+        hex.is_some_and(|hex| hex.bytes().all(|digit| digit.is_ascii_hexdigit()))
+    });
+    by_kind || by_type || by_name
 }
 
 fn name_of(entry: &Descriptor) -> Option<&str> {
@@ -204,7 +260,7 @@ pub(super) fn listed(names: &BTreeSet<&str>) -> String {
 /// An index of some entries of `index.json`, with the fields that choosing among them needs.
 fn index_of(entries: &[Descriptor]) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Index<'a> {
+    struct Written<'a> {
         #[serde(rename = "schemaVersion")]
         schema_version: u8,
         #[serde(rename = "mediaType")]
@@ -259,7 +315,7 @@ fn index_of(entries: &[Descriptor]) -> Vec<u8> {
                 .map(|reference_type| Annotations { reference_type }),
         })
         .collect();
-    let index = Index { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
+    let index = Written { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
     serde_json::to_vec(&index).expect("strings and numbers only")
 }
 

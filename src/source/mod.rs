@@ -9,9 +9,13 @@
 //! | `docker-archive:FILE[:NAME]` | `docker_archive` |
 
 mod archive;
+mod attached;
 mod docker_archive;
 mod layout;
 mod registry;
+
+pub(crate) use attached::COSIGN_SIGN;
+pub use attached::{Attached, Found, PAYLOAD_MAX, SIGNATURES_MAX};
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -55,6 +59,12 @@ pub trait Source {
     /// reads them hashes them anyway. The reader survives dropped connections; its errors carry an
     /// [`Error`] ([`Error::from_io`]).
     fn layer(&mut self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>>;
+
+    /// Everything that is attached to `digest` as a signature, until `found` says that it is enough. Nothing of it is
+    /// verified; each is bounded by [`PAYLOAD_MAX`], and all by [`SIGNATURES_MAX`].
+    fn signatures(&mut self, _digest: &Digest, _found: &mut Found) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// How a source is to be reached. Local sources heed none of it.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Registry            which document, which blob; what was promised about it
+//!   signatures        what is attached to a digest
 //!   blob              one blob as an unbroken stream: ranges, foreign urls
 //!   client            one repository: 401 -> auth, 429/5xx -> retry, loopback without TLS
 //!     auth            challenge, credentials -> token
@@ -23,6 +24,7 @@ mod http;
 mod refusal;
 mod retry;
 mod roots;
+mod signatures;
 mod tcp;
 mod tls;
 mod url;
@@ -31,7 +33,7 @@ mod verify;
 use self::blob::BlobReader;
 use self::client::{Ask, Client, asked_host, outcome};
 use self::http::{Answer, Class, Failure};
-use super::{Fetched, Options, Source, read_document, verified};
+use super::{Fetched, Found, Options, Source, read_document, verified};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
@@ -175,5 +177,9 @@ impl Source for Registry {
 
     fn layer(&mut self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
         Ok(Box::new(BlobReader::open(self.client.clone(), descriptor, offset)?))
+    }
+
+    fn signatures(&mut self, digest: &Digest, found: &mut Found) -> Result<()> {
+        signatures::of(self, digest, found)
     }
 }

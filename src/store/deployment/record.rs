@@ -5,6 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::store::disk;
 use crate::sys;
+use crate::trust::rollback::{Age, Monotonic};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,12 @@ pub struct Tracking {
     pub plain_http: bool,
     /// `--verifier`, absolute.
     pub verifier: Option<PathBuf>,
+    /// `--policy`, absolute.
+    pub policy: Option<PathBuf>,
+    /// `--verify-key`, absolute.
+    pub verify_keys: Vec<PathBuf>,
+    /// `--monotonic`.
+    pub monotonic: Option<Monotonic>,
 }
 
 impl Default for Tracking {
@@ -78,6 +85,9 @@ impl Default for Tracking {
             ca_file: None,
             plain_http: false,
             verifier: None,
+            policy: None,
+            verify_keys: Vec::new(),
+            monotonic: None,
         }
     }
 }
@@ -145,6 +155,9 @@ pub struct Content {
     /// That of the bundle's `config.json`.
     #[serde(default)]
     pub config_digest: Option<Digest>,
+    /// What the image says of its age, whether or not that counts for anything.
+    #[serde(default)]
+    pub age: Age,
 }
 
 /// One generation.

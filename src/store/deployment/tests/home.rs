@@ -102,6 +102,7 @@ pub(super) fn content(number: u32) -> Content {
         fetched_bytes: 5,
         entries: 1,
         config_digest: None,
+        age: Default::default(),
     }
 }
 

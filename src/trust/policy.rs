@@ -1,0 +1,399 @@
+//! policy.json, in the shape of containers-policy.json(5), which podman, skopeo and buildah read: what is required of
+//! an image, by where it is from.
+//!
+//! It is read as strictly as they read it: what is not known, occurs twice or is empty makes the whole file
+//! unusable. What edgepull cannot check (GPG, certificates, transparency logs) is read, and refuses the images
+//! that it is for.
+
+use super::identity::{Name, Rule};
+use super::json::Json;
+use crate::error::{Error, Kind, Result};
+use crate::image::reference::Reference;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// The largest policy file, in bytes.
+const POLICY_MAX: u64 = 256 << 10;
+
+/// One requirement of a list, all of which have to hold.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Requirement {
+    /// `insecureAcceptAnything`.
+    AcceptAnything,
+    /// `reject`.
+    Reject,
+    /// Something that edgepull does not know how to check.
+    Unsupported(&'static str),
+    /// `sigstoreSigned` by any of these keys, with this identity.
+    Signed {
+        /// At least one.
+        keys: Vec<KeySource>,
+        /// What the signature has to name.
+        identity: Rule,
+    },
+}
+
+/// Where a key is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum KeySource {
+    /// In a file.
+    Path(PathBuf),
+    /// In the policy: PEM.
+    Data(Vec<u8>),
+}
+
+/// The whole file.
+#[derive(Debug)]
+pub(super) struct Policy {
+    /// Its path, for messages.
+    place: String,
+    default: Vec<Requirement>,
+    /// Transport, scope, requirements: in the order of the file.
+    scopes: Vec<(String, String, Vec<Requirement>)>,
+}
+
+impl Policy {
+    /// Reads the file at `path`; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`], with the place in the file.
+    pub(super) fn read(path: &Path) -> Result<Option<Policy>> {
+        let place = path.display().to_string();
+        let mut bytes = Vec::new();
+        match File::open(path).and_then(|file| file.take(POLICY_MAX + 1).read_to_end(&mut bytes)) {
+            Ok(size) if size as u64 > POLICY_MAX => {
+                Err(Error::new(Kind::Usage, format!("policy {place}: larger than 256 KiB (POLICY_MAX)")))
+            }
+            Ok(_) => Policy::parse(&bytes, place).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::from_io(Kind::Usage, error).context(format_args!("policy {place}"))),
+        }
+    }
+
+    /// Reads the file's bytes; `place` is for messages.
+    fn parse(bytes: &[u8], place: String) -> Result<Policy> {
+        let wrong = |why: String| {
+            Error::new(Kind::Usage, format!("policy {place}: {why}"))
+                .hint("its form is that of containers-policy.json(5)")
+        };
+        let json = Json::parse(bytes).map_err(wrong)?;
+        let (default, scopes) = whole(&json).map_err(wrong)?;
+        Ok(Policy { place, default, scopes })
+    }
+
+    /// What is required of an image, and where that stands in the file.
+    pub(super) fn requirements(&self, image: &Reference) -> (String, &[Requirement]) {
+        let (transport, names) = scopes_of(image);
+        let place = &self.place;
+        for name in names {
+            let here = |(of, scope, _): &&(String, String, _)| *of == transport && *scope == name;
+            if let Some((_, scope, requirements)) = self.scopes.iter().find(here) {
+                let of = if scope.is_empty() { "every image" } else { scope };
+                return (format!("{place}, {transport}: {of}"), requirements);
+            }
+        }
+        (format!("{place}, default"), &self.default)
+    }
+}
+
+/// The scopes that an image is in, most specific first, and its transport. What a registry's image is in comes from
+/// its name in full; a digest wins over a tag. A local one is in its own path, with its tag and without, and
+/// in all directories above but the root.
+fn scopes_of(image: &Reference) -> (&'static str, Vec<String>) {
+    let mut scopes = Vec::new();
+    let transport = match image {
+        Reference::Registry(image) => {
+            let name = Name::of(image);
+            scopes.push(name.full());
+            let mut rest = Some(name.repository.as_str());
+            while let Some(scope) = rest {
+                scopes.push(scope.to_owned());
+                rest = scope.rsplit_once('/').map(|(above, _)| above);
+            }
+            // The port is no part of a domain that a wildcard stands for.
+            let mut domain = image.host.split(':').next().unwrap_or_default();
+            while let Some((_, above)) = domain.split_once('.') {
+                scopes.push(format!("*.{above}"));
+                domain = above;
+            }
+            "docker"
+        }
+        Reference::DockerArchive(_) => "docker-archive",
+        Reference::Layout(local) | Reference::OciArchive(local) => {
+            let path = std::fs::canonicalize(&local.path).unwrap_or_else(|_| local.path.clone());
+            let path = path.display().to_string();
+            scopes.extend(local.tag.iter().map(|tag| format!("{path}:{tag}")));
+            let mut rest = path.as_str();
+            while !rest.is_empty() && rest != "/" {
+                scopes.push(rest.to_owned());
+                rest = rest.rsplit_once('/').map_or("", |(above, _)| above);
+            }
+            if matches!(image, Reference::Layout(_)) { "oci" } else { "oci-archive" }
+        }
+    };
+    scopes.push(String::new());
+    (transport, scopes)
+}
+
+type Scopes = Vec<(String, String, Vec<Requirement>)>;
+
+fn whole(json: &Json) -> Result<(Vec<Requirement>, Scopes), String> {
+    known(json, "the policy", &["default", "transports"])?;
+    let default =
+        json.get("default").ok_or("it has no \"default\", which has to say what holds otherwise")?;
+    let default = requirements(default, "default")?;
+    let mut scopes = Vec::new();
+    for (transport, inside) in fields(json.get("transports"), "transports")? {
+        for (scope, list) in fields(Some(inside), &format!("transports.{transport}"))? {
+            let place = format!("transports.{transport}.{scope:?}");
+            check_scope(transport, scope).map_err(|why| format!("{place}: {why}"))?;
+            scopes.push((transport.clone(), scope.clone(), requirements(list, &place)?));
+        }
+    }
+    Ok((default, scopes))
+}
+
+/// Scopes that could never match are mistakes. Transports that edgepull does not have are none of its business.
+fn check_scope(transport: &str, scope: &str) -> Result<(), &'static str> {
+    match (transport, scope) {
+        (_, "") => Ok(()),
+        ("docker-archive", _) => Err("archives of Docker have no scopes but \"\""),
+        ("oci" | "oci-archive", "/") => Err("write \"\" for all there is"),
+        ("oci" | "oci-archive", path) if !path.starts_with('/') => Err("no absolute path"),
+        ("oci" | "oci-archive", path)
+            if path.ends_with('/') || path.contains("//") || path.contains("/./") =>
+        {
+            Err("no path in its plain form")
+        }
+        ("oci" | "oci-archive", path) if path.split('/').any(|part| part == "..") => {
+            Err("no path in its plain form")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn requirements(json: &Json, place: &str) -> Result<Vec<Requirement>, String> {
+    let list = json.list();
+    if list.is_empty() {
+        return Err(format!("{place}: no list of requirements, or an empty one"));
+    }
+    let one = |(at, json)| requirement(json).map_err(|why| format!("{place}[{at}]: {why}"));
+    list.iter().enumerate().map(one).collect()
+}
+
+fn requirement(json: &Json) -> Result<Requirement, String> {
+    match json.text_at("type").ok_or("no requirement, for it has no \"type\"")? {
+        "insecureAcceptAnything" => {
+            known(json, "the requirement", &["type"]).map(|()| Requirement::AcceptAnything)
+        }
+        "reject" => known(json, "the requirement", &["type"]).map(|()| Requirement::Reject),
+        "signedBy" => {
+            let keys = ["type", "keyType", "keyPath", "keyPaths", "keyData", "signedIdentity"];
+            known(json, "signedBy", &keys)?;
+            identity(json)?;
+            Ok(Requirement::Unsupported("signedBy (a GPG signature)"))
+        }
+        "sigstoreSigned" => sigstore_signed(json),
+        other => Err(format!("{other:?} is no type of requirement")),
+    }
+}
+
+fn sigstore_signed(json: &Json) -> Result<Requirement, String> {
+    const REKOR: [&str; 4] =
+        ["rekorPublicKeyPath", "rekorPublicKeyPaths", "rekorPublicKeyData", "rekorPublicKeyDatas"];
+    const SOURCES: [&str; 6] = ["keyPath", "keyPaths", "keyData", "keyDatas", "fulcio", "pki"];
+    known(json, "sigstoreSigned", &[&["type", "signedIdentity"], &REKOR[..], &SOURCES[..]].concat())?;
+    let identity = identity(json)?;
+    let mut sources = SOURCES.iter().filter_map(|key| json.get(key).map(|value| (*key, value)));
+    let (Some((key, value)), None) = (sources.next(), sources.next()) else {
+        return Err(format!("it needs one of {}, and only one", SOURCES.join(", ")));
+    };
+    let texts = match key {
+        "fulcio" => return Ok(Requirement::Unsupported("sigstoreSigned with fulcio (certificates)")),
+        "pki" => return Ok(Requirement::Unsupported("sigstoreSigned with pki (certificates)")),
+        "keyPath" | "keyData" => std::slice::from_ref(value),
+        _ => value.list(),
+    };
+    if texts.is_empty() {
+        return Err(format!("{key:?} is no list, or an empty one"));
+    }
+    let source = |text: &Json| {
+        let text = text.text().filter(|text| !text.is_empty()).ok_or(format!("{key:?} is no text"))?;
+        match key {
+            "keyPath" | "keyPaths" => Ok(KeySource::Path(text.into())),
+            _ => STANDARD.decode(text).map(KeySource::Data).map_err(|_| format!("{key:?} is no base64")),
+        }
+    };
+    let keys = texts.iter().map(source).collect::<Result<_, String>>()?;
+    match REKOR.iter().any(|key| json.get(key).is_some()) {
+        true => Ok(Requirement::Unsupported("sigstoreSigned with a rekor key (a transparency log)")),
+        false => Ok(Requirement::Signed { keys, identity }),
+    }
+}
+
+fn identity(json: &Json) -> Result<Rule, String> {
+    match json.get("signedIdentity") {
+        None => Ok(Rule::MatchRepoDigestOrExact),
+        Some(identity) => Rule::parse(identity).map_err(|why| format!("signedIdentity: {why}")),
+    }
+}
+
+/// The keys and values of an object; none where there is nothing.
+fn fields<'a>(json: Option<&'a Json>, place: &str) -> Result<&'a [(String, Json)], String> {
+    match json {
+        None => Ok(&[]),
+        Some(Json::Object(fields)) => Ok(fields),
+        Some(_) => Err(format!("{place}: no object")),
+    }
+}
+
+/// Refuses an object that has keys besides these.
+fn known(json: &Json, what: &str, keys: &[&str]) -> Result<(), String> {
+    let unknown = fields(Some(json), what)?.iter().find(|(key, _)| !keys.contains(&key.as_str()));
+    unknown.map_or(Ok(()), |(key, _)| Err(format!("{what} has {key:?}, which is not known")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(text: &str) -> Result<Policy> {
+        Policy::parse(text.as_bytes(), "p.json".into())
+    }
+
+    #[test]
+    fn the_most_specific_scope_alone_counts() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        let accept = r#"[{"type":"insecureAcceptAnything"}]"#;
+        let image = format!("r.a.example:5000/x/y/app:1@{digest}");
+        let scopes = [
+            format!("r.a.example:5000/x/y/app@{digest}"),
+            "r.a.example:5000/x/y/app".into(),
+            "r.a.example:5000/x/y".into(),
+            "r.a.example:5000/x".into(),
+            "r.a.example:5000".into(),
+            "*.a.example".into(),
+            "*.example".into(),
+            String::new(),
+        ];
+        for skipped in 0..=scopes.len() {
+            let rest: Vec<_> =
+                scopes[skipped..].iter().rev().map(|scope| format!("{scope:?}:{accept}")).collect();
+            let others =
+                [r#""r.a.example:5000/x/y/ap":[{"type":"reject"}]"#, r#""a.example":[{"type":"reject"}]"#];
+            let all = others.iter().map(ToString::to_string).chain(rest).collect::<Vec<_>>().join(",");
+            let text = format!(r#"{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{{all}}}}}}}"#);
+            let policy = policy(&text).unwrap();
+            let (place, found) = policy.requirements(&image.parse().unwrap());
+            match scopes.get(skipped) {
+                Some(scope) => {
+                    assert_eq!(found, [Requirement::AcceptAnything]);
+                    assert!(scope.is_empty() || place.ends_with(scope), "{place}, not {scope}");
+                }
+                None => assert_eq!((place.as_str(), found), ("p.json, default", &[Requirement::Reject][..])),
+            }
+        }
+        // Docker's short names are in scopes by their full ones.
+        let (_, names) = scopes_of(&"alpine".parse().unwrap());
+        let full =
+            ["docker.io/library/alpine:latest", "docker.io/library/alpine", "docker.io/library", "docker.io"];
+        assert_eq!(names, [&full[..], &["*.io", ""]].concat());
+    }
+
+    #[test]
+    fn local_images_are_in_the_directories_above_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let here = directory.path().canonicalize().unwrap();
+        std::fs::create_dir(here.join("layout")).unwrap();
+        std::os::unix::fs::symlink("layout", here.join("link")).unwrap();
+        let here = here.display();
+        let (transport, names) = scopes_of(&format!("oci:{here}/link:v1").parse().unwrap());
+        assert_eq!(transport, "oci");
+        assert_eq!(names[..3], [format!("{here}/layout:v1"), format!("{here}/layout"), here.to_string()]);
+        assert_eq!(
+            names[names.len() - 2..],
+            [format!("/{}", names[names.len() - 2].trim_matches('/')), "".into()]
+        );
+        let (transport, names) = scopes_of(&"docker-archive:/x/y.tar:a:1".parse().unwrap());
+        assert_eq!((transport, names), ("docker-archive", vec![String::new()]));
+    }
+
+    #[test]
+    fn what_podman_and_skopeo_read_is_read() {
+        let text = r#"{"default":[{"type":"reject"}],"transports":{
+            "docker-daemon":{"":[{"type":"insecureAcceptAnything"}]},
+            "atomic":{"h:5000/ns/x":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/a.gpg"}]},
+            "docker":{
+                "a.example":[{"type":"sigstoreSigned","keyPath":"/k.pub"}],
+                "b.example":[{"type":"sigstoreSigned","keyPaths":["/k.pub","/l.pub"],
+                              "signedIdentity":{"type":"matchRepository"}},{"type":"insecureAcceptAnything"}],
+                "c.example":[{"type":"sigstoreSigned","keyDatas":["QUJD","REVG"]}],
+                "d.example":[{"type":"signedBy","keyType":"GPGKeys","keyPaths":["/a.gpg"],
+                              "signedIdentity":{"type":"matchExact"}}],
+                "e.example":[{"type":"sigstoreSigned","fulcio":{"caPath":"/ca","oidcIssuer":"x","subjectEmail":"y"},
+                              "rekorPublicKeyPath":"/r.pub"}],
+                "f.example":[{"type":"sigstoreSigned","keyData":"QUJD","rekorPublicKeyData":"QUJD"}],
+                "g.example":[{"type":"sigstoreSigned","pki":{"caRootsPath":"/ca","subjectEmail":"y"}}]}}}"#;
+        let policy = policy(text).unwrap();
+        let of = |host: &str| policy.requirements(&format!("{host}.example/app").parse().unwrap()).1;
+        let path = |path: &str| KeySource::Path(path.into());
+        let (by_default, repository) = (Rule::MatchRepoDigestOrExact, Rule::MatchRepository);
+        let signed = |keys, identity| Requirement::Signed { keys, identity };
+        assert_eq!(of("a"), [signed(vec![path("/k.pub")], by_default.clone())]);
+        let both = signed(vec![path("/k.pub"), path("/l.pub")], repository);
+        assert_eq!(of("b"), [both, Requirement::AcceptAnything]);
+        let data = [b"ABC", b"DEF"].map(|data| KeySource::Data(data.to_vec()));
+        assert_eq!(of("c"), [signed(data.into(), by_default)]);
+        for (host, what) in [("d", "GPG"), ("e", "fulcio"), ("f", "transparency"), ("g", "pki")] {
+            assert!(matches!(of(host), [Requirement::Unsupported(why)] if why.contains(what)), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let docker = |inside: &str| {
+            format!(r#"{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{"a.b/c":{inside}}}}}}}"#)
+        };
+        let signed =
+            |inside: &str| docker(&format!(r#"[{{"type":"reject"}},{{"type":"sigstoreSigned",{inside}}}]"#));
+        for (text, reasons) in [
+            ("".into(), &["EOF"][..]),
+            ("[]".into(), &["no object"]),
+            ("{}".into(), &["no \"default\""]),
+            (r#"{"default":[]}"#.into(), &["default:", "empty"]),
+            (r#"{"default":{"type":"reject"}}"#.into(), &["no list"]),
+            (r#"{"default":[{"type":"reject"}],"default":[{"type":"reject"}]}"#.into(), &["occurs twice"]),
+            (r#"{"default":[{"type":"reject"}],"x":1}"#.into(), &["\"x\"", "not known"]),
+            (r#"{"default":[{"type":"reject"}],"transports":[]}"#.into(), &["transports: no object"]),
+            (docker("[]"), &["transports.docker.\"a.b/c\"", "empty"]),
+            (docker(r#"[{"type":"Reject"}]"#), &["\"a.b/c\"[0]", "Reject"]),
+            (docker(r#"["reject"]"#), &["[0]", "no \"type\""]),
+            (docker(r#"[{"type":"reject","keyPath":"x"}]"#), &["keyPath", "not known"]),
+            (docker(r#"[{"type":"signedBy","keyPat":"x"}]"#), &["keyPat", "not known"]),
+            (signed(r#""keyPath":"/a","keyData":"QUJD""#), &["[1]", "only one"]),
+            (signed(r#""keypath":"/a""#), &["[1]", "keypath"]),
+            (signed(r#""signedIdentity":{"type":"matchExact"}"#), &["[1]", "needs one of keyPath"]),
+            (signed(r#""keyPaths":[]"#), &["[1]", "keyPaths", "empty"]),
+            (signed(r#""keyPaths":"/a""#), &["[1]", "no list"]),
+            (signed(r#""keyPath":"""#), &["[1]", "no text"]),
+            (signed(r#""keyPath":["/a"]"#), &["[1]", "no text"]),
+            (signed(r#""keyData":"!""#), &["[1]", "no base64"]),
+            (signed(r#""keyPath":"/a","signedIdentity":{"type":"x"}"#), &["[1]", "signedIdentity", "\"x\""]),
+            (signed(r#""keyPath":"/a","signedIdentity":null"#), &["[1]", "signedIdentity"]),
+            (docker("[]").replace("docker", "oci"), &["transports.oci", "absolute"]),
+            (docker("[]").replace("docker\":{\"a.b/c", "oci\":{\"/"), &["write \"\""]),
+            (docker("[]").replace("docker\":{\"a.b/c", "oci\":{\"/a/../b"), &["plain"]),
+            (docker("[]").replace("docker", "docker-archive"), &["no scopes"]),
+        ] {
+            let error = policy(&text).unwrap_err();
+            assert_eq!(error.kind(), Kind::Usage);
+            let error = error.to_string();
+            for reason in [&["p.json"], reasons].concat() {
+                assert!(error.contains(reason), "{text}: {error}");
+            }
+        }
+    }
+}
