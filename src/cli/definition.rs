@@ -393,7 +393,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         "verifier",
         "PROGRAM",
         Complete::File,
-        "run PROGRAM NAME DIGEST before unpacking: only what it allows is taken",
+        "run PROGRAM NAME DIGEST: only what it allows is unpacked",
     )
     .of(&[Verb::Pull, Verb::Deploy]),
     option(
