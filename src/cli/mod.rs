@@ -11,11 +11,14 @@ pub use deploy::{Changes, Deploy};
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::Reference;
 use crate::platform::Platform;
+use crate::source::{Network, RATE_MIN};
 use crate::store::deployment::check_name;
 use definition::{COMMANDS, CommandSpec, Flag, OPTIONS, OptionSpec, STATE_DIR, Verb, command_named, listed};
 use help::Help;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The whole command line.
 #[derive(Debug)]
@@ -41,6 +44,12 @@ pub struct Options {
     pub plain_http: bool,
     /// `--ca-file`.
     pub ca_file: Option<PathBuf>,
+    /// `--auth-file`.
+    pub auth_file: Option<PathBuf>,
+    /// `--hosts-dir`.
+    pub hosts_dir: Option<PathBuf>,
+    /// `--limit-rate` and `--wait-online`, for all connections of this run together.
+    pub network: Arc<Network>,
     /// `--state-dir`: what edgepull remembers between runs.
     pub state_dir: PathBuf,
     /// `--wait`: for another edgepull at the same state directory.
@@ -62,6 +71,9 @@ impl Default for Options {
             machine: None,
             plain_http: false,
             ca_file: None,
+            auth_file: None,
+            hosts_dir: None,
+            network: Arc::default(),
             state_dir: STATE_DIR.into(),
             wait: false,
             json: false,
@@ -90,7 +102,7 @@ pub enum Command {
     /// `pull`.
     Pull(Pull),
     /// `deploy`.
-    Deploy(Deploy),
+    Deploy(Box<Deploy>),
     /// `update`.
     Update {
         /// Which deployments; none for all.
@@ -162,6 +174,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         apply(row.flag, &mut parser, &mut options, &mut own)?;
         given.push(row);
     }
+    options.network = Arc::new(Network::new(own.limit_rate, Duration::from_secs(own.wait_online)));
     let has = |flag| given.iter().any(|option| option.flag == flag);
     let command = match (has(Flag::Help), has(Flag::Version)) {
         (true, _) => {
@@ -183,6 +196,8 @@ struct Own {
     on_switch: Option<String>,
     confirm_within: Option<u64>,
     to: Option<u32>,
+    limit_rate: Option<u64>,
+    wait_online: u64,
 }
 
 /// How many generations can be kept: their records, with those of all layers, have to fit into RECORD_MAX.
@@ -199,10 +214,11 @@ fn apply(flag: Flag, parser: &mut lexopt::Parser, options: &mut Options, own: &m
         Flag::Platform => options.platform = Some(Platform::parse(&text(parser)?)?),
         Flag::Cpuinfo => options.cpuinfo = Some(parser.value().map_err(usage)?.into()),
         Flag::Machine => options.machine = Some(text(parser)?),
-        Flag::CaFile => {
-            let file = parser.value().map_err(usage)?;
-            options.ca_file = Some(file).filter(|file| !file.is_empty()).map(PathBuf::from);
-        }
+        Flag::CaFile => options.ca_file = path(parser)?,
+        Flag::AuthFile => options.auth_file = path(parser)?,
+        Flag::HostsDir => options.hosts_dir = path(parser)?,
+        Flag::LimitRate => own.limit_rate = Some(rate(&text(parser)?)?),
+        Flag::WaitOnline => own.wait_online = number(parser, "wait-online", 0, COMMAND_MAX)?,
         Flag::Keep => own.keep = Some(number(parser, "keep", 1, KEEP_MAX)? as u32),
         Flag::Health => own.health = Some(text(parser)?),
         Flag::HealthTimeout => own.health_timeout = Some(number(parser, "health-timeout", 1, COMMAND_MAX)?),
@@ -242,12 +258,12 @@ fn command(words: Vec<OsString>, given: &[&OptionSpec], options: &Options, own: 
             bundle: has(Flag::Bundle),
             force: has(Flag::Force),
         }),
-        Verb::Deploy => Command::Deploy(Deploy::new(
+        Verb::Deploy => Command::Deploy(Box::new(Deploy::new(
             arguments.name()?,
             image_text(arguments.next()?)?,
             Changes::new(own, options, &has)?,
             has(Flag::PinDigest),
-        )?),
+        )?)),
         Verb::Update => Command::Update { names: arguments.names(has(Flag::All))? },
         Verb::Status => Command::Status { name: arguments.optional_name()? },
         Verb::Rollback => Command::Rollback { name: arguments.name()?, to: own.to },
@@ -319,6 +335,28 @@ fn number(parser: &mut lexopt::Parser, option: &str, least: u64, most: u64) -> R
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|number| digits && (least..=most).contains(number));
     number.ok_or_else(|| wrong(format!("--{option} {text:?} is not a number from {least} to {most}")))
+}
+
+/// Bytes a second as curl writes them: a number, perhaps with a decimal point, and k, M or G for powers of 1024.
+fn rate(text: &str) -> Result<u64> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number = digits.parse::<f64>().ok().filter(|_| plain).map(|number| number * f64::from(1u32 << shift));
+    let rate = number.map(|number| number as u64).filter(|rate| (RATE_MIN..=1 << 40).contains(rate));
+    rate.ok_or_else(|| {
+        wrong(format!("--limit-rate {text:?} is no rate of 1k or more (200k, 1.5M, bytes a second)"))
+    })
+}
+
+/// A path; an empty one is none.
+fn path(parser: &mut lexopt::Parser) -> Result<Option<PathBuf>> {
+    let path = parser.value().map_err(usage)?;
+    Ok(Some(path).filter(|path| !path.is_empty()).map(PathBuf::from))
 }
 
 fn topic(name: &OsStr) -> Result<&'static CommandSpec> {
@@ -433,6 +471,18 @@ mod tests {
     fn state_is_kept_in_var_lib_unless_the_command_line_names_a_place() {
         assert_eq!(run("platform").unwrap().options.state_dir, PathBuf::from("/var/lib/edgepull"));
         assert_eq!(run("platform --state-dir /run/x").unwrap().options.state_dir, PathBuf::from("/run/x"));
+    }
+
+    #[test]
+    fn rates_are_written_as_for_curl() {
+        for (text, bytes) in
+            [("200k", 200 << 10), ("1M", 1 << 20), ("1.5m", 3 << 19), ("2G", 2 << 30), ("4096", 4096)]
+        {
+            assert_eq!(rate(text).unwrap(), bytes, "{text}");
+        }
+        for text in ["", "k", "fast", "-1M", "1e6", "1023", "0", "inf", "1T", "9999999999G", "1é"] {
+            assert!(rate(text).unwrap_err().to_string().contains("--limit-rate"), "{text}");
+        }
     }
 
     #[test]

@@ -133,6 +133,8 @@ fn object(deployment: &Deployment, state: &Path, now: &Moment) -> Result<Value> 
             "variant": tracking.variant,
             "platform": tracking.platform,
             "caFile": tracking.ca_file,
+            "authFile": tracking.auth_file,
+            "hostsDir": tracking.hosts_dir,
             "plainHttp": tracking.plain_http,
         },
         "current": current,

@@ -57,6 +57,10 @@ pub struct Tracking {
     pub platform: Option<String>,
     /// `--ca-file`, absolute.
     pub ca_file: Option<PathBuf>,
+    /// `--auth-file`, absolute.
+    pub auth_file: Option<PathBuf>,
+    /// `--hosts-dir`, absolute.
+    pub hosts_dir: Option<PathBuf>,
     /// `--plain-http`.
     pub plain_http: bool,
 }
@@ -74,6 +78,8 @@ impl Default for Tracking {
             variant: None,
             platform: None,
             ca_file: None,
+            auth_file: None,
+            hosts_dir: None,
             plain_http: false,
         }
     }

@@ -1,0 +1,92 @@
+//! Who this board is, by the certificates that it shows to servers which ask for one (mutual TLS).
+//!
+//! RSA, ECDSA and Ed25519 keys, in PKCS#8, PKCS#1 or SEC1; encrypted ones cannot be read, as nobody is there to
+//! type a password.
+
+use super::credentials::warn_if_readable;
+use super::network::Network;
+use crate::error::{Error, Kind, Result};
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::{CryptoProvider, KeyProvider};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The largest file with a certificate or a key, in bytes.
+const FILE_MAX: u64 = 256 << 10;
+/// The longest chain that is shown.
+const CHAIN_MAX: usize = 8;
+
+/// All kinds of keys that ring can sign with.
+#[derive(Debug)]
+pub(super) struct Keys;
+
+impl KeyProvider for Keys {
+    fn load_private_key(&self, key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        rustls::crypto::ring::sign::any_supported_type(&key)
+    }
+}
+
+/// All that a host gave us, best first.
+#[derive(Debug)]
+struct Identities(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for Identities {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.iter().find(|one| one.key.choose_scheme(schemes).is_some()).cloned()
+    }
+
+    fn has_certs(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+/// Reads pairs of certificate and key.
+pub(super) fn load(
+    pairs: &[(PathBuf, PathBuf)],
+    provider: &CryptoProvider,
+    network: &Network,
+) -> Result<Arc<dyn ResolvesClientCert>> {
+    let load =
+        |(certificate, key): &(PathBuf, PathBuf)| one(certificate, key, provider, network).map(Arc::new);
+    Ok(Arc::new(Identities(pairs.iter().map(load).collect::<Result<_>>()?)))
+}
+
+fn one(certificate: &Path, key: &Path, provider: &CryptoProvider, network: &Network) -> Result<CertifiedKey> {
+    let wrong = |path: &Path, what: &str| {
+        Error::new(Kind::Usage, format!("client certificate: {}: {what}", path.display()))
+    };
+    let chain = read(certificate, None)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain)
+        .take(CHAIN_MAX)
+        .collect::<Result<_, _>>()
+        .map_err(|_| wrong(certificate, "broken PEM"))?;
+    if chain.is_empty() {
+        return Err(wrong(certificate, "no certificate in it (-----BEGIN CERTIFICATE-----)"));
+    }
+    let secret = PrivateKeyDer::from_pem_slice(&read(key, Some(network))?)
+        .map_err(|_| wrong(key, "no private key in it (-----BEGIN PRIVATE KEY-----, not encrypted)"))?;
+    CertifiedKey::from_der(chain, secret, provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => wrong(key, "this is not the certificate's key"),
+        _ => wrong(key, "this kind of key is not supported: RSA, ECDSA P-256 or P-384, Ed25519"),
+    })
+}
+
+/// A whole file; `secret`: it is not for everybody.
+fn read(path: &Path, secret: Option<&Network>) -> Result<Vec<u8>> {
+    let failed = |error| {
+        Error::from_io(Kind::Usage, error).context(format_args!("client certificate: {}", path.display()))
+    };
+    let file = File::open(path).map_err(failed)?;
+    if let Some(network) = secret {
+        warn_if_readable(&file, path, network);
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
