@@ -339,16 +339,23 @@ fn number(parser: &mut lexopt::Parser, option: &str, least: u64, most: u64) -> R
 
 /// Bytes a second as curl writes them: a number, perhaps with a decimal point, and k, M or G for powers of 1024.
 fn rate(text: &str) -> Result<u64> {
-    let (digits, shift) = match text.as_bytes().last() {
+    let (number, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
         Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
         _ => (text, 0),
     };
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let number = digits.parse::<f64>().ok().filter(|_| plain).map(|number| number * f64::from(1u32 << shift));
-    let rate = number.map(|number| number as u64).filter(|rate| (RATE_MIN..=1 << 40).contains(rate));
-    rate.ok_or_else(|| {
+    // Three places behind the point are enough; floating point would be 15 KB of code.
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let plain = [whole, part].iter().all(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let thousandths = part
+        .bytes()
+        .chain(*b"000")
+        .take(3)
+        .fold(0, |sum, digit| sum * 10 + u64::from(digit.wrapping_sub(b'0')));
+    let rate = whole.parse::<u64>().ok().filter(|whole| plain && *whole <= 1 << 30);
+    let rate = rate.map(|whole| ((whole * 1000 + thousandths) << shift) / 1000);
+    rate.filter(|rate| *rate >= RATE_MIN).ok_or_else(|| {
         wrong(format!("--limit-rate {text:?} is no rate of 1k or more (200k, 1.5M, bytes a second)"))
     })
 }
@@ -480,7 +487,22 @@ mod tests {
         {
             assert_eq!(rate(text).unwrap(), bytes, "{text}");
         }
-        for text in ["", "k", "fast", "-1M", "1e6", "1023", "0", "inf", "1T", "9999999999G", "1é"] {
+        for text in [
+            "",
+            "k",
+            "fast",
+            "-1M",
+            "1e6",
+            "1023",
+            "0",
+            "inf",
+            "1T",
+            "9999999999G",
+            "1é",
+            "1.x",
+            ".5M",
+            "1..5M",
+        ] {
             assert!(rate(text).unwrap_err().to_string().contains("--limit-rate"), "{text}");
         }
     }

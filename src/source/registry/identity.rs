@@ -1,19 +1,20 @@
 //! Who this board is, by the certificates that it shows to servers which ask for one (mutual TLS).
 //!
-//! RSA, ECDSA and Ed25519 keys, in PKCS#8, PKCS#1 or SEC1; encrypted ones cannot be read, as nobody is there to
-//! type a password.
+//! RSA and ECDSA keys, in PKCS#8, PKCS#1 or SEC1; encrypted ones cannot be read, as nobody is there to type a
+//! password. Ed25519 would be 8 KB for what hardly any authority issues.
 
 use super::credentials::warn_if_readable;
 use super::network::Network;
 use crate::error::{Error, Kind, Result};
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
+use rustls::crypto::ring::sign::{RsaSigningKey, any_ecdsa_type};
 use rustls::crypto::{CryptoProvider, KeyProvider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, Read, Take};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,13 +23,16 @@ const FILE_MAX: u64 = 256 << 10;
 /// The longest chain that is shown.
 const CHAIN_MAX: usize = 8;
 
-/// All kinds of keys that ring can sign with.
+/// The kinds of keys that authorities issue certificates for.
 #[derive(Debug)]
 pub(super) struct Keys;
 
 impl KeyProvider for Keys {
     fn load_private_key(&self, key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        rustls::crypto::ring::sign::any_supported_type(&key)
+        match RsaSigningKey::new(&key) {
+            Ok(rsa) => Ok(Arc::new(rsa)),
+            Err(_) => any_ecdsa_type(&key),
+        }
     }
 }
 
@@ -61,32 +65,29 @@ fn one(certificate: &Path, key: &Path, provider: &CryptoProvider, network: &Netw
     let wrong = |path: &Path, what: &str| {
         Error::new(Kind::Usage, format!("client certificate: {}: {what}", path.display()))
     };
-    let chain = read(certificate, None)?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain)
+    let chain: Vec<_> = CertificateDer::pem_reader_iter(open(certificate, None)?)
         .take(CHAIN_MAX)
         .collect::<Result<_, _>>()
         .map_err(|_| wrong(certificate, "broken PEM"))?;
     if chain.is_empty() {
         return Err(wrong(certificate, "no certificate in it (-----BEGIN CERTIFICATE-----)"));
     }
-    let secret = PrivateKeyDer::from_pem_slice(&read(key, Some(network))?)
+    let secret = PrivateKeyDer::from_pem_reader(open(key, Some(network))?)
         .map_err(|_| wrong(key, "no private key in it (-----BEGIN PRIVATE KEY-----, not encrypted)"))?;
     CertifiedKey::from_der(chain, secret, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => wrong(key, "this is not the certificate's key"),
-        _ => wrong(key, "this kind of key is not supported: RSA, ECDSA P-256 or P-384, Ed25519"),
+        _ => wrong(key, "this kind of key is not supported: RSA, ECDSA P-256 or P-384"),
     })
 }
 
-/// A whole file; `secret`: it is not for everybody.
-fn read(path: &Path, secret: Option<&Network>) -> Result<Vec<u8>> {
-    let failed = |error| {
+/// A file; with `secret`, it is not for everybody.
+fn open(path: &Path, secret: Option<&Network>) -> Result<BufReader<Take<File>>> {
+    let file = File::open(path).map_err(|error| {
         Error::from_io(Kind::Usage, error).context(format_args!("client certificate: {}", path.display()))
-    };
-    let file = File::open(path).map_err(failed)?;
+    })?;
     if let Some(network) = secret {
         warn_if_readable(&file, path, network);
     }
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    // The same type as for trusted roots: PEM is read by the same code.
+    Ok(BufReader::new(file.take(FILE_MAX)))
 }

@@ -49,7 +49,7 @@ impl Proxies {
 
     fn new(variable: &dyn Fn(&str) -> Option<String>) -> Proxies {
         let find = |name: &str| {
-            let lower = name.to_lowercase();
+            let lower = name.to_ascii_lowercase();
             let found = variable(name).map(|value| (name.to_owned(), value));
             found.or_else(|| variable(&lower).map(|value| (lower, value)))
         };
