@@ -118,15 +118,18 @@ pub(super) fn lookup(
         Some(file) => vec![file.to_owned()],
         None => files(|name| std::env::var_os(name)),
     };
+    let mut places = Vec::new();
     for path in &files {
+        places.push(path.display().to_string());
         let Some(bytes) = read(path, network)? else { continue };
         let run = |helper: &str| network.helper(helper, host);
         let found = lookup_in(&bytes, path, host, repository, &run)?;
         if found.credential.is_some() {
             return Ok(found);
         }
+        places.pop();
+        places.push(found.places);
     }
-    let places: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
     Ok(Lookup { credential: None, places: places.join(", ") })
 }
 
