@@ -166,13 +166,11 @@ impl Client {
     fn set_aside(&self, place: usize, why: &str) {
         let mirror = &self.endpoints[place];
         let name = mirror.place.shown();
-        if !self.network.is_set_aside(&name) {
-            log::warn!("the mirror {name} is left out: {why}");
-        }
+        self.network.warn(format!("the mirror {name} is left out: {why}"));
         self.network.set_aside(&name, false);
     }
 
-    /// A body of this place broke off before it gave anything; whether it was a mirror, which is left out then.
+    /// A body of this place broke off before it gave anything: a mirror is left out then.
     pub(super) fn gave_nothing(&self, place: usize, why: &Error) {
         if place < self.mirrors().len() {
             self.set_aside(place, &why.to_string());
@@ -183,7 +181,7 @@ impl Client {
     pub(super) fn lied(&self, place: usize) -> bool {
         let Some(mirror) = self.mirrors().get(place) else { return false };
         let name = mirror.place.shown();
-        log::warn!("the mirror {name} is left out: it has given wrong bytes");
+        self.network.warn(format!("the mirror {name} is left out: it has given wrong bytes"));
         self.network.set_aside(&name, true);
         true
     }

@@ -86,7 +86,7 @@ pub(super) fn places(host: &str, options: &Options) -> Result<Vec<Place>> {
     let mut registry = Place::registry(host, options);
     let mut places = Vec::new();
     if let Some(directory) = directory(root, host) {
-        match read(&directory.join("hosts.toml"))? {
+        match read(&directory.join("hosts.toml"))?.filter(|text| !text.is_empty()) {
             Some(text) => places = read_hosts(&text, &directory, host, &mut registry)?,
             None => certificates(&directory, &mut registry)?,
         }
