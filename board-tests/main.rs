@@ -14,6 +14,7 @@ mod faults;
 mod harness;
 mod life;
 mod machines;
+mod networks;
 mod output;
 mod packages;
 mod powercut;

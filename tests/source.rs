@@ -11,10 +11,16 @@ mod blobs;
 mod by_hand;
 #[path = "source/clock.rs"]
 mod clock;
+#[path = "source/hostile.rs"]
+mod hostile;
 #[path = "source/image.rs"]
 mod image;
 #[path = "source/manifests.rs"]
 mod manifests;
+#[path = "source/mirrors.rs"]
+mod mirrors;
+#[path = "source/networks.rs"]
+mod networks;
 #[path = "source/server.rs"]
 mod server;
 #[path = "source/tls.rs"]

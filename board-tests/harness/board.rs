@@ -183,8 +183,17 @@ impl Board {
         command.args(program).env("TZ", "UTC").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.args(&self.evidence).args(["--state-dir", &self.state.at("state")]).args(args);
         command.stdin(Stdio::null());
-        for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "SSL_CERT_FILE"] {
-            command.env_remove(name);
+        for name in [
+            "DOCKER_CONFIG",
+            "REGISTRY_AUTH_FILE",
+            "CREDENTIALS_DIRECTORY",
+            "XDG_RUNTIME_DIR",
+            "SSL_CERT_FILE",
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "NO_PROXY",
+        ] {
+            command.env_remove(name).env_remove(name.to_lowercase());
         }
         command.env("HOME", "/nonexistent").envs(self.env.iter().cloned());
         command

@@ -25,7 +25,7 @@ pub use cuts::{Chance, Distribution, Refetched, cuts_wanted, tell};
 pub use fake::{Answer, FakeRegistry};
 pub use image::{Artifact, Image, Index, Layer, digest_of, gzip, program};
 pub use machine::{Disk, Machine, Model, Setup, busybox, for_guest};
-pub use pki::Authority;
+pub use pki::{Authority, own_address};
 pub use proxy::{End, Fault, Place, Proxy};
 pub use registry::Registry;
 pub use relay::Relay;

@@ -1,5 +1,7 @@
 //! A certificate authority that nobody trusts, and what it has signed: all by the openssl program.
 
+use std::net::{IpAddr, UdpSocket};
+
 use super::tools::{Scratch, run};
 
 /// Keys of P-256, and of RSA.
@@ -10,8 +12,16 @@ const RSA: &[&str] = &["-newkey", "rsa:2048", "-nodes"];
 const BOOKS: &str = "[ca]\ndefault_ca = own\n[own]\ndatabase = FOLDER/index\nnew_certs_dir = FOLDER\n\
     rand_serial = yes\ndefault_md = sha256\npolicy = any\n[any]\ncommonName = supplied\n";
 
-/// A private CA with one server certificate for the loopback addresses, `localhost`, and 10.0.2.2, which
-/// the loopback of this machine is to a guest in QEMU.
+/// An address of this machine that is not its loopback's, where it has one; nothing is sent to find it.
+pub fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let own = socket.local_addr().ok()?.ip();
+    Some(own).filter(|own| !own.is_loopback() && !own.is_unspecified())
+}
+
+/// A private CA with one server certificate for the loopback addresses, `localhost`, [`own_address`], and
+/// 10.0.2.2, which the loopback of this machine is to a guest in QEMU.
 pub struct Authority {
     scratch: Scratch,
 }
@@ -35,8 +45,11 @@ impl Authority {
 
     fn signing(new_key: &[&str], from: &str, until: &str) -> Authority {
         let scratch = Scratch::new();
-        let names = "subjectAltName=IP:127.0.0.1,IP:127.0.0.2,IP:::1,IP:10.0.2.2,DNS:localhost\n\
-            extendedKeyUsage=serverAuth\n";
+        let own = own_address().map_or(String::new(), |own| format!(",IP:{own}"));
+        let names = format!(
+            "subjectAltName=IP:127.0.0.1,IP:127.0.0.2,IP:::1,IP:10.0.2.2{own},DNS:localhost\n\
+             extendedKeyUsage=serverAuth\n"
+        );
         let extensions = scratch.write("server.ext", names);
         let [ca, ca_key, key, request, certificate] =
             ["ca.pem", "ca.key", "server.key", "server.csr", "server.pem"].map(|name| scratch.at(name));
@@ -73,6 +86,23 @@ impl Authority {
     /// The server's private key.
     pub fn key(&self) -> String {
         self.scratch.at("server.key")
+    }
+
+    /// A certificate for a client, with a new key of this kind (`openssl req -newkey`'s words): both as PEM.
+    pub fn client(&self, new_key: &[&str]) -> (String, String) {
+        let [key, request, certificate, extensions] =
+            ["client.key", "client.csr", "client.cert", "client.ext"].map(|name| self.scratch.at(name));
+        let asked = ["req", "-nodes", "-subj", "/CN=board", "-keyout", &key, "-out", &request];
+        run("openssl", asked.iter().chain(new_key));
+        self.scratch.write("client.ext", "extendedKeyUsage=clientAuth\n");
+        let (ca, ca_key) = (self.scratch.at("ca.pem"), self.scratch.at("ca.key"));
+        let signed = ["x509", "-req", "-days", "30", "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial"];
+        run(
+            "openssl",
+            signed.iter().chain(&["-extfile", &extensions, "-in", &request, "-out", &certificate]),
+        );
+        let read = |path: String| std::fs::read_to_string(path).expect("what openssl has written");
+        (read(certificate), read(key))
     }
 
     /// A folder that skopeo takes as `--dest-cert-dir`: it reads every `*.crt` in it.

@@ -40,6 +40,7 @@ pub enum Place {
 
 impl Place {
     fn holds(&self, path: &str) -> bool {
+        let path = without_query(path);
         match self {
             Place::Everything => true,
             Place::Manifests => path.contains("/manifests/"),
@@ -47,6 +48,11 @@ impl Place {
             Place::Blob(digest) => path.ends_with(digest.as_str()),
         }
     }
+}
+
+/// A mirror is told in the query whose images it is asked for.
+fn without_query(path: &str) -> &str {
+    path.split('?').next().expect("there is always a first part")
 }
 
 /// How a connection ends.
@@ -183,7 +189,7 @@ impl Proxy {
 
     /// Every request for the blob of this digest so far.
     pub fn asked_for(&self, digest: &str) -> Vec<Asked> {
-        self.asked().into_iter().filter(|asked| asked.path.ends_with(digest)).collect()
+        self.asked().into_iter().filter(|asked| without_query(&asked.path).ends_with(digest)).collect()
     }
 
     /// What each connection has carried so far.

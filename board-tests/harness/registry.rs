@@ -24,6 +24,7 @@ pub struct Registry {
 pub struct Plan {
     config: String,
     tls: Option<(String, String, String)>,
+    clients: Option<String>,
     login: Option<String>,
 }
 
@@ -109,6 +110,18 @@ impl Plan {
         self
     }
 
+    /// Lets in who shows a certificate of this authority.
+    pub fn clients_of(mut self, authority: &Authority) -> Plan {
+        self.clients = Some(authority.ca_file());
+        self
+    }
+
+    /// A pull-through cache of another registry, which needs no TLS.
+    pub fn cache_of(mut self, origin: &Registry) -> Plan {
+        self.config += &format!("proxy:\n  remoteurl: http://{}\n", origin.address());
+        self
+    }
+
     pub fn start(self) -> Registry {
         let scratch = Scratch::new();
         let mut config = format!(
@@ -119,6 +132,9 @@ impl Plan {
         );
         if let Some((certificate, key, _)) = &self.tls {
             config += &format!("  tls:\n    certificate: {certificate}\n    key: {key}\n");
+            if let Some(authority) = &self.clients {
+                config += &format!("    clientcas: [{authority}]\n");
+            }
         }
         let config = scratch.write("config.yml", config);
         let log = std::fs::File::create(scratch.path("log")).expect("a log");

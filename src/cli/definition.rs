@@ -66,6 +66,10 @@ pub enum Flag {
     PlainHttp,
     CaFile,
     Verifier,
+    AuthFile,
+    HostsDir,
+    LimitRate,
+    WaitOnline,
     StateDir,
     Json,
     Verbose,
@@ -227,10 +231,10 @@ pub const COMMANDS: &[CommandSpec] = &[
         "track IMAGE under NAME: fetch it, unpack it, make it current, check it",
     )
     .more(
-        "--platform, --variant, --ca-file, --plain-http, --policy, --verify-key and what is below are\n\
-         remembered for update. A later deploy of NAME changes what it tracks; options that are not\n\
-         given then keep their value, an empty one (--health=) takes it back, and --ca-file and\n\
-         --plain-http end with the registry they were for.\n\
+        "--platform, --variant, --ca-file, --auth-file, --hosts-dir, --plain-http, --policy, --verify-key and\n\
+         what is below are remembered for update. A later deploy of NAME changes what it tracks; options that\n\
+         are not given then keep their value, an empty one (--health=) takes it back, and --ca-file, --auth-file\n\
+         and --plain-http end with the registry they were for.\n\
          CMDs are run by /bin/sh, maybe more than once, with EDGEPULL_NAME, EDGEPULL_GENERATION,\n\
          EDGEPULL_DIGEST, EDGEPULL_ROOTFS and EDGEPULL_PREVIOUS in their environment.",
     ),
@@ -294,6 +298,9 @@ const PLATFORMS: &[&str] = &[
 ];
 /// `uname -m` of the board families.
 const MACHINES: &[&str] = &["armv5tejl", "armv6l", "armv7l", "armv8l", "aarch64", "x86_64"];
+
+/// Some rates.
+const RATES: &[&str] = &["100k", "500k", "1M", "10M"];
 
 /// The commands that take the state directory's lock.
 const CHANGING: &[Verb] =
@@ -438,6 +445,34 @@ pub const OPTIONS: &[OptionSpec] = &[
         "FILE",
         Complete::File,
         "trust these certificates (PEM) instead of the system's",
+    ),
+    valued(
+        Flag::AuthFile,
+        "auth-file",
+        "FILE",
+        Complete::File,
+        "take credentials from this file only (docker's config.json)",
+    ),
+    valued(
+        Flag::HostsDir,
+        "hosts-dir",
+        "DIR",
+        Complete::Directory,
+        "mirrors and certificates by host (default /etc/edgepull/certs.d)",
+    ),
+    valued(
+        Flag::LimitRate,
+        "limit-rate",
+        "RATE",
+        Complete::Words(RATES),
+        "fetch no more than so many bytes a second; k, M and G as in curl",
+    ),
+    valued(
+        Flag::WaitOnline,
+        "wait-online",
+        "SECONDS",
+        Complete::Number,
+        "how long to wait for a network that is not up yet (default 0)",
     ),
     valued(
         Flag::StateDir,

@@ -43,6 +43,10 @@ pub struct Changes {
     pub platform: Option<String>,
     /// `--ca-file`, absolute; an empty one is none.
     pub ca_file: Option<Option<PathBuf>>,
+    /// `--auth-file`, likewise.
+    pub auth_file: Option<Option<PathBuf>>,
+    /// `--hosts-dir`, likewise.
+    pub hosts_dir: Option<Option<PathBuf>>,
     /// `--plain-http`.
     pub plain_http: bool,
     /// `--verifier`, absolute; an empty one is none.
@@ -58,7 +62,10 @@ pub struct Changes {
 impl Changes {
     pub(super) fn new(own: Own, options: &Options, has: &dyn Fn(Flag) -> bool) -> Result<Changes> {
         let some = |text: Option<String>| text.map(|text| Some(text).filter(|text| !text.is_empty()));
-        let ca_file = options.ca_file.as_deref().map(absolute).transpose()?;
+        let path = |flag, path: &Option<PathBuf>| -> Result<_> {
+            let path = path.as_deref().map(absolute).transpose()?;
+            Ok(has(flag).then_some(path))
+        };
         Ok(Changes {
             keep: own.keep,
             health: some(own.health),
@@ -67,7 +74,9 @@ impl Changes {
             confirm_within: own.confirm_within.map(|seconds| Some(seconds).filter(|seconds| *seconds > 0)),
             variant: has(Flag::Variant).then(|| options.variant.clone()),
             platform: options.platform.as_ref().map(|platform| platform.to_string()),
-            ca_file: has(Flag::CaFile).then_some(ca_file),
+            ca_file: path(Flag::CaFile, &options.ca_file)?,
+            auth_file: path(Flag::AuthFile, &options.auth_file)?,
+            hosts_dir: path(Flag::HostsDir, &options.hosts_dir)?,
             plain_http: options.plain_http,
             verifier: has(Flag::Verifier)
                 .then(|| options.verifier.as_deref().map(absolute).transpose())
@@ -100,13 +109,13 @@ impl Deploy {
     }
 
     /// What the deployment tracks from now on, given what it has tracked: options that were not given stay.
-    /// `--variant` and `--platform` replace one another; `--ca-file` and `--plain-http` belong to a registry, and
-    /// are forgotten with it. Nothing is pinned: that is for whoever resolves the image.
+    /// `--variant` and `--platform` replace one another; `--ca-file`, `--auth-file` and `--plain-http` belong to a
+    /// registry, and are forgotten with it. Nothing is pinned: that is for whoever resolves the image.
     pub fn tracking(&self, before: Option<&Tracking>) -> Tracking {
         let changes = &self.changes;
         let mut next = before.cloned().unwrap_or_default();
         if before.is_some_and(|before| registry(&before.image) != registry(&self.tracked)) {
-            (next.ca_file, next.plain_http) = (None, false);
+            (next.ca_file, next.auth_file, next.plain_http) = (None, None, false);
         }
         next.image = self.tracked.clone();
         next.pin_digest = None;
@@ -116,6 +125,8 @@ impl Deploy {
         next.on_switch = changes.on_switch.clone().unwrap_or(next.on_switch);
         next.confirm_within = changes.confirm_within.unwrap_or(next.confirm_within);
         next.ca_file = changes.ca_file.clone().unwrap_or(next.ca_file);
+        next.auth_file = changes.auth_file.clone().unwrap_or(next.auth_file);
+        next.hosts_dir = changes.hosts_dir.clone().unwrap_or(next.hosts_dir);
         next.plain_http |= changes.plain_http;
         next.verifier = changes.verifier.clone().unwrap_or(next.verifier);
         // These stay, whatever the registry: nobody asked for less to be demanded.
@@ -166,6 +177,8 @@ mod tests {
             "--health-timeout=5",
             "--on-switch=systemctl restart app",
             "--ca-file=/ca.pem",
+            "--auth-file=/auth.json",
+            "--hosts-dir=/certs.d",
             "--variant=v6",
             "--pin-digest",
         ]);
@@ -176,13 +189,16 @@ mod tests {
         assert_eq!((first.health_timeout, first.confirm_within), (5, Some(600)));
         let second = deploy(&["r.example/app:2"]).tracking(Some(&first));
         assert_eq!(second, Tracking { image: "r.example/app:2".into(), ..first.clone() });
-        let third = deploy(&["r.example/app:2", "--health=", "--confirm-within=0", "--ca-file="]);
+        let third =
+            deploy(&["r.example/app:2", "--health=", "--confirm-within=0", "--ca-file=", "--auth-file="]);
         let third = third.tracking(Some(&second));
         assert_eq!((&third.health, third.confirm_within, &third.ca_file), (&None, None, &None));
+        assert_eq!((&third.auth_file, third.hosts_dir.as_deref()), (&None, Some(Path::new("/certs.d"))));
         assert_eq!((third.keep, third.on_switch), (3, first.on_switch.clone()));
         // Another registry has other certificates.
         let moved = deploy(&["other.example/app:2"]).tracking(Some(&first));
-        assert_eq!((moved.ca_file, moved.keep), (None, 3));
+        assert_eq!((moved.ca_file, moved.auth_file, moved.keep), (None, None, 3));
+        assert_eq!(moved.hosts_dir.as_deref(), Some(Path::new("/certs.d")), "it is for all hosts");
         let platform = deploy(&["r.example/app:2", "--platform=linux/arm/v7"]).tracking(Some(&first));
         assert_eq!((platform.variant, platform.platform.as_deref()), (None, Some("linux/arm/v7")));
         assert_eq!(deploy(&["r.example/app", "--variant=auto"]).tracking(Some(&first)).variant, None);
@@ -209,7 +225,8 @@ mod tests {
     #[test]
     fn paths_are_tracked_wherever_edgepull_is_run_later() {
         let here = std::env::current_dir().unwrap();
-        let deploy = deploy(&["oci:stick/layout:1", "--ca-file=ca.pem"]);
+        let deploy = deploy(&["oci:stick/layout:1", "--ca-file=ca.pem", "--hosts-dir=d"]);
+        assert_eq!(deploy.tracking(None).hosts_dir, Some(here.join("d")));
         assert_eq!(deploy.tracked, format!("oci:{}/stick/layout:1", here.display()));
         assert_eq!(deploy.tracking(None).ca_file, Some(here.join("ca.pem")));
     }

@@ -150,7 +150,7 @@ mod tests {
         assert!(help("pull").contains("--replace") && !help("pull").contains("--raw"));
         assert!(help("pull").contains("oci-archive:") && !help("platform").contains("oci-archive:"));
         assert!(!help("platform").contains("Its options") && help("platform").contains("--variant"));
-        assert!(help("gc").contains("--wait") && !help("status").contains("--wait"));
+        assert!(help("gc").contains("--wait ") && !help("status").contains("--wait "));
         assert!(help("pull").starts_with("Usage: edgepull [OPTIONS] pull IMAGE DIR\n"));
     }
 

@@ -11,12 +11,15 @@ pub use deploy::{Changes, Deploy};
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::Reference;
 use crate::platform::Platform;
+use crate::source::{Network, RATE_MIN};
 use crate::store::deployment::check_name;
 use crate::trust::rollback::Monotonic;
 use definition::{COMMANDS, CommandSpec, Flag, OPTIONS, OptionSpec, STATE_DIR, Verb, command_named, listed};
 use help::Help;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The whole command line.
 #[derive(Debug)]
@@ -46,6 +49,12 @@ pub struct Options {
     pub policy: Option<PathBuf>,
     /// Every `--verify-key`.
     pub verify_keys: Vec<PathBuf>,
+    /// `--auth-file`.
+    pub auth_file: Option<PathBuf>,
+    /// `--hosts-dir`.
+    pub hosts_dir: Option<PathBuf>,
+    /// `--limit-rate` and `--wait-online`, for all connections of this run together.
+    pub network: Arc<Network>,
     /// `--state-dir`: what edgepull remembers between runs.
     pub state_dir: PathBuf,
     /// `--wait`: for another edgepull at the same state directory.
@@ -73,6 +82,9 @@ impl Default for Options {
             ca_file: None,
             policy: None,
             verify_keys: Vec::new(),
+            auth_file: None,
+            hosts_dir: None,
+            network: Arc::default(),
             state_dir: STATE_DIR.into(),
             wait: false,
             verifier: None,
@@ -175,6 +187,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         apply(row.flag, &mut parser, &mut options, &mut own)?;
         given.push(row);
     }
+    options.network = Arc::new(Network::new(own.limit_rate, Duration::from_secs(own.wait_online)));
     let has = |flag| given.iter().any(|option| option.flag == flag);
     let command = match (has(Flag::Help), has(Flag::Version)) {
         (true, _) => {
@@ -198,6 +211,8 @@ struct Own {
     /// An empty one is none.
     monotonic: Option<Option<Monotonic>>,
     to: Option<u32>,
+    limit_rate: Option<u64>,
+    wait_online: u64,
 }
 
 /// How many generations can be kept: their records, with those of all layers, have to fit into RECORD_MAX.
@@ -226,6 +241,10 @@ fn apply(flag: Flag, parser: &mut lexopt::Parser, options: &mut Options, own: &m
                 other => return Err(wrong(format!("--monotonic {other:?} is neither created nor version"))),
             });
         }
+        Flag::AuthFile => options.auth_file = file(parser)?,
+        Flag::HostsDir => options.hosts_dir = file(parser)?,
+        Flag::LimitRate => own.limit_rate = Some(rate(&text(parser)?)?),
+        Flag::WaitOnline => own.wait_online = number(parser, "wait-online", 0, COMMAND_MAX)?,
         Flag::Keep => own.keep = Some(number(parser, "keep", 1, KEEP_MAX)? as u32),
         Flag::Health => own.health = Some(text(parser)?),
         Flag::HealthTimeout => own.health_timeout = Some(number(parser, "health-timeout", 1, COMMAND_MAX)?),
@@ -343,6 +362,29 @@ fn number(parser: &mut lexopt::Parser, option: &str, least: u64, most: u64) -> R
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|number| digits && (least..=most).contains(number));
     number.ok_or_else(|| wrong(format!("--{option} {text:?} is not a number from {least} to {most}")))
+}
+
+/// Bytes a second as curl writes them: a number, perhaps with a decimal point, and k, M or G for powers of 1024.
+fn rate(text: &str) -> Result<u64> {
+    let (number, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    // Three places behind the point are enough; floating point would be 15 KB of code.
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let plain = [whole, part].iter().all(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let thousandths = part
+        .bytes()
+        .chain(*b"000")
+        .take(3)
+        .fold(0, |sum, digit| sum * 10 + u64::from(digit.wrapping_sub(b'0')));
+    let rate = whole.parse::<u64>().ok().filter(|whole| plain && *whole <= 1 << 30);
+    let rate = rate.map(|whole| ((whole * 1000 + thousandths) << shift) / 1000);
+    rate.filter(|rate| *rate >= RATE_MIN).ok_or_else(|| {
+        wrong(format!("--limit-rate {text:?} is no rate of 1k or more (200k, 1.5M, bytes a second)"))
+    })
 }
 
 fn topic(name: &OsStr) -> Result<&'static CommandSpec> {
@@ -463,6 +505,33 @@ mod tests {
     fn state_is_kept_in_var_lib_unless_the_command_line_names_a_place() {
         assert_eq!(run("platform").unwrap().options.state_dir, PathBuf::from("/var/lib/edgepull"));
         assert_eq!(run("platform --state-dir /run/x").unwrap().options.state_dir, PathBuf::from("/run/x"));
+    }
+
+    #[test]
+    fn rates_are_written_as_for_curl() {
+        for (text, bytes) in
+            [("200k", 200 << 10), ("1M", 1 << 20), ("1.5m", 3 << 19), ("2G", 2 << 30), ("4096", 4096)]
+        {
+            assert_eq!(rate(text).unwrap(), bytes, "{text}");
+        }
+        for text in [
+            "",
+            "k",
+            "fast",
+            "-1M",
+            "1e6",
+            "1023",
+            "0",
+            "inf",
+            "1T",
+            "9999999999G",
+            "1é",
+            "1.x",
+            ".5M",
+            "1..5M",
+        ] {
+            assert!(rate(text).unwrap_err().to_string().contains("--limit-rate"), "{text}");
+        }
     }
 
     #[test]

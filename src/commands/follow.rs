@@ -76,6 +76,8 @@ fn remembered(deployment: &Deployment, options: &Options) -> Result<Options> {
         variant: tracking.variant.clone(),
         platform: tracking.platform.as_deref().map(Platform::parse).transpose()?,
         ca_file: tracking.ca_file.clone(),
+        auth_file: tracking.auth_file.clone().or_else(|| options.auth_file.clone()),
+        hosts_dir: tracking.hosts_dir.clone().or_else(|| options.hosts_dir.clone()),
         plain_http: tracking.plain_http,
         verifier: tracking.verifier.clone(),
         policy: tracking.policy.clone(),

@@ -133,6 +133,9 @@ fn open(image: &Reference, options: &Options, clock: &Arc<Clock>) -> Result<Box<
         &source::Options {
             plain_http: options.plain_http,
             ca_file: options.ca_file.clone(),
+            auth_file: options.auth_file.clone(),
+            hosts_dir: options.hosts_dir.clone(),
+            network: options.network.clone(),
             clock: clock.clone(),
             ..Default::default()
         },

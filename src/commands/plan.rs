@@ -122,8 +122,21 @@ impl<'a> Plan<'a> {
             }
             let progress = report.layer(number, count, descriptor.digest, descriptor.size);
             let options = layer::Options { base: base.and_then(open_base), ..layer::Options::default() };
-            let mut open = |offset| source.layer(descriptor, offset).map_err(|error| error.context(&name));
-            sum += self.layers.fetch(&step.promise(&name), &options, &mut open, &progress)?;
+            sum += loop {
+                let mut open =
+                    |offset| source.layer(descriptor, offset).map_err(|error| error.context(&name));
+                match self.layers.fetch(&step.promise(&name), &options, &mut open, &progress) {
+                    // Wrong bytes of a mirror: there are fewer places to ask each time.
+                    Err(error)
+                        if matches!(error.kind(), Kind::Verification | Kind::BadImage)
+                            && source.distrust(descriptor) =>
+                    {
+                        log::warn!("{error}; it starts over");
+                        layer::Observer::starts_over(&progress);
+                    }
+                    other => break other?,
+                }
+            };
             progress.finish()?;
         }
         Ok(sum)

@@ -136,6 +136,8 @@ fn object(deployment: &Deployment, state: &Path, now: &Moment) -> Result<Value> 
             "policy": tracking.policy,
             "verifyKeys": tracking.verify_keys,
             "monotonic": tracking.monotonic,
+            "authFile": tracking.auth_file,
+            "hostsDir": tracking.hosts_dir,
             "plainHttp": tracking.plain_http,
         },
         "current": current,

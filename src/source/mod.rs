@@ -16,6 +16,7 @@ mod registry;
 
 pub(crate) use attached::COSIGN_SIGN;
 pub use attached::{Attached, Found, PAYLOAD_MAX, SIGNATURES_MAX};
+pub use registry::{Network, RATE_MIN};
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -65,6 +66,12 @@ pub trait Source {
     fn signatures(&mut self, _digest: &Digest, _found: &mut Found) -> Result<()> {
         Ok(())
     }
+
+    /// The bytes that [`Source::layer`] gave were not those that were promised. Whether it is worth to ask again:
+    /// whoever gave them is left out then.
+    fn distrust(&mut self, _: &Descriptor) -> bool {
+        false
+    }
 }
 
 /// How a source is to be reached. Local sources heed none of it.
@@ -74,9 +81,13 @@ pub struct Options {
     pub plain_http: bool,
     /// PEM certificates that replace the system's trusted roots, as curl's `--cacert` does.
     pub ca_file: Option<PathBuf>,
-    /// The credentials file; `None`: `$REGISTRY_AUTH_FILE`, else `$DOCKER_CONFIG/config.json`, else
-    /// `~/.docker/config.json`.
+    /// The only credentials file; `None`: those that docs/registries.md lists, of which the first that has
+    /// something for the host wins.
     pub auth_file: Option<PathBuf>,
+    /// Where the hosts' directories with `hosts.toml` and certificates are; `None`: `/etc/edgepull/certs.d`.
+    pub hosts_dir: Option<PathBuf>,
+    /// What all connections of a run share.
+    pub network: Arc<Network>,
     /// By which servers' certificates are judged, and which learns from servers what time it is.
     pub clock: Arc<Clock>,
     /// How long a connection may send nothing before it counts as dead.
@@ -91,6 +102,8 @@ impl Default for Options {
             plain_http: false,
             ca_file: None,
             auth_file: None,
+            hosts_dir: None,
+            network: Arc::default(),
             clock: Arc::default(),
             stall: Duration::from_secs(30),
             pause: Duration::from_millis(500),
@@ -98,8 +111,9 @@ impl Default for Options {
     }
 }
 
-/// Opens the source that `reference` names. Local files are looked at here; a registry is first spoken
-/// to when something is asked of it. Retries are logged at level info.
+/// Opens the source that `reference` names. Local files are looked at here, and so are a registry's hosts.toml and
+/// all credentials: programs that have them are run now and never later. A registry is first spoken to when
+/// something is asked of it. Retries are logged at level info.
 pub fn open(reference: &Reference, options: &Options) -> Result<Box<dyn Source>> {
     Ok(match reference {
         Reference::Registry(image) => Box::new(registry::Registry::new(image, options)?),

@@ -39,6 +39,10 @@ impl Image {
         Image { index, manifest, config, layer }
     }
 
+    pub fn config_descriptor(&self) -> Descriptor {
+        descriptor("application/vnd.oci.image.config.v1+json", &self.config)
+    }
+
     pub fn layer_descriptor(&self) -> Descriptor {
         descriptor(media_type::OCI_LAYER, &self.layer)
     }

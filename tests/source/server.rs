@@ -52,13 +52,20 @@ pub struct Reply {
     /// What Content-Length says; `None`: there is none, and the end of the connection is the end.
     length: Option<usize>,
     trouble: Trouble,
+    /// Stands there in the place of status and headers.
+    head: Option<Vec<u8>>,
 }
 
 impl Reply {
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Reply {
         let body = body.into();
         let length = Some(body.len());
-        Reply { status, headers: Vec::new(), body, length, trouble: Trouble::None }
+        Reply { status, headers: Vec::new(), body, length, trouble: Trouble::None, head: None }
+    }
+
+    /// Exactly `head`, then `again` without an end.
+    pub fn flood(head: impl Into<Vec<u8>>, again: impl Into<Vec<u8>>) -> Reply {
+        Reply { head: Some(head.into()), ..Reply::new(200, again).endless() }
     }
 
     /// 200 with a body of that media type.
@@ -78,6 +85,11 @@ impl Reply {
     pub fn with(mut self, name: &str, value: &str) -> Reply {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// The body's, in bytes.
+    pub fn size(&self) -> usize {
+        self.body.len()
     }
 
     pub fn length(mut self, length: Option<usize>) -> Reply {
@@ -113,7 +125,15 @@ pub struct Server {
 impl Server {
     /// `script` gets each request and how many there were before it.
     pub fn start(script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Server {
-        Server::listen(None, script)
+        Server::listen("127.0.0.1:0", None, script)
+    }
+
+    /// The same at another address.
+    pub fn start_at(
+        address: &str,
+        script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
+    ) -> Server {
+        Server::listen(address, None, script)
     }
 
     /// The same over TLS.
@@ -121,14 +141,15 @@ impl Server {
         config: Arc<rustls::ServerConfig>,
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
-        Server::listen(Some(config), script)
+        Server::listen("127.0.0.1:0", Some(config), script)
     }
 
     fn listen(
+        address: &str,
         tls: Option<Arc<rustls::ServerConfig>>,
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let script: Arc<Script> = Arc::new(script);
@@ -214,6 +235,12 @@ fn read_request(connection: &mut impl BufRead) -> Option<Request> {
 }
 
 fn write_reply(connection: &mut impl Write, reply: &Reply) -> std::io::Result<()> {
+    if let Some(head) = &reply.head {
+        connection.write_all(head)?;
+        loop {
+            connection.write_all(&reply.body)?;
+        }
+    }
     write!(connection, "HTTP/1.1 {} Whatever\r\n", reply.status)?;
     for (name, value) in &reply.headers {
         write!(connection, "{name}: {value}\r\n")?;

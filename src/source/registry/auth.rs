@@ -5,8 +5,9 @@
 //! nobody but the host that the user chose to reach without TLS.
 
 use super::challenge::Challenge;
-use super::client::{Client, asked_host, outcome};
+use super::client::{asked_host, outcome};
 use super::credentials::{Credential, Lookup, Secret};
+use super::endpoint::Endpoint;
 use super::http::{Answer, Class, Failure};
 use super::url::{Origin, absolute, encode, shown};
 use crate::error::{Error, Kind};
@@ -20,7 +21,7 @@ const TOKEN_MAX: u64 = 64 << 10;
 const CLIENT_ID: &str = "edgepull";
 
 /// Answers the challenges of a 401: the value of the `Authorization` header to try next.
-pub(super) fn authorize(client: &Client, answer: Answer) -> Result<Secret, Failure> {
+pub(super) fn authorize(client: &Endpoint, answer: Answer) -> Result<Secret, Failure> {
     let challenges: Vec<Challenge> = (answer.response.headers().get_all(header::WWW_AUTHENTICATE).iter())
         .filter_map(|header| header.to_str().ok())
         .flat_map(Challenge::parse)
@@ -33,9 +34,9 @@ pub(super) fn authorize(client: &Client, answer: Answer) -> Result<Secret, Failu
         }
         // Read to its end, the connection is free for the request that follows.
         outcome(answer);
-        return fetch_token(client, bearer, registry, &found);
+        return fetch_token(client, bearer, registry, found);
     }
-    match (challenges.iter().any(|challenge| challenge.scheme == "basic"), found.credential) {
+    match (challenges.iter().any(|challenge| challenge.scheme == "basic"), &found.credential) {
         (true, Some(Credential::Basic(secret))) => {
             outcome(answer);
             header_value("Basic", secret.reveal())
@@ -45,31 +46,25 @@ pub(super) fn authorize(client: &Client, answer: Answer) -> Result<Secret, Failu
 }
 
 /// `message` as an error that says what the credentials had to do with it.
-pub(super) fn explain(client: &Client, message: String) -> Error {
+pub(super) fn explain(client: &Endpoint, message: String) -> Error {
     let host = &client.host;
     let error = Error::new(Kind::Auth, message);
     let found = match client.credentials() {
         Ok(found) => found,
         Err(error) => return error,
     };
-    let Some(file) = found.file.as_ref().map(|file| file.display().to_string()) else {
-        return error.hint("there is no credentials file, as neither HOME nor DOCKER_CONFIG is set");
-    };
+    let places = &found.places;
     if found.credential.is_some() {
-        return error.hint(format!("the credentials for {host} in {file} were refused"));
+        return error.hint(format!("the credentials for {host} in {places} were refused"));
     }
-    let helper = match found.helper {
-        true => ", which leaves them to a helper program that edgepull does not run",
-        false => "",
-    };
     error.hint(format!(
-        "no credentials found for {host} in {file}{helper}: it may not exist, or be private (docker login {host})"
+        "no credentials found for {host} in {places}: it may not exist, or be private (docker login {host})"
     ))
 }
 
 /// Gets a token from the server that the challenge names.
 fn fetch_token(
-    client: &Client,
+    client: &Endpoint,
     bearer: &Challenge,
     registry: Option<Origin>,
     found: &Lookup,
@@ -118,7 +113,7 @@ fn fetch_token(
     token_of(client, answer)
 }
 
-fn token_of(client: &Client, answer: Answer) -> Result<Secret, Failure> {
+fn token_of(client: &Endpoint, answer: Answer) -> Result<Secret, Failure> {
     #[derive(Deserialize)]
     struct Token {
         token: Option<Secret>,
@@ -141,10 +136,8 @@ fn token_of(client: &Client, answer: Answer) -> Result<Secret, Failure> {
         Failure::last(Error::new(Kind::Auth, format!("{}: token server {server}: {what}", client.host)))
     };
     let mut bytes = Vec::new();
-    let url = answer.url.clone();
-    let body = answer.response.into_body().into_reader();
-    (body.take(TOKEN_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| client.http.broken_body(error, &url))?;
+    (answer.into_body().take(TOKEN_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| Failure::new(Class::Passing, Error::from_io(Kind::Network, error)))?;
     if bytes.len() as u64 > TOKEN_MAX {
         return Err(wrong("the answer is larger than 64 KiB (edgepull's limit TOKEN_MAX)"));
     }

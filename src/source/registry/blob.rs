@@ -4,6 +4,7 @@
 //! blob stores refuse open ones), starting at the registry, because the signed URL of a redirect may have
 //! expired. As long as bytes keep coming, it never gives up.
 
+use super::body::BodyStream;
 use super::client::{Ask, Client, asked_host, outcome};
 use super::http::{Answer, Class, Failure};
 use super::retry::Attempts;
@@ -13,7 +14,6 @@ use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use std::io::{self, Read};
 use std::sync::Arc;
-use ureq::BodyReader;
 use ureq::http::{Method, Uri, header};
 
 /// How much is read at once of what is only skipped, in bytes.
@@ -30,10 +30,19 @@ pub(super) struct BlobReader {
     places: Vec<Option<Uri>>,
     /// The next byte to deliver.
     position: u64,
-    body: Option<(BodyReader<'static>, Uri)>,
+    body: Option<Open>,
     attempts: Attempts,
     /// Ranges were answered wrongly: ask for the whole and skip.
     no_ranges: bool,
+}
+
+/// A body that is being read.
+struct Open {
+    stream: BodyStream,
+    /// Who gives it ([`Answer::place`]).
+    place: usize,
+    /// The blob's first byte that it gave.
+    from: u64,
 }
 
 /// Why a place did not give the blob.
@@ -151,7 +160,9 @@ impl BlobReader {
     }
 
     fn take_body(&mut self, answer: Answer) {
-        self.body = Some((answer.response.into_body().into_reader(), answer.url));
+        let place = answer.place;
+        self.client.gives(self.digest, place);
+        self.body = Some(Open { stream: answer.into_body(), place, from: self.position });
     }
 
     fn absent(&self, answer: Answer) -> Error {
@@ -182,10 +193,14 @@ impl BlobReader {
     fn check_length(&self, answer: &Answer) -> Result<(), Failure> {
         let given = answer.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
         match given {
-            Some(given) if given != self.size => Err(Failure::last(Error::new(
-                Kind::Verification,
-                format!("{} has {given} bytes, its descriptor says {}", shown(&answer.url), self.size),
-            ))),
+            Some(given) if given != self.size => {
+                let error = Error::new(
+                    Kind::Verification,
+                    format!("{} has {given} bytes, its descriptor says {}", shown(&answer.url), self.size),
+                );
+                let class = if self.client.lied(answer.place) { Class::Passing } else { Class::Final };
+                Err(Failure::new(class, error))
+            }
             _ => Ok(()),
         }
     }
@@ -202,22 +217,24 @@ impl BlobReader {
 
     /// Reads from the open body; its end is a failure here. A failed body is closed.
     fn read_body(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
-        let (reader, url) = self.body.as_mut().expect("a body is open");
-        let failed = match reader.read(buffer) {
-            Ok(0) => io::Error::from(io::ErrorKind::UnexpectedEof),
+        let open = self.body.as_mut().expect("a body is open");
+        let failure = match open.stream.read_on(buffer) {
+            Ok(0) => open.stream.too_short(),
             Ok(read) => return Ok(read),
-            Err(error) => error,
+            Err(failure) => failure,
         };
-        let failure = self.client.http.broken_body(failed, url);
+        if self.position == open.from {
+            self.client.gave_nothing(open.place, &failure.error);
+        }
         self.body = None;
         Err(failure)
     }
 
     /// After the last byte: nothing may follow. Reading the end also frees the connection for others.
     fn finish(&mut self) -> io::Result<usize> {
-        let Some((mut reader, _)) = self.body.take() else { return Ok(0) };
+        let Some(mut open) = self.body.take() else { return Ok(0) };
         // An error now is no loss: all bytes are there, and their digest is checked by the reader.
-        match reader.read(&mut [0]) {
+        match open.stream.read(&mut [0]) {
             Ok(1..) => {
                 let message =
                     format!("{} is longer than the {} bytes its descriptor says", self.what(), self.size);

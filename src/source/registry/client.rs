@@ -1,50 +1,45 @@
-//! One repository at one registry: a request that is authorized, and tried again where that helps.
+//! One repository: the registry that the user has named, and its mirrors before it. A request goes from one to
+//! the next, and is tried again where that helps.
+//!
+//! A mirror is asked for what a digest names, and what a tag means only if it may say that. One that fails is
+//! not asked again in the same run, unless the registry fails, too; one that has given wrong bytes never is. That
+//! it lacks something is no failure.
 
-use super::auth;
-use super::credentials::{Lookup, Secret, lookup};
-use super::http::{Answer, Class, Failure, Http};
+use super::endpoint::Endpoint;
+use super::hosts::{Place, places};
+use super::http::{Answer, Class, Failure};
+use super::network::Network;
+use super::proxy::{self, Proxies};
 use super::retry::{ATTEMPTS_MAX, ATTEMPTS_UNKNOWN_MAX, Attempts};
-use super::url;
 use crate::decimal::Decimal;
-use crate::error::{Error, Kind};
-use crate::image::reference::{DEFAULT_HOST, RegistryReference};
+use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
+use crate::image::reference::RegistryReference;
 use crate::source::Options;
 use serde::Deserialize;
-use std::io::{self, Read};
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard};
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use ureq::BodyReader;
 use ureq::http::{HeaderName, Method, Uri};
 
 /// Docker Hub's API is not where its name says.
-const DOCKER_HUB_API: &str = "registry-1.docker.io";
+pub(super) const DOCKER_HUB_API: &str = "registry-1.docker.io";
 /// How much of an error's body is read, in bytes.
 const ERROR_BODY_MAX: u64 = 4 << 10;
 /// The longest message of a server that is shown, in characters.
 const SHOWN_MAX: usize = 200;
 
-/// Asks one registry about one repository.
+/// Asks about one repository.
 pub(super) struct Client {
-    pub(super) http: Http,
+    /// Mirrors in their order; the registry is last.
+    endpoints: Vec<Endpoint>,
     /// As the user wrote it.
     pub(super) host: String,
-    /// `host[:port]` of the API.
-    pub(super) authority: String,
     pub(super) repository: String,
-    auth_file: Option<PathBuf>,
     pause: Duration,
-    state: Mutex<State>,
-}
-
-/// What was learnt about the registry.
-struct State {
-    /// Https? `None`: a loopback host that was not asked yet.
-    secure: Option<bool>,
-    /// Has it ever answered?
-    answered: bool,
-    /// The `Authorization` header that it last took.
-    authorization: Option<Secret>,
+    network: Arc<Network>,
+    /// Which mirrors have given bytes of which blob, as one bit each.
+    given: Mutex<Vec<(Digest, u32)>>,
 }
 
 /// One thing to ask the registry for.
@@ -57,33 +52,39 @@ pub(super) struct Ask<'a> {
     pub(super) headers: &'a [(HeaderName, &'a str)],
 }
 
+impl Ask<'_> {
+    /// Can nobody lie about the answer without being found out?
+    fn is_by_digest(&self) -> bool {
+        let named = self.path.strip_prefix("manifests/").unwrap_or_default();
+        self.path.starts_with("blobs/") || named.contains(':')
+    }
+}
+
 impl Client {
-    /// Nothing is sent yet.
-    pub(super) fn new(image: &RegistryReference, options: &Options) -> Client {
-        let secure = match options.plain_http {
-            true => Some(false),
-            false => (!url::is_loopback(&image.host)).then_some(true),
+    /// Finds out whom to ask, and all credentials, for which helper programs may be run. Nothing is sent yet.
+    pub(super) fn new(image: &RegistryReference, options: &Options) -> Result<Client> {
+        let places = places(&image.host, options)?;
+        let (mirrors, proxies) = (places.len() - 1, Arc::new(Proxies::of_environment()));
+        let endpoint = |(at, place): (usize, Place)| {
+            let host = if place.namespace.is_none() { image.host.clone() } else { place.authority.clone() };
+            Endpoint::new(place, &host, &image.repository, at < mirrors, &proxies, options)
         };
-        let authority = if image.host == DEFAULT_HOST { DOCKER_HUB_API } else { &image.host };
-        Client {
-            http: Http::new(options),
+        Ok(Client {
+            endpoints: places.into_iter().enumerate().map(endpoint).collect(),
             host: image.host.clone(),
-            authority: authority.to_owned(),
             repository: image.repository.clone(),
-            auth_file: options.auth_file.clone(),
             pause: options.pause,
-            state: Mutex::new(State { secure, answered: false, authorization: None }),
-        }
+            network: options.network.clone(),
+            given: Mutex::default(),
+        })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves no half-written state: every change is one assignment.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn registry(&self) -> &Endpoint {
+        self.endpoints.last().expect("the registry is always there")
     }
 
-    /// The user's credentials for this repository.
-    pub(super) fn credentials(&self) -> Result<Lookup, Error> {
-        lookup(self.auth_file.as_deref(), &self.host, &self.repository)
+    fn mirrors(&self) -> &[Endpoint] {
+        &self.endpoints[..self.endpoints.len() - 1]
     }
 
     /// A fresh count of tries.
@@ -93,9 +94,15 @@ impl Client {
 
     /// Waits before the next try, or gives up with what failed. `what` is being fetched.
     pub(super) fn pause(&self, attempts: &mut Attempts, failure: Failure, what: &str) -> Result<(), Error> {
+        if let Some(pause) = failure.offline.then(|| self.network.pause_offline()).flatten() {
+            log::info!("{what}: {}; waiting for the network", failure.error);
+            std::thread::sleep(pause);
+            return Ok(());
+        }
+        let answered = self.endpoints.iter().any(Endpoint::answered);
         let most = match failure.class {
             Class::Final => return Err(failure.error.context(what)),
-            Class::Unreachable if !self.state().answered => ATTEMPTS_UNKNOWN_MAX,
+            Class::Unreachable if !answered => ATTEMPTS_UNKNOWN_MAX,
             Class::Unreachable | Class::Passing => ATTEMPTS_MAX,
         };
         match attempts.pause(most, failure.retry_after) {
@@ -110,55 +117,99 @@ impl Client {
         }
     }
 
-    /// One try. The answer's status is none of those that stand for "log in" or "try again".
+    /// One try, at all places that may answer. The answer's status is none of those that stand for "log in" or "try
+    /// again".
     pub(super) fn attempt(&self, ask: &Ask) -> Result<Answer, Failure> {
-        let mut fresh = false;
-        loop {
-            let answer = self.send(ask)?;
-            match answer.status() {
-                401 if answer.same_origin && !fresh => {
-                    let authorization = auth::authorize(self, answer)?;
-                    self.state().authorization = Some(authorization);
-                    fresh = true;
+        let may = |place: &Place| if ask.is_by_digest() { place.pull } else { place.resolve };
+        for (at, mirror) in self.mirrors().iter().enumerate() {
+            if !may(&mirror.place) || self.network.is_set_aside(&mirror.place.shown()) {
+                continue;
+            }
+            match mirror.attempt(ask) {
+                Ok(answer) if matches!(answer.status(), 200 | 206 | 416) => {
+                    self.network.online();
+                    return Ok(Answer { place: at, ..answer });
                 }
-                401 | 403 if answer.same_origin => return Err(self.denied(answer)),
-                // A signed URL that has expired; the next try gets a new one.
-                401 | 403 => return Err(passing(answer)),
-                _ => return may_pass(answer),
+                Ok(answer) if matches!(answer.status(), 404 | 410) => {
+                    log::info!("the mirror {} does not have {}", mirror.host, ask.path);
+                    // Read to its end, the connection is free for the next request.
+                    outcome(answer);
+                }
+                Ok(answer) => self.set_aside(at, &format!("unexpected answer {}", outcome(answer))),
+                Err(failure) => self.set_aside(at, &failure.error.to_string()),
+            }
+        }
+        if !may(&self.registry().place) {
+            let message = format!("{}: nobody may be asked for {}", self.host, ask.path);
+            return Err(Failure::last(
+                Error::new(Kind::Network, message).hint("see the capabilities in hosts.toml"),
+            ));
+        }
+        let result = self.registry().attempt(ask);
+        match result {
+            Ok(answer) => {
+                self.network.online();
+                Ok(Answer { place: self.mirrors().len(), ..answer })
+            }
+            Err(failure) if failure.class == Class::Final && !failure.offline => Err(failure),
+            Err(failure) => {
+                let names: Vec<String> = self.mirrors().iter().map(|mirror| mirror.place.shown()).collect();
+                match self.network.give_another_chance(names.iter().map(String::as_str)) {
+                    true => Err(Failure { class: Class::Passing, ..failure }),
+                    false => Err(failure),
+                }
             }
         }
     }
 
-    fn send(&self, ask: &Ask) -> Result<Answer, Failure> {
-        let decided = self.state().secure;
-        let mut secure = decided.unwrap_or(true);
-        let mut result = self.send_over(secure, ask);
-        if decided.is_none()
-            && result.as_ref().is_err_and(|why| why.no_tls || why.class == Class::Unreachable)
-        {
-            // What Docker does for loopback hosts, where nobody can listen in. Never after a certificate
-            // was refused.
-            secure = false;
-            result = self.send_over(secure, ask);
-            if result.is_ok() {
-                log::info!("{}: no TLS there; going on without, as this is the machine itself", self.host);
-            }
-        }
-        let answer = result?;
-        let mut state = self.state();
-        state.secure = Some(secure);
-        state.answered = true;
-        Ok(answer)
+    /// A mirror has failed: it is not asked any more in this run, as long as the registry answers.
+    fn set_aside(&self, place: usize, why: &str) {
+        let mirror = &self.endpoints[place];
+        let name = mirror.place.shown();
+        self.network.warn(format!("the mirror {name} is left out: {why}"));
+        self.network.set_aside(&name, false);
     }
 
-    fn send_over(&self, secure: bool, ask: &Ask) -> Result<Answer, Failure> {
-        let scheme = if secure { "https" } else { "http" };
-        let text = format!("{scheme}://{}/v2/{}/{}", self.authority, self.repository, ask.path);
-        let url: Uri = text.parse().map_err(|_| {
-            Failure::last(Error::new(Kind::Usage, format!("{text} is not a URL that can be asked for")))
-        })?;
-        let authorization = self.state().authorization.clone();
-        self.http.get(&ask.method, &url, ask.headers, authorization.as_ref().map(Secret::reveal))
+    /// A body of this place broke off before it gave anything: a mirror is left out then.
+    pub(super) fn gave_nothing(&self, place: usize, why: &Error) {
+        if place < self.mirrors().len() {
+            self.set_aside(place, &why.to_string());
+        }
+    }
+
+    /// What this place gave is not what was asked for; whether it was a mirror, which is never asked again.
+    pub(super) fn lied(&self, place: usize) -> bool {
+        let Some(mirror) = self.mirrors().get(place) else { return false };
+        let name = mirror.place.shown();
+        self.network.warn(format!("the mirror {name} is left out: it has given wrong bytes"));
+        self.network.set_aside(&name, true);
+        true
+    }
+
+    fn given(&self) -> MutexGuard<'_, Vec<(Digest, u32)>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of a blob come from this place.
+    pub(super) fn gives(&self, blob: Digest, place: usize) {
+        if place >= self.mirrors().len() {
+            return;
+        }
+        let mut given = self.given();
+        match given.iter_mut().find(|(known, _)| *known == blob) {
+            Some((_, places)) => *places |= 1 << place,
+            None => given.push((blob, 1 << place)),
+        }
+    }
+
+    /// A blob was not what its digest promised: mirrors that gave some of it are never asked again. Whether there
+    /// was one.
+    pub(super) fn distrust(&self, blob: &Digest) -> bool {
+        let known = self.given().iter().position(|(known, _)| known == blob);
+        let Some((_, places)) = known.map(|at| self.given().swap_remove(at)) else { return false };
+        (0..self.mirrors().len())
+            .filter(|place| places & (1 << place) != 0)
+            .fold(false, |_, place| self.lied(place))
     }
 
     /// One try of a URL that is not the registry's (foreign layers): no credentials.
@@ -167,45 +218,25 @@ impl Client {
         url: &Uri,
         headers: &[(HeaderName, &str)],
     ) -> Result<Answer, Failure> {
-        let answer = self.http.get(&Method::GET, url, headers, None)?;
-        may_pass(answer)
-    }
-
-    /// The error of a registry that does not let us in, with the reason that is on our side.
-    pub(super) fn denied(&self, answer: Answer) -> Failure {
-        let answered = outcome(answer);
-        let message = format!("{}: access to {} denied: {answered}", self.host, self.repository);
-        Failure::last(auth::explain(self, message))
-    }
-
-    /// The stream of an answer's body, with errors that tell who broke off.
-    pub(super) fn body(&self, answer: Answer) -> BodyStream<'_> {
-        BodyStream { http: &self.http, url: answer.url, reader: answer.response.into_body().into_reader() }
-    }
-}
-
-/// A body; its errors carry an [`Error`].
-pub(super) struct BodyStream<'a> {
-    http: &'a Http,
-    url: Uri,
-    reader: BodyReader<'static>,
-}
-
-impl Read for BodyStream<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reader.read(buffer).map_err(|error| self.http.broken_body(error, &self.url).error.into())
+        let answer = self.registry().http.get(&Method::GET, url, headers, None)?;
+        may_pass(Answer { place: self.mirrors().len(), ..answer })
     }
 }
 
 /// Sorts out the statuses that ask for patience (distribution-spec, error codes; RFC 9110).
-fn may_pass(answer: Answer) -> Result<Answer, Failure> {
+pub(super) fn may_pass(answer: Answer) -> Result<Answer, Failure> {
     match answer.status() {
+        407 => {
+            let message = format!("{}: the proxy on the way: {}", asked_host(&answer), outcome(answer));
+            Err(Failure::last(proxy::wants_login(message)))
+        }
         408 | 425 | 429 | 500 | 502 | 503 | 504 => Err(passing(answer)),
         _ => Ok(answer),
     }
 }
 
-fn passing(answer: Answer) -> Failure {
+/// The failure that an answer stands for, which will pass.
+pub(super) fn passing(answer: Answer) -> Failure {
     let asked = answer.retry_after();
     let busy = answer.status() == 429;
     let error = Error::new(Kind::Network, format!("{}: {}", asked_host(&answer), outcome(answer)));
@@ -237,7 +268,7 @@ pub(super) fn outcome(answer: Answer) -> String {
     let status = answer.status();
     let mut body = Vec::new();
     // What cannot be read is not told; the status says enough.
-    let _ = answer.response.into_body().into_reader().take(ERROR_BODY_MAX).read_to_end(&mut body);
+    let _ = answer.into_body().take(ERROR_BODY_MAX).read_to_end(&mut body);
     match serde_json::from_slice::<Errors>(&body) {
         Ok(Errors { errors: [One { code, message }] }) => {
             format!("HTTP {status} ({}: {})", sanitized(&code), sanitized(&message))

@@ -1,9 +1,19 @@
-//! Who the user is, by the files that `docker login` and `podman login` write.
+//! Who the user is, by the files that `docker login` and `podman login` write, and by the helper programs that
+//! they name.
 //!
-//! `$REGISTRY_AUTH_FILE`, else `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`
-//! (containers-auth.json(5), Docker's config.json). Nothing in this module ever prints what it read:
-//! [`Secret`] has no readable form, and a broken file is reported by line, not by content.
+//! `--auth-file` alone, if given; else the first of these files that has something for the host:
+//!
+//! 1. `$REGISTRY_AUTH_FILE`
+//! 2. `$CREDENTIALS_DIRECTORY/edgepull.auth.json`: a systemd credential
+//! 3. `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`
+//! 4. `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json`: podman's
+//! 5. `/etc/edgepull/auth.json`
+//!
+//! Within a file: `credHelpers` for the host, then `auths`, then `credsStore` (containers-auth.json(5), Docker's
+//! config.json). Nothing in this module ever prints what it read: [`Secret`] has no readable form, and a
+//! broken file is reported by line, not by content.
 
+use super::network::Network;
 use crate::error::{Error, Kind, Result};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -12,11 +22,15 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The largest credentials file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
+/// The last place that is looked at.
+const OWN_FILE: &str = "/etc/edgepull/auth.json";
 /// Docker Hub's entry in Docker's config.json.
 const DOCKER_HUB_KEY: &str = "index.docker.io";
 
@@ -69,10 +83,8 @@ pub(super) enum Credential {
 pub(super) struct Lookup {
     /// What was found.
     pub(super) credential: Option<Credential>,
-    /// The file that was, or would have been, looked at.
-    pub(super) file: Option<PathBuf>,
-    /// Does the file leave secrets to a helper program?
-    pub(super) helper: bool,
+    /// Where it was found, or would have been: files, and the helper.
+    pub(super) places: String,
 }
 
 #[derive(Deserialize)]
@@ -94,41 +106,105 @@ struct Entry {
     registrytoken: Option<Secret>,
 }
 
-/// Looks for what opens `repository` at `host` (as the user wrote it; `docker.io` for Docker Hub).
-/// `named` is the file to use instead of the environment's.
-pub(super) fn lookup(named: Option<&Path>, host: &str, repository: &str) -> Result<Lookup> {
-    let path = named.map(Path::to_owned).or_else(|| file(|name| std::env::var_os(name)));
-    let Some(path) = path else { return Ok(Lookup::default()) };
+/// Looks for what opens `repository` at `host` (as the user wrote it; `docker.io` for Docker Hub), and runs the
+/// helper program that has it. `named` is the file to use instead of the usual ones.
+pub(super) fn lookup(
+    named: Option<&Path>,
+    host: &str,
+    repository: &str,
+    network: &Network,
+) -> Result<Lookup> {
+    let files = match named {
+        Some(file) => vec![file.to_owned()],
+        None => files(|name| std::env::var_os(name)),
+    };
+    let mut places = Vec::new();
+    for path in &files {
+        places.push(path.display().to_string());
+        let Some(bytes) = read(path, network)? else { continue };
+        let run = |helper: &str| network.helper(helper, host);
+        let found = lookup_in(&bytes, path, host, repository, &run)?;
+        if found.credential.is_some() {
+            return Ok(found);
+        }
+        places.pop();
+        places.push(found.places);
+    }
+    Ok(Lookup { credential: None, places: places.join(", ") })
+}
+
+/// A whole credentials file; `None` if there is none.
+fn read(path: &Path, network: &Network) -> Result<Option<Vec<u8>>> {
+    let failed = |error| {
+        Error::from_io(Kind::Usage, error).context(format_args!("credentials file {}", path.display()))
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    warn_if_readable(&file, path, network);
     let mut bytes = Vec::new();
-    let read = std::fs::File::open(&path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(_) if bytes.len() as u64 > FILE_MAX => {
-            Err(Error::new(Kind::Usage, format!("{} is larger than 1 MiB", path.display()))
-                .hint("edgepull's limit FILE_MAX for credentials"))
-        }
-        Ok(_) => lookup_in(&bytes, path, host, repository),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Ok(Lookup { file: Some(path), ..Lookup::default() })
-        }
-        Err(error) => {
-            Err(Error::from_io(Kind::Usage, error)
-                .context(format_args!("credentials file {}", path.display())))
-        }
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    match bytes.len() as u64 > FILE_MAX {
+        true => Err(Error::new(Kind::Usage, format!("{} is larger than 1 MiB", path.display()))
+            .hint("edgepull's limit FILE_MAX for credentials")),
+        false => Ok(Some(bytes)),
     }
 }
 
-/// Which file has the credentials, going by the environment.
-fn file(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("REGISTRY_AUTH_FILE")
-        .or_else(|| set("DOCKER_CONFIG").map(|directory| directory.join("config.json")))
-        .or_else(|| set("HOME").map(|home| home.join(".docker/config.json")))
+/// A file with a secret is not for everybody.
+pub(super) fn warn_if_readable(file: &File, path: &Path, network: &Network) {
+    if file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o004 != 0)
+    {
+        let path = path.display();
+        network.warn(format!("{path} holds secrets and can be read by everybody: chmod 600 {path}"));
+    }
 }
 
-fn lookup_in(bytes: &[u8], path: PathBuf, host: &str, repository: &str) -> Result<Lookup> {
+/// Which files have the credentials, going by the environment; those of an empty variable are left out.
+fn files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let at = |name: &str, below: &str| {
+        let directory = variable(name).filter(|value| !value.is_empty()).map(PathBuf::from)?;
+        Some(if below.is_empty() { directory } else { directory.join(below) })
+    };
+    let docker = at("DOCKER_CONFIG", "config.json").or_else(|| at("HOME", ".docker/config.json"));
+    [
+        at("REGISTRY_AUTH_FILE", ""),
+        at("CREDENTIALS_DIRECTORY", "edgepull.auth.json"),
+        docker,
+        at("XDG_RUNTIME_DIR", "containers/auth.json"),
+        at("HOME", ".config/containers/auth.json"),
+        Some(OWN_FILE.into()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What a file has. `run` asks a helper.
+fn lookup_in(
+    bytes: &[u8],
+    path: &Path,
+    host: &str,
+    repository: &str,
+    run: &dyn Fn(&str) -> Result<Option<Credential>>,
+) -> Result<Lookup> {
     // serde_json's message would quote the value that it could not take.
     let file: AuthFile = serde_json::from_slice(bytes)
-        .map_err(|error| broken(&path, &format!("not valid JSON of that form at line {}", error.line())))?;
+        .map_err(|error| broken(path, &format!("not valid JSON of that form at line {}", error.line())))?;
+    let place = path.display().to_string();
+    let helped = |helper: &str| -> Result<Lookup> {
+        let credential = run(helper).map_err(|error| error.context(&place))?;
+        Ok(Lookup { credential, places: format!("docker-credential-{helper} of {place}") })
+    };
+    let own =
+        file.helpers.iter().flatten().find(|(key, helper)| matches(key, host, "") > 0 && !helper.is_empty());
+    if let Some((_, helper)) = own {
+        return helped(helper);
+    }
     let mut best: Option<(usize, &Entry)> = None;
     for (key, entry) in file.auths.iter().flatten() {
         let length = matches(key, host, repository);
@@ -137,12 +213,13 @@ fn lookup_in(bytes: &[u8], path: PathBuf, host: &str, repository: &str) -> Resul
         }
     }
     let credential = match best {
-        Some((_, entry)) => entry.credential().map_err(|what| broken(&path, what))?,
+        Some((_, entry)) => entry.credential().map_err(|what| broken(path, what))?,
         None => None,
     };
-    let helper = file.store.is_some_and(|store| !store.is_empty())
-        || file.helpers.is_some_and(|helpers| !helpers.is_empty());
-    Ok(Lookup { credential, file: Some(path), helper })
+    match file.store.filter(|store| !store.is_empty() && credential.is_none()) {
+        Some(store) => helped(&store),
+        None => Ok(Lookup { credential, places: place }),
+    }
 }
 
 fn broken(path: &Path, what: &str) -> Error {
@@ -198,7 +275,8 @@ impl Entry {
     }
 }
 
-fn basic(user_and_password: &str) -> Credential {
+/// `user:password` as a credential.
+pub(super) fn basic(user_and_password: &str) -> Credential {
     Credential::Basic(Secret(BASE64.encode(user_and_password)))
 }
 
@@ -207,7 +285,17 @@ mod tests {
     use super::*;
 
     fn find(file: &str, host: &str, repository: &str) -> Option<Credential> {
-        lookup_in(file.as_bytes(), "config.json".into(), host, repository).unwrap().credential
+        look(file, host, repository).unwrap().credential
+    }
+
+    /// With a helper `good` that knows every host, and no other.
+    fn look(file: &str, host: &str, repository: &str) -> Result<Lookup> {
+        let run = |helper: &str| match helper {
+            "good" => Ok(user("helper")),
+            "empty" => Ok(None),
+            _ => Err(Error::new(Kind::Usage, "it failed")),
+        };
+        lookup_in(file.as_bytes(), Path::new("/home/u/config.json"), host, repository, &run)
     }
 
     fn user(name: &str) -> Option<Credential> {
@@ -215,16 +303,46 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_names_the_file() {
+    fn the_environment_names_the_files() {
         let with = |set: &[(&str, &str)]| {
             let set: Vec<_> = set.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-            file(move |name| set.iter().find(|(key, _)| key == name).map(|(_, value)| value.into()))
+            let files =
+                files(move |name| set.iter().find(|(key, _)| key == name).map(|(_, value)| value.into()));
+            let files: Vec<_> = files.into_iter().map(|file| file.display().to_string()).collect();
+            files.join(" ")
         };
         let (a, d, h) = (("REGISTRY_AUTH_FILE", "/a.json"), ("DOCKER_CONFIG", "/d"), ("HOME", "/h"));
-        assert_eq!(with(&[a, d, h]), Some("/a.json".into()));
-        assert_eq!(with(&[d, h]), Some("/d/config.json".into()));
-        assert_eq!(with(&[("DOCKER_CONFIG", ""), h]), Some("/h/.docker/config.json".into()));
-        assert_eq!(with(&[]), None);
+        let (c, x) = (("CREDENTIALS_DIRECTORY", "/c"), ("XDG_RUNTIME_DIR", "/x"));
+        assert_eq!(
+            with(&[x, h, c, d, a]),
+            "/a.json /c/edgepull.auth.json /d/config.json /x/containers/auth.json \
+             /h/.config/containers/auth.json /etc/edgepull/auth.json"
+        );
+        assert_eq!(
+            with(&[("DOCKER_CONFIG", ""), h]),
+            "/h/.docker/config.json /h/.config/containers/auth.json /etc/edgepull/auth.json"
+        );
+        assert_eq!(with(&[]), "/etc/edgepull/auth.json");
+    }
+
+    #[test]
+    fn helpers_and_what_stands_in_the_file() {
+        let auths = r#""auths":{"h.x":{"auth":"dTpwdw=="},"empty.x":{}}"#;
+        for (file, host, expected) in [
+            (r#"{"credHelpers":{"h.x":"good"},AUTHS}"#, "h.x", user("helper")),
+            (r#"{"credHelpers":{"other.x":"bad"},AUTHS}"#, "h.x", user("u")),
+            (r#"{"credsStore":"bad",AUTHS}"#, "h.x", user("u")),
+            (r#"{"credsStore":"good",AUTHS}"#, "empty.x", user("helper")),
+            (r#"{"credsStore":"empty",AUTHS}"#, "z.x", None),
+            (r#"{"credHelpers":{"docker.io":"good"}}"#, "docker.io", user("helper")),
+            (r#"{"credHelpers":{"h.x":""},"credsStore":""}"#, "h.x", None),
+        ] {
+            assert_eq!(find(&file.replace("AUTHS", auths), host, "a"), expected, "{file} {host}");
+        }
+        let found = look(r#"{"credHelpers":{"h.x":"good"}}"#, "h.x", "a").unwrap();
+        assert_eq!(found.places, "docker-credential-good of /home/u/config.json");
+        let error = look(r#"{"credsStore":"bad"}"#, "h.x", "a").unwrap_err();
+        assert_eq!(error.to_string(), "/home/u/config.json: it failed");
     }
 
     #[test]
@@ -271,8 +389,6 @@ mod tests {
         );
         assert_eq!(one(r#"{"registrytoken":"t"}"#), Some(Credential::Bearer(Secret("t".into()))));
         assert_eq!(one("{}"), None, "docker leaves an empty entry where a helper has the secret");
-        let helped = lookup_in(br#"{"credsStore":"pass"}"#, "c".into(), "h", "r").unwrap();
-        assert!(helped.helper && helped.credential.is_none());
     }
 
     #[test]
@@ -284,7 +400,7 @@ mod tests {
             r#"{"auths":{"h.x":{"auth":"aHVudGVyMg=="}}}"#,
             "hunter2",
         ] {
-            let error = lookup_in(file.as_bytes(), "/home/u/config.json".into(), "h.x", "a").unwrap_err();
+            let error = look(file, "h.x", "a").unwrap_err();
             let text = format!("{error} {error:?}");
             assert_eq!(error.kind(), Kind::Usage);
             assert!(text.contains("/home/u/config.json"), "{text}");
@@ -294,9 +410,7 @@ mod tests {
 
     #[test]
     fn secrets_have_no_readable_form() {
-        let found =
-            lookup_in(br#"{"auths":{"h.x":{"username":"u","password":"hunter2"}}}"#, "c".into(), "h.x", "a")
-                .unwrap();
+        let found = look(r#"{"auths":{"h.x":{"username":"u","password":"hunter2"}}}"#, "h.x", "a").unwrap();
         let text = format!("{found:?}");
         assert!(!text.contains("hunter2") && !text.contains(&BASE64.encode("u:hunter2")), "{text}");
         assert!(text.contains("Basic(Secret(…))"), "{text}");

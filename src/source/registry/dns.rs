@@ -1,7 +1,17 @@
 //! The system's resolver, and what to say where it has nothing to ask: early in a boot there is no
-//! `/etc/resolv.conf`, and libc then asks the machine itself.
+//! `/etc/resolv.conf`, and libc then asks the machine itself. (musl reads that file for each name, glibc when it
+//! has changed: a network that comes up later is seen.)
+//!
+//! All addresses that are connected to come from here, also those of redirects and token servers, so that here
+//! is where some of them are refused ([`super::near`]).
 
+use super::near::{self, Ranges};
+use super::proxy::Proxies;
+use crate::error::{Error, Kind};
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
@@ -9,9 +19,78 @@ use ureq::unversioned::transport::NextTimeout;
 /// Where libc finds its name servers (resolv.conf(5)).
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// libc's resolver. The one thing added: its failures can be told from those of a socket.
-#[derive(Debug, Default)]
-pub(super) struct Dns(DefaultResolver);
+/// The host that the user has named was not looked up yet. No range has this bit.
+const UNKNOWN: Ranges = 64;
+
+/// libc's resolver, for one host that the user has named, and for those to which it refers.
+#[derive(Debug)]
+pub(super) struct Dns {
+    resolver: DefaultResolver,
+    proxies: Arc<Proxies>,
+    /// `host[:port]` that the user has named.
+    own: String,
+    /// Which near ranges it has addresses of; or [`UNKNOWN`].
+    near: AtomicU8,
+}
+
+impl Dns {
+    /// For the host `own`.
+    pub(super) fn new(own: &str, proxies: Arc<Proxies>) -> Dns {
+        Dns {
+            resolver: DefaultResolver::default(),
+            proxies,
+            own: own.to_owned(),
+            near: AtomicU8::new(UNKNOWN),
+        }
+    }
+
+    /// Those of `addresses` that `url` may lead to. `resolve` finds a name's.
+    fn allowed(
+        &self,
+        url: &Uri,
+        addresses: ResolvedSocketAddrs,
+        resolve: &dyn Fn(&Uri) -> Result<ResolvedSocketAddrs, ureq::Error>,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let ranges =
+            |addresses: &[SocketAddr]| addresses.iter().fold(0, |all, one| all | near::range(one.ip()));
+        if is_own(url, &self.own) {
+            self.near.store(ranges(&addresses), Ordering::Relaxed);
+            return Ok(addresses);
+        }
+        if ranges(&addresses) == 0 {
+            return Ok(addresses);
+        }
+        let mut known = self.near.load(Ordering::Relaxed);
+        if known == UNKNOWN {
+            // A layer's urls come before the registry.
+            let own = format!("http://{}/", self.own).parse().map_err(ureq::http::Error::from)?;
+            known = resolve(&own).map_or(0, |addresses| ranges(&addresses));
+        }
+        let mut allowed = self.resolver.empty();
+        for address in addresses.iter().filter(|address| near::is_allowed(address.ip(), known)) {
+            allowed.push(*address);
+        }
+        match addresses.first() {
+            Some(address) if allowed.is_empty() => {
+                let host = url.host().unwrap_or_default();
+                let own = &self.own;
+                let message = format!(
+                    "{own} refers to {host}, whose address {} only this board can reach",
+                    address.ip()
+                );
+                Err(ureq::Error::Other(Box::new(Error::new(Kind::Network, message).hint(
+                    "refused: no registry has to send a board to itself, its link or a metadata service",
+                ))))
+            }
+            _ => Ok(allowed),
+        }
+    }
+}
+
+/// Is this the host that the user has named?
+pub(super) fn is_own(url: &Uri, own: &str) -> bool {
+    url.authority().is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(own))
+}
 
 impl Resolver for Dns {
     fn resolve(
@@ -20,13 +99,27 @@ impl Resolver for Dns {
         config: &ureq::config::Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        self.0.resolve(uri, config, timeout).map_err(|error| match error {
-            ureq::Error::Io(error) => {
-                log::debug!("{error}");
-                ureq::Error::HostNotFound
+        let resolve = |uri: &Uri| {
+            self.resolver.resolve(uri, config, timeout).map_err(|error| match error {
+                // So that it can be told from a socket's.
+                ureq::Error::Io(error) => {
+                    log::debug!("{error}");
+                    ureq::Error::HostNotFound
+                }
+                other => other,
+            })
+        };
+        match self.proxies.of(uri).map_err(|error| ureq::Error::Other(Box::new(error)))? {
+            None => self.allowed(uri, resolve(uri)?, &resolve),
+            Some(proxy) => {
+                // The proxy looks names up; a literal address can be judged here.
+                let host = uri.host().unwrap_or_default();
+                if host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() {
+                    self.allowed(uri, resolve(uri)?, &resolve)?;
+                }
+                resolve(&proxy.url)
             }
-            other => other,
-        })
+        }
     }
 }
 
@@ -44,5 +137,45 @@ pub(super) fn hint() -> String {
              give the registry's literal address (192.0.2.1:5000/…, [2001:db8::1]:5000/…), which its \
              certificate must then name, too"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(own: &str, addresses: &[&str], uri: &str) -> Result<Vec<String>, String> {
+        let dns = Dns::new(own, Arc::default());
+        let nobody = |_: &Uri| panic!("it is known already");
+        let mut all = dns.resolver.empty();
+        all.push("10.0.0.1:443".parse().unwrap());
+        if own.starts_with("127.") {
+            all.push("127.0.0.1:443".parse().unwrap());
+        }
+        dns.allowed(&format!("https://{own}/").parse().unwrap(), all, &nobody).unwrap();
+        let mut theirs = dns.resolver.empty();
+        for address in addresses {
+            theirs.push(address.parse().unwrap());
+        }
+        let allowed =
+            dns.allowed(&uri.parse().unwrap(), theirs, &nobody).map_err(|error| error.to_string())?;
+        Ok(allowed.iter().map(|address| address.to_string()).collect())
+    }
+
+    #[test]
+    fn names_that_lead_to_the_board_itself_are_refused() {
+        let error =
+            resolved("r.example", &["127.0.0.1:443", "[::1]:443"], "https://cdn.example/x").unwrap_err();
+        assert!(error.contains("r.example refers to cdn.example, whose address 127.0.0.1"), "{error}");
+        assert!(resolved("r.example", &["169.254.169.254:80"], "http://cdn.example/").is_err());
+        assert!(resolved("127.0.0.1:5000", &["169.254.169.254:80"], "http://cdn.example/").is_err());
+        assert_eq!(
+            resolved("r.example", &["127.0.0.1:443", "10.0.0.9:443"], "https://cdn.example/").unwrap(),
+            ["10.0.0.9:443"]
+        );
+        assert_eq!(
+            resolved("127.0.0.1:5000", &["127.0.0.1:443"], "https://cdn.example/").unwrap(),
+            ["127.0.0.1:443"]
+        );
     }
 }

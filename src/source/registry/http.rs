@@ -5,17 +5,22 @@
 //! Time-outs are such that a slow link never fails: only connecting, and a connection that sends nothing
 //! at all, are limited.
 
-use super::dns::{self, Dns};
+use super::body::BodyStream;
+use super::dns::{self, Dns, is_own};
+use super::hosts::Place;
+use super::proxy::{Proxies, Refused, Tunnel};
 use super::retry::retry_after;
-use super::tcp::Tcp;
-use super::tls::{HandshakeFailed, Tls};
+use super::tcp::{Fruitless, Tcp};
+use super::tls::{HandshakeFailed, Setup, Tls};
 use super::url::{Origin, resolve, shown};
 use crate::error::{Error, Kind};
 use crate::source::Options;
 use crate::sys;
+use rustls::AlertDescription;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
-use ureq::http::{HeaderName, Method, Request, Response, Uri, header};
+use ureq::http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use ureq::unversioned::transport::Connector;
 use ureq::{Agent, AsSendBody, Body, Timeout};
 
@@ -23,6 +28,10 @@ use ureq::{Agent, AsSendBody, Body, Timeout};
 pub(super) const REDIRECTS_MAX: usize = 5;
 /// How long connecting may take, TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The same for a mirror, without which it goes on.
+const MIRROR_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the head of an answer may take, from its first byte awaited to its last.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// What one read takes from a connection at most, in bytes: one TLS record.
 const INPUT_BUFFER: usize = 16 << 10;
 /// Room for a request's head, in bytes. Longer ones (signed URLs) go out in several writes.
@@ -50,6 +59,8 @@ pub(super) struct Failure {
     pub(super) class: Class,
     /// Did the peer answer the TLS handshake with something else, or not at all?
     pub(super) no_tls: bool,
+    /// Is it as if there were no network?
+    pub(super) offline: bool,
     /// When the server wants to be asked again.
     pub(super) retry_after: Option<Duration>,
     /// For the user.
@@ -59,15 +70,22 @@ pub(super) struct Failure {
 impl Failure {
     /// A failure of `class` without a Retry-After.
     pub(super) fn new(class: Class, error: Error) -> Failure {
-        Failure { class, no_tls: false, retry_after: None, error }
+        Failure { class, no_tls: false, offline: false, retry_after: None, error }
     }
 
     /// The same, met behind a redirect: the host that was asked is there and speaks its protocol.
     fn behind_redirect(mut self) -> Failure {
         self.no_tls = false;
+        self.offline = false;
         if self.class == Class::Unreachable {
             self.class = Class::Passing;
         }
+        self
+    }
+
+    /// The same, and perhaps there is no network yet.
+    fn offline(mut self) -> Failure {
+        self.offline = true;
         self
     }
 
@@ -85,6 +103,10 @@ pub(super) struct Answer {
     pub(super) url: Uri,
     /// Is that the origin that was asked?
     pub(super) same_origin: bool,
+    /// Whose connection it came over.
+    pub(super) http: Http,
+    /// Which of the client's places gave it.
+    pub(super) place: usize,
 }
 
 impl Answer {
@@ -102,18 +124,34 @@ impl Answer {
     pub(super) fn retry_after(&self) -> Option<Duration> {
         retry_after(self.header(header::RETRY_AFTER)?, sys::unix_time())
     }
+
+    /// The body, as a stream whose errors tell who broke off.
+    pub(super) fn into_body(self) -> BodyStream {
+        BodyStream::new(self.response.into_body().into_reader(), self.http, self.url)
+    }
 }
 
-/// Sends requests.
-pub(super) struct Http {
+/// Sends requests to one host, and to those to which it refers. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Http(Arc<Shared>);
+
+struct Shared {
     agent: Agent,
     tls: Tls,
+    proxies: Arc<Proxies>,
+    /// Shared with the connections.
+    fruitless: Arc<Fruitless>,
     stall: Duration,
+    connect: Duration,
+    /// `host[:port]` of the host, and what it is told in each request.
+    own: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Http {
-    /// A client with no connections yet.
-    pub(super) fn new(options: &Options) -> Http {
+    /// A client with no connections yet, for `place`. A mirror has less time to connect.
+    pub(super) fn new(place: &Place, is_mirror: bool, proxies: &Arc<Proxies>, options: &Options) -> Http {
+        let connect = if is_mirror { MIRROR_TIMEOUT } else { CONNECT_TIMEOUT };
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -122,7 +160,8 @@ impl Http {
             .user_agent(concat!("edgepull/", env!("CARGO_PKG_VERSION")))
             // Digests are those of the bytes as stored; nobody on the way may compress them.
             .accept_encoding("identity")
-            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(connect))
+            .timeout_recv_response(Some(HEAD_TIMEOUT))
             .timeout_per_read(Some(options.stall))
             .timeout_per_write(Some(options.stall))
             .input_buffer_size(INPUT_BUFFER)
@@ -130,18 +169,55 @@ impl Http {
             .max_idle_connections(IDLE_CONNECTIONS)
             .max_idle_connections_per_host(1)
             .build();
-        let tls = Tls::new(options.ca_file.clone(), options.clock.clone());
-        let connector = Tcp.chain(tls.clone());
-        let agent = Agent::with_parts(config, connector, Dns::default());
-        Http { agent, tls, stall: options.stall }
+        let tls = Tls::new(Setup {
+            ca_file: options.ca_file.clone(),
+            authorities: place.authorities.clone(),
+            client: place.client.clone(),
+            own: place.authority.clone(),
+            clock: options.clock.clone(),
+            network: options.network.clone(),
+        });
+        let fruitless = Arc::<Fruitless>::default();
+        let tcp = Tcp { network: options.network.clone(), fruitless: fruitless.clone() };
+        let connector = tcp.chain(Tunnel(proxies.clone())).chain(tls.clone());
+        Http(Arc::new(Shared {
+            agent: Agent::with_parts(config, connector, Dns::new(&place.authority, proxies.clone())),
+            tls,
+            proxies: proxies.clone(),
+            fruitless,
+            stall: options.stall,
+            connect,
+            own: place.authority.clone(),
+            headers: place.headers.clone(),
+        }))
     }
 
     /// Sends one request to `url`, and hears what time the server says it is.
-    fn run(&self, request: Request<impl AsSendBody>, url: &Uri) -> Result<Response<Body>, Failure> {
-        let response = self.agent.run(request).map_err(|error| self.failure(error, url))?;
+    fn run(&self, mut request: Request<impl AsSendBody>, url: &Uri) -> Result<Response<Body>, Failure> {
+        if is_own(url, &self.0.own) {
+            for (name, value) in &self.0.headers {
+                request.headers_mut().append(name, value.clone());
+            }
+        }
+        self.0.fruitless.reset();
+        let response = self.0.agent.run(request).map_err(|error| self.failure(error, url))?;
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
-        self.tls.answered(url, date);
+        self.0.tls.answered(url, date);
         Ok(response)
+    }
+
+    /// Somebody reads on in a body.
+    pub(super) fn reads_on(&self) {
+        self.0.fruitless.reset();
+    }
+
+    /// Who was asked, for messages: the host, and the proxy on the way to it.
+    fn asked(&self, url: &Uri) -> String {
+        let host = url.authority().map_or("", |authority| authority.as_str());
+        match self.0.proxies.of(url) {
+            Ok(Some(proxy)) => format!("{host} by the proxy {proxy}"),
+            _ => host.to_owned(),
+        }
     }
 
     /// GET or HEAD, following redirects. `authorization` goes to the origin of `url` only.
@@ -168,7 +244,7 @@ impl Http {
                 .run(request, &url)
                 .map_err(|failure| if hop == 0 { failure } else { failure.behind_redirect() })?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(Answer { response, url, same_origin });
+                return Ok(Answer { response, url, same_origin, http: self.clone(), place: 0 });
             }
             url = next(&url, &response).map_err(Failure::last)?;
             log::debug!("redirected to {}", shown(&url));
@@ -184,31 +260,43 @@ impl Http {
             .body(form)
             .map_err(|error| self.failure(error.into(), url))?;
         let response = self.run(request, url)?;
-        Ok(Answer { response, url: url.clone(), same_origin: true })
+        Ok(Answer { response, url: url.clone(), same_origin: true, http: self.clone(), place: 0 })
     }
 
     /// What a failed request means. `url` was asked.
     pub(super) fn failure(&self, error: ureq::Error, url: &Uri) -> Failure {
-        let host = url.authority().map_or_else(String::new, |authority| authority.to_string());
+        let host = self.asked(url);
         let network = |message: String| Error::new(Kind::Network, format!("{host}: {message}"));
         match error {
             ureq::Error::Timeout(Timeout::Connect) => {
-                Failure::new(Class::Passing, network(format!("no connection within {CONNECT_TIMEOUT:?}")))
+                let message = format!("no connection within {:?}", self.0.connect);
+                Failure::new(Class::Passing, network(message)).offline()
+            }
+            ureq::Error::Timeout(Timeout::RecvResponse) => {
+                Failure::new(Class::Passing, network(format!("no whole answer within {HEAD_TIMEOUT:?}")))
             }
             ureq::Error::Timeout(_) => {
-                Failure::new(Class::Passing, network(format!("not a byte for {:?}", self.stall)))
+                Failure::new(Class::Passing, network(format!("not a byte for {:?}", self.0.stall)))
             }
             ureq::Error::HostNotFound => {
                 let class = if dns::is_set_up() { Class::Unreachable } else { Class::Final };
-                Failure::new(class, network("the host name is not known".into()).hint(dns::hint()))
+                Failure::new(class, network("the host name is not known".into()).hint(dns::hint())).offline()
             }
-            ureq::Error::Other(other) => match other.downcast::<HandshakeFailed>() {
-                Ok(failed) => self.handshake(failed.0, url, &host),
-                Err(other) => match other.downcast::<Error>() {
-                    Ok(own) => Failure::last(*own),
-                    Err(other) => Failure::last(network(other.to_string())),
-                },
-            },
+            ureq::Error::Other(other) => {
+                if let Some(refused) = other.downcast_ref::<Refused>() {
+                    return refused.failure();
+                }
+                match other.downcast::<HandshakeFailed>() {
+                    Ok(failed) => self.handshake(failed.0, url, &host),
+                    Err(other) => match other.downcast::<Error>() {
+                        Ok(own) => Failure::last(*own),
+                        Err(other) => Failure::last(network(other.to_string())),
+                    },
+                }
+            }
+            ureq::Error::LargeResponseHeader(..) => {
+                Failure::last(network("the head of the answer is larger than 64 KiB".into()))
+            }
             ureq::Error::Io(error) => self.io(error, &host),
             ureq::Error::Protocol(_) => Failure::last(
                 network("the answer is no HTTP".into())
@@ -231,13 +319,16 @@ impl Http {
     fn io(&self, error: io::Error, host: &str) -> Failure {
         let network = |message: String| Error::new(Kind::Network, format!("{host}: {message}"));
         if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return Failure::new(Class::Passing, network(format!("TLS: {tls}")));
+            return match wants_certificate(tls) {
+                true => Failure::last(unknown_to(host, tls)),
+                false => Failure::new(Class::Passing, network(format!("TLS: {tls}"))),
+            };
         }
         match error.kind() {
             io::ErrorKind::ConnectionRefused => {
                 let error =
                     network("connection refused".into()).hint("nothing listens there: check host and port");
-                Failure::new(Class::Unreachable, error)
+                Failure::new(Class::Unreachable, error).offline()
             }
             io::ErrorKind::UnexpectedEof => {
                 Failure::new(Class::Passing, network("the connection was closed too early".into()))
@@ -247,7 +338,7 @@ impl Http {
             | io::ErrorKind::NetworkDown
             | io::ErrorKind::AddrNotAvailable => {
                 let error = Error::from_io(Kind::Network, error).context(host);
-                Failure::new(Class::Passing, error.hint(NO_ROUTE))
+                Failure::new(Class::Passing, error.hint(NO_ROUTE)).offline()
             }
             _ => Failure::new(Class::Passing, Error::from_io(Kind::Network, error).context(host)),
         }
@@ -257,6 +348,7 @@ impl Http {
         let network = |message: String| Error::new(Kind::Network, format!("{host}: {message}"));
         let mut failure = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidMessage(_)) => Failure::last(network("the answer is no TLS".into())),
+            Some(other) if wants_certificate(other) => return Failure::last(unknown_to(host, other)),
             Some(other) => return Failure::last(network(format!("TLS: {other}"))),
             None => self.failure(error.into(), url),
         };
@@ -264,6 +356,33 @@ impl Http {
         failure.error = failure.error.hint("--plain-http if this registry has no TLS");
         failure
     }
+}
+
+/// Does a server complain about our certificate, or that there was none? (RFC 8446, 6.2)
+fn wants_certificate(error: &rustls::Error) -> bool {
+    use AlertDescription::*;
+    matches!(
+        error,
+        rustls::Error::AlertReceived(
+            CertificateRequired
+                | BadCertificate
+                | UnsupportedCertificate
+                | CertificateRevoked
+                | CertificateExpired
+                | CertificateUnknown
+                | UnknownCA
+                | AccessDenied
+        )
+    )
+}
+
+fn unknown_to(host: &str, alert: &rustls::Error) -> Error {
+    let message =
+        format!("{host}: the server does not take this board's certificate, or there is none ({alert})");
+    Error::new(Kind::Auth, message).hint(
+        "client certificates are HOST/*.cert with *.key in /etc/edgepull/certs.d or --hosts-dir, or `client` in its \
+         hosts.toml",
+    )
 }
 
 /// Where a redirect leads.

@@ -4,31 +4,48 @@
 //! Registry            which document, which blob; what was promised about it
 //!   signatures        what is attached to a digest
 //!   blob              one blob as an unbroken stream: ranges, foreign urls
-//!   client            one repository: 401 -> auth, 429/5xx -> retry, loopback without TLS
-//!     auth            challenge, credentials -> token
-//!     http            one request with its redirects; what kind of failure
-//!       dns           names, where there is a DNS
-//!       tcp           one connection, and how much of it may lie unread
-//!       tls, roots    rustls below ureq
-//!         verify      by which time a certificate is judged
-//!         refusal     why one is refused, in words
+//!   client            one repository: mirrors, then the registry; 429/5xx -> retry
+//!     hosts, toml     hosts.toml: which mirrors, and how each is reached
+//!     endpoint        one of them: 401 -> auth, loopback without TLS
+//!       auth          challenge, credentials -> token
+//!       credentials   files, and helper programs (helper)
+//!       http, body    one request with its redirects; what kind of failure
+//!         dns, near   names, where there is a DNS; addresses that nobody may refer to
+//!         tcp         one connection, and how much of it may lie unread
+//!         proxy       the connection goes to a proxy
+//!         tls, roots  rustls below ureq
+//!           identity  client certificates
+//!           verify    by which time a certificate is judged
+//!           refusal   why one is refused, in words
+//! network             what all of these share in a run
 //! ```
 
 mod auth;
 mod blob;
+mod body;
 mod challenge;
 mod client;
 mod credentials;
 mod dns;
+mod endpoint;
+mod helper;
+mod hosts;
 mod http;
+mod identity;
+mod near;
+mod network;
+mod proxy;
 mod refusal;
 mod retry;
 mod roots;
 mod signatures;
 mod tcp;
 mod tls;
+mod toml;
 mod url;
 mod verify;
+
+pub use self::network::{Network, RATE_MIN};
 
 use self::blob::BlobReader;
 use self::client::{Ask, Client, asked_host, outcome};
@@ -58,12 +75,12 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Nothing is sent yet.
+    /// Finds out whom to ask, and all credentials. Nothing is sent yet.
     pub(super) fn new(image: &RegistryReference, options: &Options) -> Result<Registry> {
         if !options.plain_http {
             wait_for_randomness()?;
         }
-        Ok(Registry { client: Arc::new(Client::new(image, options)), image: image.clone() })
+        Ok(Registry { client: Arc::new(Client::new(image, options)?), image: image.clone() })
     }
 
     /// The manifest called `name` (a tag or digest). `size` is what a descriptor promised.
@@ -97,13 +114,19 @@ impl Registry {
         }
         let media_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
-        let promised = promised(&answer);
+        let (promised, place) = (promised(&answer), answer.place);
         let bytes =
-            read_document(self.client.body(answer), size, Kind::Network, "the answer").map_err(|error| {
+            read_document(answer.into_body(), size, Kind::Network, "the answer").map_err(|error| {
                 let class = if error.kind() == Kind::Network { Class::Passing } else { Class::Final };
                 Failure::new(class, error)
             })?;
         let digest = Digest::of(&bytes);
+        // A mirror's answer is judged at once, as another one can be had.
+        let asked: Option<Digest> = name.parse().ok();
+        if asked.is_some_and(|asked| asked != digest) && self.client.lied(place) {
+            let message = format!("{host}: {what}: asked for {name}, got {digest}");
+            return Err(Failure::new(Class::Passing, Error::new(Kind::Verification, message)));
+        }
         if promised.is_some_and(|promised| promised != digest) {
             return Err(Failure::last(Error::new(
                 Kind::Verification,
@@ -169,10 +192,16 @@ impl Source for Registry {
     }
 
     fn config(&mut self, descriptor: &Descriptor) -> Result<Fetched> {
-        let reader = BlobReader::open(self.client.clone(), descriptor, 0)?;
         let what = format!("{}: config {}", self.image.host, descriptor.digest);
-        let bytes = read_document(reader, Some(descriptor.size), Kind::Network, &what)?;
-        verified(bytes, descriptor, &what)
+        loop {
+            let reader = BlobReader::open(self.client.clone(), descriptor, 0)?;
+            let bytes = read_document(reader, Some(descriptor.size), Kind::Network, &what)?;
+            match verified(bytes, descriptor, &what) {
+                // There are fewer places to ask each time.
+                Err(_) if self.client.distrust(&descriptor.digest) => {}
+                other => return other,
+            }
+        }
     }
 
     fn layer(&mut self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
@@ -181,5 +210,9 @@ impl Source for Registry {
 
     fn signatures(&mut self, digest: &Digest, found: &mut Found) -> Result<()> {
         signatures::of(self, digest, found)
+    }
+
+    fn distrust(&mut self, descriptor: &Descriptor) -> bool {
+        self.client.distrust(&descriptor.digest)
     }
 }

@@ -52,8 +52,16 @@ impl fmt::Display for Trust {
     }
 }
 
-/// The roots that `ca_file` names, else the system's, else those compiled in.
-pub(super) fn load(ca_file: Option<&Path>) -> Result<(RootCertStore, Trust)> {
+/// The roots that `ca_file` names, else the system's, else those compiled in; and those of `besides`.
+pub(super) fn load(ca_file: Option<&Path>, besides: &[PathBuf]) -> Result<(RootCertStore, Trust)> {
+    let (mut roots, trust) = usual(ca_file)?;
+    for path in besides {
+        roots.roots.extend(bundle(path, true)?.roots);
+    }
+    Ok((roots, trust))
+}
+
+fn usual(ca_file: Option<&Path>) -> Result<(RootCertStore, Trust)> {
     if let Some(path) = ca_file {
         return Ok((bundle(path, true)?, Trust::File(path.to_owned())));
     }
@@ -117,17 +125,17 @@ mod tests {
             ("-----BEGIN CERTIFICATE-----\nAAAA\n", "PEM"),
         ] {
             std::fs::write(&path, content).unwrap();
-            let error = load(Some(&path)).map(drop).unwrap_err();
+            let error = load(Some(&path), &[]).map(drop).unwrap_err();
             assert_eq!(error.kind(), Kind::Usage);
             assert!(error.to_string().contains(reason), "{content:?}: {error}");
             assert!(error.to_string().contains("ca.pem"));
         }
-        let error = load(Some(Path::new("/nonexistent/ca.pem"))).map(drop).unwrap_err();
+        let error = load(None, &["/nonexistent/ca.pem".into()]).map(drop).unwrap_err();
         assert!(error.to_string().contains("no such file"), "{error}");
     }
 
     #[test]
     fn there_are_always_roots() {
-        assert!(!load(None).unwrap().0.is_empty());
+        assert!(!load(None, &[]).unwrap().0.is_empty());
     }
 }

@@ -50,7 +50,7 @@ fn referrers(registry: &Registry, digest: &Digest) -> Result<Option<Fetched>> {
     loop {
         let failure = match client.attempt(&Ask { method: Method::GET, path: &path, headers: &headers }) {
             Ok(answer) if answer.status() == 200 => {
-                match read_document(client.body(answer), None, Kind::Network, &what) {
+                match read_document(answer.into_body(), None, Kind::Network, &what) {
                     Ok(bytes) => return Ok(Some(listed(bytes))),
                     Err(error) if error.kind() == Kind::Network => {
                         super::Failure::new(super::Class::Passing, error)

@@ -5,11 +5,16 @@
 //! too, is what ureq asks of a connector and need not be asked here: `Agent::shutdown`, which nobody calls,
 //! so that no connection is registered for it.
 
+use super::network::Network;
+use crate::error::{Error, Kind};
 use crate::sys;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use ureq::Timeout;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
@@ -22,9 +27,40 @@ const UNREAD_MAX: i32 = 512 << 10;
 /// The least time that an address gets to answer, however many were tried before.
 const ADDRESS_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 
+/// How much a server may send, in bytes, before a byte of the answer comes that somebody reads: heads, interim
+/// answers, trailers, TLS records without content. ureq bounds a head (64 KiB, 128 fields), a chunk's length
+/// and its extension (20 bytes), but not how many interim answers there are, or trailers.
+const FRUITLESS_MAX: usize = 256 << 10;
+
+/// What was received since the last byte that somebody could read.
+#[derive(Debug, Default)]
+pub(super) struct Fruitless(AtomicUsize);
+
+impl Fruitless {
+    /// There was something, or it begins anew.
+    pub(super) fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn add(&self, bytes: usize) -> Result<(), ureq::Error> {
+        match self.0.fetch_add(bytes, Ordering::Relaxed) + bytes > FRUITLESS_MAX {
+            false => Ok(()),
+            true => Err(ureq::Error::Other(Box::new(
+                Error::new(Kind::Network, "the server sends and sends, and nothing of it is an answer")
+                    .hint("edgepull's limit FRUITLESS_MAX, 256 KiB"),
+            ))),
+        }
+    }
+}
+
 /// Connects to the first address that answers.
-#[derive(Debug)]
-pub(super) struct Tcp;
+#[derive(Debug, Default)]
+pub(super) struct Tcp {
+    /// How fast it may be.
+    pub(super) network: Arc<Network>,
+    /// Shared by all connections of one client, of which one is read at a time.
+    pub(super) fruitless: Arc<Fruitless>,
+}
 
 impl Connector for Tcp {
     type Out = TcpTransport;
@@ -43,6 +79,8 @@ impl Connector for Tcp {
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(TcpTransport {
             stream,
+            network: self.network.clone(),
+            fruitless: self.fruitless.clone(),
             buffers,
             reads: Limit { set: None, apply: TcpStream::set_read_timeout },
             writes: Limit { set: None, apply: TcpStream::set_write_timeout },
@@ -76,6 +114,8 @@ fn connect(addresses: &[SocketAddr], timeout: NextTimeout) -> Result<TcpStream, 
 /// One connection.
 pub(super) struct TcpTransport {
     stream: TcpStream,
+    network: Arc<Network>,
+    fruitless: Arc<Fruitless>,
     buffers: LazyBuffers,
     reads: Limit,
     writes: Limit,
@@ -144,8 +184,15 @@ impl Transport for TcpTransport {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         let input = self.buffers.input_append_buf();
-        let mut stream = &self.stream;
+        // A connection is made as fast as can be: that has a time-out of its own.
+        let most = match timeout.reason {
+            Timeout::Connect => input.len(),
+            _ => self.network.allowance(input.len()),
+        };
+        let (input, mut stream) = (&mut input[..most], &self.stream);
         let read = self.reads.run(&self.stream, timeout.for_read(), &mut || stream.read(input))?;
+        self.network.spent(read);
+        self.fruitless.add(read)?;
         self.buffers.input_appended(read);
         Ok(read > 0)
     }
@@ -166,10 +213,8 @@ impl Transport for TcpTransport {
 mod tests {
     use super::*;
     use std::net::TcpListener;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
     use std::thread;
-    use ureq::Timeout;
     use ureq::config::Config;
     use ureq::unversioned::resolver::{DefaultResolver, Resolver};
     use ureq::unversioned::transport::time;
@@ -197,7 +242,7 @@ mod tests {
             run_connector: Arc::new(|_| unreachable!()),
             register_shutdown: Arc::new(|_| Ok(())),
         };
-        Tcp.connect(&details, None).unwrap().unwrap()
+        Tcp::default().connect(&details, None).unwrap().unwrap()
     }
 
     fn pair() -> (TcpTransport, TcpStream) {
@@ -240,6 +285,7 @@ mod tests {
         let mut read = 0;
         while read < 64 << 20 {
             assert!(ours.await_input(within(LONG)).unwrap());
+            ours.fruitless.reset();
             let amount = ours.buffers.input().len();
             ours.buffers.input_consume(amount);
             read += amount;

@@ -6,15 +6,17 @@
 //! ([`super::verify`]). `ureq::unversioned` may change in any release, which
 //! is why Cargo.toml pins the version.
 
+use super::dns::is_own;
+use super::identity;
+use super::network::Network;
 use super::refusal;
 use super::roots::{self, Trust};
 use super::verify::{Floored, Verifier};
 use crate::clock::{Clock, date};
 use crate::error::Error;
 use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::{CryptoProvider, KeyProvider};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::sign::SigningKey;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
 use rustls::{CipherSuite, ClientConfig, ClientConnection, StreamOwned};
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -34,14 +36,31 @@ const SEND_BUFFER: usize = 16 << 10;
 pub(super) struct Tls(Arc<Shared>);
 
 struct Shared {
-    ca_file: Option<PathBuf>,
-    clock: Arc<Clock>,
+    setup: Setup,
     made: OnceLock<Made>,
+}
+
+/// Who is trusted, and who we are.
+pub(super) struct Setup {
+    /// Replaces the system's trusted roots.
+    pub(super) ca_file: Option<PathBuf>,
+    /// Are trusted besides.
+    pub(super) authorities: Vec<PathBuf>,
+    /// Our certificates and their keys.
+    pub(super) client: Vec<(PathBuf, PathBuf)>,
+    /// `host[:port]` of the only server that is shown one of them.
+    pub(super) own: String,
+    /// Judges certificates.
+    pub(super) clock: Arc<Clock>,
+    /// Warns of keys that everybody can read.
+    pub(super) network: Arc<Network>,
 }
 
 /// What the first connection has made.
 struct Made {
     config: Arc<ClientConfig>,
+    /// The same with our certificates.
+    own: Arc<ClientConfig>,
     verifier: Arc<Verifier>,
     trust: Trust,
 }
@@ -59,9 +78,9 @@ impl fmt::Display for HandshakeFailed {
 impl std::error::Error for HandshakeFailed {}
 
 impl Tls {
-    /// `ca_file` replaces the system's trusted roots; `clock` judges certificates.
-    pub(super) fn new(ca_file: Option<PathBuf>, clock: Arc<Clock>) -> Tls {
-        Tls(Arc::new(Shared { ca_file, clock, made: OnceLock::new() }))
+    /// Nothing is read yet.
+    pub(super) fn new(setup: Setup) -> Tls {
+        Tls(Arc::new(Shared { setup, made: OnceLock::new() }))
     }
 
     /// A server has answered; `date` is the header of that name. Nothing is learnt without TLS.
@@ -81,25 +100,35 @@ impl Tls {
     }
 
     fn make(&self) -> Result<Made, Error> {
-        let clock = &self.0.clock;
+        let Setup { ca_file, authorities, client, clock, network, .. } = &self.0.setup;
         let now = clock.now();
         if now.is_floor() || now.far_ahead {
             log::info!("{now}");
         }
-        let (roots, trust) = roots::load(self.0.ca_file.as_deref())?;
+        let (roots, trust) = roots::load(ca_file.as_deref(), authorities)?;
         let provider = Arc::new(provider());
         let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
         let webpki = webpki.build().expect("there are roots, and no revocation lists");
         let verifier = Arc::new(Verifier::new(webpki, clock.clone()));
-        let mut config = ClientConfig::builder_with_details(provider, Arc::new(Floored(clock.clone())))
-            .with_safe_default_protocol_versions()
-            .expect("ring has suites for TLS 1.2 and 1.3")
-            .dangerous() // rustls's word for every verifier that is not the default one
-            .with_custom_certificate_verifier(verifier.clone())
-            .with_no_client_auth();
+        let mut config =
+            ClientConfig::builder_with_details(provider.clone(), Arc::new(Floored(clock.clone())))
+                .with_safe_default_protocol_versions()
+                .expect("ring has suites for TLS 1.2 and 1.3")
+                .dangerous() // rustls's word for every verifier that is not the default one
+                .with_custom_certificate_verifier(verifier.clone())
+                .with_no_client_auth();
         // A pull makes a handful of connections: tickets would cost more memory than they save time.
         config.resumption = rustls::client::Resumption::disabled();
-        Ok(Made { config: Arc::new(config), verifier, trust })
+        let config = Arc::new(config);
+        let own = match client.is_empty() {
+            true => config.clone(),
+            false => {
+                let mut own = ClientConfig::clone(&config);
+                own.client_auth_cert_resolver = identity::load(client, &provider, network)?;
+                Arc::new(own)
+            }
+        };
+        Ok(Made { config, own, verifier, trust })
     }
 
     /// What a failed handshake with the server of `url` means.
@@ -109,7 +138,7 @@ impl Tls {
             return ureq::Error::Other(Box::new(HandshakeFailed(error)));
         };
         let host = url.authority().map_or("", |authority| authority.as_str());
-        let refusal = refusal::certificate(host, why, &self.0.clock.now(), &made.trust);
+        let refusal = refusal::certificate(host, why, &self.0.setup.clock.now(), &made.trust);
         ureq::Error::Other(Box::new(refusal))
     }
 }
@@ -130,22 +159,12 @@ impl fmt::Debug for Tls {
 /// ring's primitives. ChaCha20 comes first where the CPU has no AES instructions: there it is three to
 /// five times faster, and most servers follow a client that prefers it.
 fn provider() -> CryptoProvider {
-    let mut provider = CryptoProvider { key_provider: &NoKeys, ..rustls::crypto::ring::default_provider() };
+    let mut provider =
+        CryptoProvider { key_provider: &identity::Keys, ..rustls::crypto::ring::default_provider() };
     if !has_aes_instructions() {
         provider.cipher_suites.sort_by_key(|suite| !is_chacha(suite.suite()));
     }
     provider
-}
-
-/// edgepull never shows a certificate of its own, so that the code which signs with its key (RSA, ECDSA and
-/// Ed25519: 35 KB) need not be in the binary.
-#[derive(Debug)]
-struct NoKeys;
-
-impl KeyProvider for NoKeys {
-    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("edgepull has no client certificates".into()))
-    }
 }
 
 fn is_chacha(suite: CipherSuite) -> bool {
@@ -188,7 +207,8 @@ impl<In: Transport> Connector<In> for Tls {
         let made = self.made().map_err(|error| ureq::Error::Other(Box::new(error)))?;
         let name = server_name(details.uri)
             .ok_or(ureq::Error::Tls("no certificate can be issued for this host name"))?;
-        let mut connection = ClientConnection::new(made.config.clone(), name)?;
+        let config = if is_own(details.uri, &self.0.setup.own) { &made.own } else { &made.config };
+        let mut connection = ClientConnection::new(config.clone(), name)?;
         connection.set_buffer_limit(Some(SEND_BUFFER));
         let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
         socket.set_timeout(details.timeout);

@@ -58,6 +58,10 @@ pub struct Tracking {
     pub platform: Option<String>,
     /// `--ca-file`, absolute.
     pub ca_file: Option<PathBuf>,
+    /// `--auth-file`, absolute.
+    pub auth_file: Option<PathBuf>,
+    /// `--hosts-dir`, absolute.
+    pub hosts_dir: Option<PathBuf>,
     /// `--plain-http`.
     pub plain_http: bool,
     /// `--verifier`, absolute.
@@ -83,6 +87,8 @@ impl Default for Tracking {
             variant: None,
             platform: None,
             ca_file: None,
+            auth_file: None,
+            hosts_dir: None,
             plain_http: false,
             verifier: None,
             policy: None,

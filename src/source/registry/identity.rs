@@ -1,0 +1,93 @@
+//! Who this board is, by the certificates that it shows to servers which ask for one (mutual TLS).
+//!
+//! RSA and ECDSA keys, in PKCS#8, PKCS#1 or SEC1; encrypted ones cannot be read, as nobody is there to type a
+//! password. Ed25519 would be 8 KB for what hardly any authority issues.
+
+use super::credentials::warn_if_readable;
+use super::network::Network;
+use crate::error::{Error, Kind, Result};
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::ring::sign::{RsaSigningKey, any_ecdsa_type};
+use rustls::crypto::{CryptoProvider, KeyProvider};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey};
+use std::fs::File;
+use std::io::{BufReader, Read, Take};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The largest file with a certificate or a key, in bytes.
+const FILE_MAX: u64 = 256 << 10;
+/// The longest chain that is shown.
+const CHAIN_MAX: usize = 8;
+
+/// The kinds of keys that authorities issue certificates for.
+#[derive(Debug)]
+pub(super) struct Keys;
+
+impl KeyProvider for Keys {
+    fn load_private_key(&self, key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        match RsaSigningKey::new(&key) {
+            Ok(rsa) => Ok(Arc::new(rsa)),
+            Err(_) => any_ecdsa_type(&key),
+        }
+    }
+}
+
+/// All that a host gave us, best first.
+#[derive(Debug)]
+struct Identities(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for Identities {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.iter().find(|one| one.key.choose_scheme(schemes).is_some()).cloned()
+    }
+
+    fn has_certs(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+/// Reads pairs of certificate and key.
+pub(super) fn load(
+    pairs: &[(PathBuf, PathBuf)],
+    provider: &CryptoProvider,
+    network: &Network,
+) -> Result<Arc<dyn ResolvesClientCert>> {
+    let load =
+        |(certificate, key): &(PathBuf, PathBuf)| one(certificate, key, provider, network).map(Arc::new);
+    Ok(Arc::new(Identities(pairs.iter().map(load).collect::<Result<_>>()?)))
+}
+
+fn one(certificate: &Path, key: &Path, provider: &CryptoProvider, network: &Network) -> Result<CertifiedKey> {
+    let wrong = |path: &Path, what: &str| {
+        Error::new(Kind::Usage, format!("client certificate: {}: {what}", path.display()))
+    };
+    let chain: Vec<_> = CertificateDer::pem_reader_iter(open(certificate, None)?)
+        .take(CHAIN_MAX)
+        .collect::<Result<_, _>>()
+        .map_err(|_| wrong(certificate, "broken PEM"))?;
+    if chain.is_empty() {
+        return Err(wrong(certificate, "no certificate in it (-----BEGIN CERTIFICATE-----)"));
+    }
+    let secret = PrivateKeyDer::from_pem_reader(open(key, Some(network))?)
+        .map_err(|_| wrong(key, "no private key in it (-----BEGIN PRIVATE KEY-----, not encrypted)"))?;
+    CertifiedKey::from_der(chain, secret, provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => wrong(key, "this is not the certificate's key"),
+        _ => wrong(key, "this kind of key is not supported: RSA, ECDSA P-256 or P-384"),
+    })
+}
+
+/// A file; with `secret`, it is not for everybody.
+fn open(path: &Path, secret: Option<&Network>) -> Result<BufReader<Take<File>>> {
+    let file = File::open(path).map_err(|error| {
+        Error::from_io(Kind::Usage, error).context(format_args!("client certificate: {}", path.display()))
+    })?;
+    if let Some(network) = secret {
+        warn_if_readable(&file, path, network);
+    }
+    // The same type as for trusted roots: PEM is read by the same code.
+    Ok(BufReader::new(file.take(FILE_MAX)))
+}

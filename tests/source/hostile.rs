@@ -1,0 +1,116 @@
+//! Registries that mean harm: answers without an end, and references to where only the board can reach.
+
+use crate::image::Image;
+use crate::server::{Reply, Server};
+use crate::{options, read_layer, refused, registry};
+use edgepull::error::Kind;
+use edgepull::sys::peak_resident_kib;
+use std::net::{SocketAddr, UdpSocket};
+
+#[test]
+fn redirects_to_metadata_services_and_to_the_link_are_refused() {
+    for target in [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::ffff:169.254.169.254]/",
+        "http://[fd00:ec2::254]/",
+        "http://100.100.100.200/",
+        "http://169.254.1.1/",
+        "http://[fe80::1]/",
+        "http://[64:ff9b::a9fe:a9fe]/",
+    ] {
+        let server = Server::start(move |_, _| Reply::new(307, "").with("Location", target));
+        refused(
+            registry(server.address, &options()).root(),
+            Kind::Network,
+            &["only this board can reach", "refused"],
+        );
+        assert_eq!(server.requests().len(), 1, "{target}");
+    }
+    let server = Server::start(|_, _| Reply::new(307, "").with("Location", "file:///etc/shadow"));
+    refused(registry(server.address, &options()).root(), Kind::Network, &["redirects to nowhere"]);
+    let server = Server::start(|_, _| Reply::new(307, "").with("Location", "/again"));
+    refused(registry(server.address, &options()).root(), Kind::Network, &["REDIRECTS_MAX"]);
+    assert_eq!(server.requests().len(), 6);
+}
+
+#[test]
+fn a_token_server_is_not_at_a_metadata_service_either() {
+    let challenge = r#"Bearer realm="http://169.254.169.254/token",service="x""#;
+    let server = Server::start(move |_, _| Reply::new(401, "").with("WWW-Authenticate", challenge));
+    refused(registry(server.address, &options()).root(), Kind::Network, &["169.254.169.254", "refused"]);
+}
+
+/// An address of this machine that is not its loopback's; nothing is sent to find it.
+fn own_address() -> Option<SocketAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().filter(|address| !address.ip().is_loopback() && !address.ip().is_unspecified())
+}
+
+#[test]
+fn a_registry_elsewhere_cannot_send_a_board_to_itself() {
+    let Some(own) = own_address() else { return println!("skipped: this machine has only a loopback") };
+    let service = Server::start(|_, _| Reply::new(200, "secret"));
+    for host in ["127.0.0.1", "localhost", "[::1]", "0.0.0.0"] {
+        let target = format!("http://{host}:{}/", service.address.port());
+        let server = Server::start_at(&format!("{}:0", own.ip()), move |_, _| {
+            Reply::new(302, "").with("Location", &target)
+        });
+        refused(registry(server.address, &options()).root(), Kind::Network, &["only this board can reach"]);
+    }
+    assert!(service.requests().is_empty());
+    // A private network is where registries live.
+    let store = Server::start_at(&format!("{}:0", own.ip()), |_, _| Reply::typed("x", "{}"));
+    let target = format!("http://{}/", store.address);
+    let server = Server::start_at(&format!("{}:0", own.ip()), move |_, _| {
+        Reply::new(302, "").with("Location", &target)
+    });
+    assert_eq!(registry(server.address, &options()).root().unwrap().bytes, b"{}");
+}
+
+#[test]
+fn floods_end_within_bounded_memory() {
+    let ok = "HTTP/1.1 200 OK\r\n";
+    let chunked = format!("{ok}Content-Type: x/y\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let before = peak_resident_kib();
+    for (what, head, again) in [
+        ("interim answers", String::new(), "HTTP/1.1 100 Continue\r\n\r\n".to_owned()),
+        (
+            "interim answers with fields",
+            String::new(),
+            format!("HTTP/1.1 103 X\r\nLink: {}\r\n\r\n", "x".repeat(900)),
+        ),
+        ("fields", ok.to_owned(), "X-Field: y\r\n".to_owned()),
+        ("one field", format!("{ok}X: "), "y".repeat(1000)),
+        ("a status line", "HTTP/1.1 200 ".to_owned(), "y".repeat(1000)),
+        ("a chunk's extension", format!("{chunked}5;"), "x=y;".repeat(100)),
+        ("a chunk's length", chunked.clone(), "0".repeat(1000)),
+        ("trailers", format!("{chunked}2\r\n{{}}\r\n0\r\n"), "X-Trailer: y\r\n".repeat(50)),
+        ("one trailer", format!("{chunked}2\r\n{{}}\r\n0\r\nX: "), "y".repeat(1000)),
+        ("a body", chunked.clone(), format!("1000\r\n{}\r\n", "x".repeat(4096))),
+    ] {
+        let server = Server::start(move |_, _| Reply::flood(head.clone(), again.clone()));
+        let error = registry(server.address, &options()).root().expect_err(what);
+        assert!(matches!(error.kind(), Kind::Network | Kind::BadImage), "{what}: {error}");
+        assert!(server.requests().len() <= 6, "{what}");
+    }
+    // The servers' buffers are in it, too.
+    let grown = peak_resident_kib().unwrap().saturating_sub(before.unwrap());
+    assert!(grown < 64 << 10, "{grown} KiB");
+}
+
+#[test]
+fn trailers_without_an_end_behind_a_blob_do_not_hold_it() {
+    let image = Image::new();
+    let layer = image.layer.clone();
+    let server = Server::start(move |_, _| {
+        let mut head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        head.extend_from_slice(format!("{:x}\r\n", layer.len()).as_bytes());
+        head.extend_from_slice(&layer);
+        head.extend_from_slice(b"\r\n0\r\n");
+        Reply::flood(head, "X-Trailer: y\r\n".repeat(50))
+    });
+    let read = read_layer(&mut *registry(server.address, &options()), &image.layer_descriptor(), 0).unwrap();
+    assert!(read == image.layer);
+    assert_eq!(server.requests().len(), 1);
+}
