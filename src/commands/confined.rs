@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::sandbox::{self, Line, Rights};
+use crate::source::Learnt;
 use crate::store::deployment::Pending;
 use crate::sys;
 use crate::trust::rollback::Age;
@@ -59,6 +60,8 @@ struct Told<T> {
     result: Result<T>,
     /// A time that a server and this board's clock agree to have passed.
     witnessed: Option<u64>,
+    /// Of mirrors, and of the network.
+    learnt: Learnt,
     peak_kib: u64,
 }
 
@@ -84,7 +87,8 @@ pub(super) fn confined<T: Serialize + DeserializeOwned>(
         &rights,
         |line| {
             let result = work(line);
-            Ok(Told { result, witnessed: clock.witnessed(), peak_kib: sys::peak_resident_kib().unwrap_or(0) })
+            let (witnessed, learnt) = (clock.witnessed(), options.network.learnt());
+            Ok(Told { result, witnessed, learnt, peak_kib: sys::peak_resident_kib().unwrap_or(0) })
         },
         |question| match serde_json::from_slice(question) {
             Ok(question) => answer(question),
@@ -92,6 +96,7 @@ pub(super) fn confined<T: Serialize + DeserializeOwned>(
         },
     )?;
     PEAK_KIB.fetch_max(told.peak_kib as usize, Ordering::Relaxed);
+    options.network.learn(told.learnt);
     if let Some(time) = told.witnessed {
         clock.witness(time);
     }

@@ -16,7 +16,7 @@ mod registry;
 
 pub(crate) use attached::COSIGN_SIGN;
 pub use attached::{Attached, Found, PAYLOAD_MAX, SIGNATURES_MAX};
-pub use registry::{Network, RATE_MIN};
+pub use registry::{Learnt, Network, RATE_MIN};
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};

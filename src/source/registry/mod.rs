@@ -45,7 +45,7 @@ mod toml;
 mod url;
 mod verify;
 
-pub use self::network::{Network, RATE_MIN};
+pub use self::network::{Learnt, Network, RATE_MIN};
 
 use self::blob::BlobReader;
 use self::client::{Ask, Client, asked_host, outcome};

@@ -4,6 +4,7 @@
 use super::credentials::Credential;
 use super::helper;
 use crate::error::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,16 @@ struct State {
     warned: Vec<String>,
 }
 
+/// What one process of a run has learnt, for the next.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learnt {
+    online: bool,
+    /// The time to wait for the network is over.
+    waited: bool,
+    set_aside: Vec<(String, bool)>,
+    warned: Vec<String>,
+}
+
 #[derive(Debug)]
 struct Helped {
     helper: String,
@@ -58,6 +69,27 @@ impl Network {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is one assignment or push.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What there is to know for other processes of this run.
+    pub fn learnt(&self) -> Learnt {
+        let state = self.state();
+        Learnt {
+            online: state.online,
+            waited: state.online_by.is_some(),
+            set_aside: state.set_aside.clone(),
+            warned: state.warned.clone(),
+        }
+    }
+
+    /// Knows what another process of this run has learnt, that began with what this one knew.
+    pub fn learn(&self, learnt: Learnt) {
+        let mut state = self.state();
+        state.online |= learnt.online;
+        if learnt.waited && !state.online {
+            state.online_by = Some((Instant::now(), ONLINE_PAUSES.1));
+        }
+        (state.set_aside, state.warned) = (learnt.set_aside, learnt.warned);
     }
 
     /// Waits until something may be read again, and says how much at once, of `wanted` bytes.
@@ -151,6 +183,20 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_process_of_a_run_learns_from_another() {
+        let (ours, theirs) =
+            (Network::new(None, Duration::from_secs(60)), Network::new(None, Duration::from_secs(60)));
+        theirs.set_aside("https://mirror", true);
+        theirs.warn("the mirror is left out".into());
+        assert!(theirs.pause_offline().is_some());
+        ours.learn(theirs.learnt());
+        assert!(ours.is_set_aside("https://mirror") && !ours.is_set_aside("https://other"));
+        // The time was waited once, for all.
+        assert_eq!(ours.pause_offline(), None);
+        assert_eq!(ours.learnt().warned, ["the mirror is left out"]);
+    }
 
     #[test]
     fn a_limited_link_pays_for_what_it_has_read() {
