@@ -7,6 +7,7 @@ mod clock;
 mod deployments;
 mod destination;
 mod distribution;
+mod evil;
 mod example;
 mod failures;
 mod faults;

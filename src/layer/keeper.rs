@@ -16,6 +16,7 @@ use super::base::{Base, Candidate};
 use super::codec::{Input, put_bytes, put_number};
 use super::members::{self, Totals, Writer};
 use super::objects::Objects;
+use super::room::{Phase, Room};
 use super::rootfs::{self, Metadata, Warning, path};
 use crate::error::{Error, Result};
 use crate::sys;
@@ -31,6 +32,7 @@ const UNFIT: io::ErrorKind = io::ErrorKind::InvalidData;
 /// Keeps the members of one layer.
 pub(super) struct Keeper {
     dir: OwnedFd,
+    room: Room,
     objects: Objects,
     log: Writer,
     metadata: Metadata,
@@ -81,6 +83,7 @@ impl Keeper {
         let metadata = Metadata::new(place.dir.as_fd(), place.rootless);
         let stat = fstat(&place.dir)?;
         Ok(Keeper {
+            room: Room::new(place.dir.as_fd(), Phase::Fetch)?,
             objects,
             log,
             other_group: stat.st_gid != metadata.who.gid,
@@ -103,6 +106,9 @@ impl Keeper {
     fn try_begin(&mut self, member: &Member) -> io::Result<()> {
         // A path that cannot be is refused now, not when the whole layer is here.
         path::clean(&member.path, &mut self.clean)?;
+        self.room.entry()?;
+        // What its record takes: more than one may be in a gzip bomb.
+        self.room.bytes(member.weight())?;
         if member.kind != MemberKind::File {
             return self.log.push(member, 0);
         }
@@ -144,6 +150,7 @@ impl Keeper {
             chunk = &chunk[equal..];
         }
         if !chunk.is_empty() {
+            self.room.bytes(chunk.len() as u64)?;
             if let Data::Old(candidate) = open.data {
                 // It is not the old one after all.
                 open.data = Data::New(self.copy_of(member, &candidate, open.done)?, 0);
@@ -170,7 +177,9 @@ impl Keeper {
         let file = self.new_file(member)?;
         if let Some(base) = &mut self.base {
             let mut at = 0;
+            let room = &mut self.room;
             base.copy(candidate, length, |bytes| {
+                room.bytes(bytes.len() as u64)?;
                 file.write_all_at(bytes, at)?;
                 at += bytes.len() as u64;
                 Ok(())

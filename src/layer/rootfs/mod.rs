@@ -32,6 +32,7 @@ pub(super) use directory::timespec;
 pub(super) use metadata::Metadata;
 
 use super::archive::{Member, MemberKind};
+use super::room::{Phase, Room};
 use crate::error::{Error, Kind, Result};
 use directory::Directories;
 use path::{Shown, bad, clean, split};
@@ -62,6 +63,7 @@ pub struct Object<'a> {
 /// A root file system that layers are applied to, lowest first.
 pub struct Rootfs {
     dirs: Directories,
+    room: Room,
     metadata: Metadata,
     trash: Trash,
     scratch: OwnedFd,
@@ -96,13 +98,15 @@ impl Rootfs {
         let who = metadata.who;
         let resolver = Resolver { emulate: options.emulate_openat2 };
         let made = || {
+            let room = Room::new(dir.as_fd(), Phase::Compose)?;
             let dirs = Directories::new(dir, resolver, who)?;
             let trash = Trash::new(scratch.try_clone()?, who.rootless);
-            io::Result::Ok((dirs, trash))
+            io::Result::Ok((room, dirs, trash))
         };
-        let (dirs, trash) = made().map_err(|error| Error::disk("the root file system", error))?;
+        let (room, dirs, trash) = made().map_err(|error| Error::disk("the root file system", error))?;
         Ok(Rootfs {
             dirs,
+            room,
             metadata,
             trash,
             scratch,
@@ -154,6 +158,7 @@ impl Rootfs {
         if let Some(whiteout) = whiteout::parse(name)? {
             return self.hide(parent, &whiteout);
         }
+        self.room.entry()?;
         self.dirs.enter(parent, true, &mut self.written)?;
         match member.kind {
             MemberKind::File => self.file(name, member, object)?,
