@@ -3,6 +3,15 @@
 //! follows from the formats. Each is built byte by byte ([`builder`]), pulled by the real program, and judged by what
 //! must not have changed ([`victim`]).
 
+mod bombs;
 mod breakout;
 mod builder;
+mod compression;
+mod documents;
+mod framing;
+mod members;
+mod scale;
+mod sparse;
+mod truncated;
 mod victim;
+mod whiteout;

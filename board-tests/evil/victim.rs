@@ -305,7 +305,7 @@ fn content_of(root: &Path, path: &str) -> Option<String> {
         kind if kind.is_fifo() => "fifo".into(),
         kind if kind.is_char_device() => "character device".into(),
         kind if kind.is_block_device() => "block device".into(),
-        _ if stat.size() > 4096 => format!("{} bytes", stat.size()),
+        _ if stat.size() > 512 => format!("{} bytes", stat.size()),
         _ => match fs::read(&full) {
             Ok(bytes) => bytes.escape_ascii().to_string(),
             Err(error) => error.to_string(),

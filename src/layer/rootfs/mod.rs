@@ -32,7 +32,6 @@ pub(super) use directory::timespec;
 pub(super) use metadata::Metadata;
 
 use super::archive::{Member, MemberKind};
-use super::room::{Phase, Room};
 use crate::error::{Error, Kind, Result};
 use directory::Directories;
 use path::{Shown, bad, clean, split};
@@ -63,7 +62,6 @@ pub struct Object<'a> {
 /// A root file system that layers are applied to, lowest first.
 pub struct Rootfs {
     dirs: Directories,
-    room: Room,
     metadata: Metadata,
     trash: Trash,
     scratch: OwnedFd,
@@ -98,15 +96,13 @@ impl Rootfs {
         let who = metadata.who;
         let resolver = Resolver { emulate: options.emulate_openat2 };
         let made = || {
-            let room = Room::new(dir.as_fd(), Phase::Compose)?;
             let dirs = Directories::new(dir, resolver, who)?;
             let trash = Trash::new(scratch.try_clone()?, who.rootless);
-            io::Result::Ok((room, dirs, trash))
+            io::Result::Ok((dirs, trash))
         };
-        let (room, dirs, trash) = made().map_err(|error| Error::disk("the root file system", error))?;
+        let (dirs, trash) = made().map_err(|error| Error::disk("the root file system", error))?;
         Ok(Rootfs {
             dirs,
-            room,
             metadata,
             trash,
             scratch,
@@ -158,7 +154,7 @@ impl Rootfs {
         if let Some(whiteout) = whiteout::parse(name)? {
             return self.hide(parent, &whiteout);
         }
-        self.room.entry()?;
+        self.dirs.room().entry()?;
         self.dirs.enter(parent, true, &mut self.written)?;
         match member.kind {
             MemberKind::File => self.file(name, member, object)?,
@@ -181,8 +177,8 @@ impl Rootfs {
         if self.written.is_none() || !self.dirs.enter(parent, false, &mut self.written)? {
             return Ok(());
         }
-        let Some(written) = &self.written else { return Ok(()) };
-        let hide = Hide { written, trash: &self.trash, who: self.metadata.who };
+        let Some(written) = &mut self.written else { return Ok(()) };
+        let mut hide = Hide { written, trash: &self.trash, who: self.metadata.who };
         let top = self.dirs.top();
         match whiteout {
             Whiteout::Private => return Ok(()),
