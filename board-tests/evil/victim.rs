@@ -7,8 +7,9 @@ use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use super::builder::{EvilImage, tar};
 use crate::harness::*;
@@ -145,9 +146,10 @@ impl Ground {
             Expect::Refused(wanted, words) => {
                 assert_eq!(code, Some(*wanted), "{what}, {:?}: {said}", self.by);
                 assert!(said.contains(words), "{what}, {:?}: does not say {words:?}: {said}", self.by);
-                // What came right of an image whose bytes were damaged is kept for the next pull.
+                // What came right of an image whose bytes were damaged, or missing, is kept for the next pull.
+                let keeps = matches!(*wanted, exit::VERIFICATION | exit::NOT_FOUND);
                 let mut beside = self.beside();
-                beside.retain(|name| *wanted != exit::VERIFICATION || name != ".root.edgepull");
+                beside.retain(|name| !keeps || name != ".root.edgepull");
                 assert_eq!(beside, ["victim"], "{what}: left behind: {said}");
             }
         }
@@ -184,7 +186,9 @@ impl Ground {
     /// Deploys `image` and an honest one after it, and has the store verified after each.
     #[track_caller]
     pub fn deploy(&self, what: &str, image: &str, expect: &Expect) {
-        let output = self.edgepull(what, &["deploy", "app", image]);
+        // A state directory of its own: a layer that is kept already would not be read at all.
+        let state = self.scratch.at("state");
+        let output = self.edgepull(what, &["--state-dir", &state, "deploy", "app", image]);
         let said = String::from_utf8_lossy(&output.stderr);
         let wanted = match expect {
             Expect::Kept(_) => 0,
@@ -192,10 +196,11 @@ impl Ground {
         };
         assert_eq!(output.status.code(), Some(wanted), "deploy {what}: {said}");
         for words in [&["deploy", "app", &self.honest_image()][..], &["verify"], &["gc"]] {
-            let output = self.edgepull(what, words);
+            let output = self.edgepull(what, &[&["--state-dir", &state], words].concat());
             let said = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(0), "{words:?} after {what}: {said}");
         }
+        run("rm", ["-rf", &state]);
     }
 
     /// Runs the commands that read a deployment.
@@ -318,7 +323,8 @@ pub struct Family {
     name: &'static str,
     grounds: Vec<Ground>,
     images: usize,
-    runs: usize,
+    verdicts: usize,
+    failed: Vec<String>,
     deployed: bool,
 }
 
@@ -326,7 +332,7 @@ impl Family {
     /// Pulled by each of these.
     pub fn pulled_by(name: &'static str, who: &[By]) -> Family {
         let grounds = who.iter().map(|by| Ground::new(*by)).collect();
-        Family { name, grounds, images: 0, runs: 0, deployed: false }
+        Family { name, grounds, images: 0, verdicts: 0, failed: Vec::new(), deployed: false }
     }
 
     /// And deployed by root.
@@ -335,28 +341,27 @@ impl Family {
         self
     }
 
-    /// What a family's images are judged on.
-    pub fn grounds(&self) -> &[Ground] {
-        &self.grounds
-    }
-
-    #[track_caller]
+    /// Judges one image everywhere. What fails is told, and the others are judged all the same.
     fn case(&mut self, what: &str, image: &dyn Fn(&Ground) -> String, expect: &Expect) {
         self.images += 1;
         for ground in &self.grounds {
-            let name = image(ground);
-            ground.pull(what, &name, expect);
-            self.runs += 1;
-            if self.deployed && ground.by == By::Root {
-                ground.deploy(what, &name, expect);
-                self.runs += 1;
+            let judged = catch_unwind(AssertUnwindSafe(|| {
+                let name = image(ground);
+                ground.pull(what, &name, expect);
+                if self.deployed && ground.by == By::Root {
+                    ground.deploy(what, &name, expect);
+                }
+            }));
+            self.verdicts += 1 + usize::from(self.deployed && ground.by == By::Root);
+            if judged.is_err() {
+                self.failed.push(format!("{what}, {:?}", ground.by));
+                ground.clear();
             }
-            run("rm", ["-rf", &ground.scratch.at("image")]);
+            run("rm", ["-rf", &ground.scratch.at("image"), &ground.scratch.at("state")]);
         }
     }
 
     /// These layers are harmless when confined; `paths` are then so.
-    #[track_caller]
     pub fn keeps(
         &mut self,
         what: &str,
@@ -370,7 +375,6 @@ impl Family {
     }
 
     /// These layers are refused as a bad image.
-    #[track_caller]
     pub fn refuses(
         &mut self,
         what: &str,
@@ -383,13 +387,11 @@ impl Family {
     }
 
     /// An image that `write` puts into the folder `image` of the scratch; `write` gives its name.
-    #[track_caller]
     pub fn image(&mut self, what: &str, expect: Expect, write: impl Fn(&Scratch) -> String) {
         self.case(what, &|ground| write(&ground.scratch), &expect);
     }
 
     /// Layers that name the victims of the ground that they are for.
-    #[track_caller]
     pub fn aimed(
         &mut self,
         what: &str,
@@ -404,17 +406,10 @@ impl Family {
 
     /// Says how many there were.
     pub fn end(self) {
-        assert!(self.images > 0);
-        eprintln!("evil: {}: {} hostile images, {} verdicts", self.name, self.images, self.runs);
+        assert!(self.images > 0 && self.failed.is_empty(), "{}: wrong: {:#?}", self.name, self.failed);
+        eprintln!("evil: {}: {} hostile images, {} verdicts", self.name, self.images, self.verdicts);
     }
 }
 
 /// In [`Family::keeps`]: there is nothing at that path.
 pub const ABSENT: &str = "\0absent";
-
-/// A shell command that is not edgepull, for what a test sets up.
-pub fn shell(script: &str) -> String {
-    let output = Command::new("sh").args(["-ec", script]).output().expect("sh");
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}

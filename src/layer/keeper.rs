@@ -158,7 +158,7 @@ impl Keeper {
             if let Data::New(file, handed_over) = &mut open.data {
                 match member.sparse {
                     false => file.write_all_at(chunk, open.done)?,
-                    true => write_sparse(file, member, open.done, chunk)?,
+                    true => write_sparse(file, member, open.done, chunk, &mut self.room)?,
                 }
                 open.done += chunk.len() as u64;
                 self.totals.written += chunk.len() as u64;
@@ -386,13 +386,21 @@ fn failed(error: io::Error) -> Error {
 }
 
 /// Writes data that stands at `offset` of all data of a sparse file to the places where it belongs.
-fn write_sparse(file: &File, member: &Member, offset: u64, mut chunk: &[u8]) -> io::Result<()> {
+fn write_sparse(
+    file: &File,
+    member: &Member,
+    offset: u64,
+    mut chunk: &[u8],
+    room: &mut Room,
+) -> io::Result<()> {
     let mut skipped = 0;
     for segment in &member.segments {
         let end = skipped + segment.length;
         if end > offset && !chunk.is_empty() {
             let within = offset.saturating_sub(skipped);
             let most = usize::try_from(segment.length - within).unwrap_or(usize::MAX).min(chunk.len());
+            // A byte among holes takes a block.
+            room.entry()?;
             file.write_all_at(&chunk[..most], segment.offset + within)?;
             chunk = &chunk[most..];
         }
