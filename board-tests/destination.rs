@@ -113,7 +113,7 @@ fn a_full_disk_is_said_to_be_full_and_is_emptied_again() {
     let _disk = SmallDisk::mount(&at, 1024);
     scratch.write("disk/mine", "mine");
     let outcome = Board::armv7().edgepull(["pull", &name, &scratch.at("disk/root")]);
-    outcome.fails_with(exit::DISK).saying("No space left");
+    outcome.fails_with(exit::DISK).saying("the file system is nearly full");
     assert_eq!(Tree::of(&at).len(), 1, "the full disk is left full");
 }
 

@@ -8,6 +8,7 @@ mod confined;
 mod deployments;
 mod destination;
 mod distribution;
+mod evil;
 mod example;
 mod failures;
 mod faults;

@@ -15,10 +15,6 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// What stays free on the file system after a fetch, for the tree's directories, for the record, and for everybody
-/// else there: a twentieth of it, but not more than so many bytes.
-const RESERVE_MAX: u64 = 16 << 20;
-
 /// What there is to do for an image's layers: which are kept already, and which have to be fetched.
 pub(super) struct Plan<'a> {
     layers: &'a Layers,
@@ -148,8 +144,9 @@ impl<'a> Plan<'a> {
             |step: &Step<'_>| step.descriptor.size.saturating_sub(self.layers.spared(&step.promise("")));
         let needed = self.wanted().map(lacks).fold(0, u64::saturating_add);
         let (free, all) = self.layers.room()?;
-        let reserve = (all / 20).min(RESERVE_MAX);
-        if needed == 0 || needed.saturating_add(reserve) <= free {
+        let reserve = layer::reserve(all);
+        // 0 of all: a file system without a limit, as ramfs is.
+        if needed == 0 || all == 0 || needed.saturating_add(reserve) <= free {
             return Ok(());
         }
         let message = format!(

@@ -59,7 +59,7 @@ impl Base {
         }
         let (parent, name) = split(clean);
         if self.parent.as_ref().is_none_or(|(path, _)| path != parent) {
-            let directory = self.resolver.directory(self.root.as_fd(), parent, false).ok()?;
+            let directory = self.resolver.directory(self.root.as_fd(), parent, None).ok()?;
             self.parent = Some((parent.to_vec(), directory));
         }
         let directory = self.parent.as_ref()?.1.as_fd();
@@ -146,5 +146,31 @@ pub(super) fn has_metadata(stat: &FileStat, member: &Member) -> bool {
     let mtime = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
     stat.st_mode & 0o7777 == member.mode
         && (stat.st_uid, stat.st_gid) == (member.uid, member.gid)
-        && mtime == super::rootfs::timespec(member.mtime)
+        && is_time(&mtime, &super::rootfs::timespec(member.mtime))
+}
+
+/// Whether `there` is what a file system makes of `time`: some have whole seconds only, and all have a first and a last
+/// time, which those beyond become (ext4's last is in 2446, or in 2038; JFFS2's first is in 1970).
+fn is_time(there: &TimeSpec, time: &TimeSpec) -> bool {
+    let (is, should) = (i64::from(there.tv_sec()), i64::from(time.tv_sec()));
+    let beyond = (should > is && is >= i32::MAX.into()) || (should < is && is <= 0);
+    there == time || (there.tv_nsec() == 0 && (is == should || beyond))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_the_file_system_cannot_hold_is_the_one_that_it_made_of_it() {
+        let time = |seconds, nanos| TimeSpec::new(seconds, nanos);
+        let whole = time(1_700_000_000, 0);
+        assert!(is_time(&whole, &whole) && is_time(&whole, &time(1_700_000_000, 5)));
+        assert!(!is_time(&time(1_700_000_000, 5), &whole) && !is_time(&whole, &time(1_700_000_001, 0)));
+        for (end, beyond) in [(i32::MAX as _, i32::MAX as _), (i32::MIN as _, i32::MIN as _), (0, -5)] {
+            let nanos = i64::from(end == beyond);
+            assert!(is_time(&time(end, 0), &time(beyond, nanos)), "{end} {beyond}");
+        }
+        assert!(!is_time(&time(0, 0), &time(5, 0)) && !is_time(&time(100, 0), &time(-5, 0)));
+    }
 }

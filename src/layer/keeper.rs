@@ -16,6 +16,7 @@ use super::base::{Base, Candidate};
 use super::codec::{Input, put_bytes, put_number};
 use super::members::{self, Totals, Writer};
 use super::objects::Objects;
+use super::room::{Phase, Room};
 use super::rootfs::{self, Metadata, Warning, path};
 use crate::error::{Error, Result};
 use crate::sys;
@@ -31,6 +32,7 @@ const UNFIT: io::ErrorKind = io::ErrorKind::InvalidData;
 /// Keeps the members of one layer.
 pub(super) struct Keeper {
     dir: OwnedFd,
+    room: Room,
     objects: Objects,
     log: Writer,
     metadata: Metadata,
@@ -81,6 +83,7 @@ impl Keeper {
         let metadata = Metadata::new(place.dir.as_fd(), place.rootless);
         let stat = fstat(&place.dir)?;
         Ok(Keeper {
+            room: Room::new(place.dir.as_fd(), Phase::Fetch)?,
             objects,
             log,
             other_group: stat.st_gid != metadata.who.gid,
@@ -103,6 +106,9 @@ impl Keeper {
     fn try_begin(&mut self, member: &Member) -> io::Result<()> {
         // A path that cannot be is refused now, not when the whole layer is here.
         path::clean(&member.path, &mut self.clean)?;
+        self.room.entry()?;
+        // What its record takes: more than one may be in a gzip bomb.
+        self.room.bytes(member.weight())?;
         if member.kind != MemberKind::File {
             return self.log.push(member, 0);
         }
@@ -144,6 +150,7 @@ impl Keeper {
             chunk = &chunk[equal..];
         }
         if !chunk.is_empty() {
+            self.room.bytes(chunk.len() as u64)?;
             if let Data::Old(candidate) = open.data {
                 // It is not the old one after all.
                 open.data = Data::New(self.copy_of(member, &candidate, open.done)?, 0);
@@ -151,7 +158,7 @@ impl Keeper {
             if let Data::New(file, handed_over) = &mut open.data {
                 match member.sparse {
                     false => file.write_all_at(chunk, open.done)?,
-                    true => write_sparse(file, member, open.done, chunk)?,
+                    true => write_sparse(file, member, open.done, chunk, &mut self.room)?,
                 }
                 open.done += chunk.len() as u64;
                 self.totals.written += chunk.len() as u64;
@@ -170,7 +177,9 @@ impl Keeper {
         let file = self.new_file(member)?;
         if let Some(base) = &mut self.base {
             let mut at = 0;
+            let room = &mut self.room;
             base.copy(candidate, length, |bytes| {
+                room.bytes(bytes.len() as u64)?;
                 file.write_all_at(bytes, at)?;
                 at += bytes.len() as u64;
                 Ok(())
@@ -377,13 +386,21 @@ fn failed(error: io::Error) -> Error {
 }
 
 /// Writes data that stands at `offset` of all data of a sparse file to the places where it belongs.
-fn write_sparse(file: &File, member: &Member, offset: u64, mut chunk: &[u8]) -> io::Result<()> {
+fn write_sparse(
+    file: &File,
+    member: &Member,
+    offset: u64,
+    mut chunk: &[u8],
+    room: &mut Room,
+) -> io::Result<()> {
     let mut skipped = 0;
     for segment in &member.segments {
         let end = skipped + segment.length;
         if end > offset && !chunk.is_empty() {
             let within = offset.saturating_sub(skipped);
             let most = usize::try_from(segment.length - within).unwrap_or(usize::MAX).min(chunk.len());
+            // A byte among holes takes a block.
+            room.entry()?;
             file.write_all_at(&chunk[..most], segment.offset + within)?;
             chunk = &chunk[most..];
         }

@@ -11,6 +11,7 @@
 //! | `queue`, `hash`, `meter` | threads between stages, the two hashes, where CPU time goes |
 //! | `decode`, [`archive`] | gzip and zstd; tar members under hard limits |
 //! | `keeper`, `members`, `objects`, `base` | a layer as it is kept; what an older tree has of it already |
+//! | `room` | what is left of the file system, so that no layer takes the last of it |
 //! | `fetch`, `checkpoint` | the one stream through all of these, and how it is frozen and thawed |
 //! | `kept`, [`rootfs`] | a kept layer applied to a root: the only code that writes into one |
 //!
@@ -31,6 +32,7 @@ mod members;
 mod meter;
 mod objects;
 mod queue;
+mod room;
 pub mod rootfs;
 
 use std::io;
@@ -41,6 +43,7 @@ pub use crate::image::manifest::Compression;
 pub use fetch::{CHECKPOINT_EVERY, Opener, fetch};
 pub use kept::Kept;
 pub use meter::CpuTimes;
+pub use room::reserve;
 pub use rootfs::Rootfs;
 
 use rootfs::Warning;

@@ -26,6 +26,8 @@ pub const LAYERS: &str = "layers";
 pub const PARTIAL: &str = "partial";
 /// The only digest algorithm there is.
 const ALGORITHM: &str = "sha256";
+/// How deep a tree is that is counted: each level costs an open directory, and up to 32 KiB for its entries.
+const USAGE_DEPTH_MAX: u32 = 64;
 
 /// The kept layers of one home.
 #[derive(Debug)]
@@ -66,7 +68,7 @@ impl Layers {
 
     /// What a whole layer takes on the disk, in bytes, whoever else has links to its files.
     pub fn size(&self, diff_id: &Digest) -> u64 {
-        usage(&self.whole.join(name(diff_id)), &|_| true)
+        usage(&self.whole.join(name(diff_id)), &|_| true, USAGE_DEPTH_MAX)
     }
 
     /// The layer with this diff-id, if it is here and whole.
@@ -199,15 +201,16 @@ pub fn name(diff_id: &Digest) -> String {
 }
 
 /// What the files below `path` take on the disk and nobody else has a name for, in bytes. What cannot be read
-/// counts nothing.
+/// counts nothing, nor does what is deeper than [`USAGE_DEPTH_MAX`].
 pub fn disk_usage(path: &Path) -> u64 {
-    usage(path, &|metadata| metadata.nlink() == 1)
+    usage(path, &|metadata| metadata.nlink() == 1, USAGE_DEPTH_MAX)
 }
 
-fn usage(path: &Path, counts: &dyn Fn(&fs::Metadata) -> bool) -> u64 {
+fn usage(path: &Path, counts: &dyn Fn(&fs::Metadata) -> bool, depth: u32) -> u64 {
+    let Some(depth) = depth.checked_sub(1) else { return 0 };
     let Ok(entries) = fs::read_dir(path) else { return 0 };
     let each = entries.flatten().map(|entry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => usage(&entry.path(), counts) + metadata.blocks() * 512,
+        Ok(metadata) if metadata.is_dir() => usage(&entry.path(), counts, depth) + metadata.blocks() * 512,
         Ok(metadata) if counts(&metadata) => metadata.blocks() * 512,
         _ => 0,
     });

@@ -76,6 +76,12 @@ pub struct Member {
 }
 
 impl Member {
+    /// What its names, attributes and map take, in bytes.
+    pub(in crate::layer) fn weight(&self) -> u64 {
+        let Member { path, link, xattrs, segments, .. } = self;
+        (path.len() + link.len() + xattrs.bytes.len() + size_of_val(segments.as_slice())) as u64
+    }
+
     /// Forgets the last member, but keeps buffers of ordinary size.
     pub(in crate::layer) fn reset(&mut self) {
         let Member { path, link, xattrs, segments, .. } = self;

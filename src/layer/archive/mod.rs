@@ -38,6 +38,9 @@ pub const EXTENSION_MAX: u64 = 1024 * 1024;
 pub const XATTR_MAX: u64 = 64 * 1024;
 /// Most bytes of all extended attributes of one member, names included.
 pub const XATTRS_MAX: usize = 256 * 1024;
+/// Bits of a device's major and minor number (Linux include/linux/kdev_t.h).
+const MAJOR_BITS: u32 = 12;
+const MINOR_BITS: u32 = 20;
 /// Most segments of a sparse file: 1 MiB of memory.
 pub const SEGMENTS_MAX: usize = 65_536;
 
@@ -259,8 +262,12 @@ impl<R: BufRead> Archive<R> {
         let block = self.header.as_bytes();
         let device = matches!(member.kind, MemberKind::CharDevice | MemberKind::BlockDevice);
         if device && block[257..].starts_with(b"ustar") {
-            let part = |field| unsigned("device", field).and_then(|number| narrow("device", number));
-            member.device = (part(&block[329..337])?, part(&block[337..345])?);
+            let part = |field, bits: u32| {
+                let number = unsigned("device", field)?;
+                // What the kernel has no room for would become another device.
+                if number >> bits == 0 { narrow("device", number) } else { Err(field_error("device")) }
+            };
+            member.device = (part(&block[329..337], MAJOR_BITS)?, part(&block[337..345], MINOR_BITS)?);
         }
         Ok(())
     }

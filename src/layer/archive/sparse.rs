@@ -47,25 +47,26 @@ pub(super) fn read_old(
 ) -> Result<u64> {
     let gnu = header.as_gnu().ok_or_else(malformed)?;
     let size = field::number(&gnu.realsize).and_then(|size| u64::try_from(size).ok());
-    let mut more = take_old(&gnu.sparse, segments)? && gnu.is_extended();
+    let mut more = take_old(&gnu.sparse, gnu.is_extended(), segments)?;
     let mut block = GnuExtSparseHeader::new();
     while more {
         exactly(source, block.as_mut_bytes())?;
-        more = take_old(block.sparse(), segments)? && block.is_extended();
+        more = take_old(block.sparse(), block.is_extended(), segments)?;
     }
     size.ok_or_else(malformed)
 }
 
-/// Takes segments up to the first empty slot; whether there was none.
-fn take_old(slots: &[GnuSparseHeader], segments: &mut Vec<Segment>) -> Result<bool> {
+/// Takes segments up to the first empty slot; whether another block follows. Behind an empty slot none can: GNU's
+/// reader and Go's disagree about what would be there, data or map.
+fn take_old(slots: &[GnuSparseHeader], extended: bool, segments: &mut Vec<Segment>) -> Result<bool> {
     for slot in slots {
         if slot.offset[0] == 0 || slot.numbytes[0] == 0 {
-            return Ok(false);
+            return if extended { Err(malformed()) } else { Ok(false) };
         }
         let number = |field| field::number(field).and_then(|n| u64::try_from(n).ok()).ok_or_else(malformed);
         push(segments, number(&slot.offset)?, number(&slot.numbytes)?)?;
     }
-    Ok(true)
+    Ok(extended)
 }
 
 /// Version 0.1: `offset,length,offset,length` in the PAX header.

@@ -2,7 +2,7 @@
 //! removed, and another inode takes its name, since the old one may have other names.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use super::path::{Shown, bad, clean, split};
 use super::resolve::file_type;
 use super::warning::WarningKind;
 use super::{Object, Rootfs};
-use crate::layer::archive::{Member, MemberKind};
+use crate::layer::archive::{Member, MemberKind, Segment};
 
 impl Rootfs {
     /// Makes `name` by `make`; what has that name already makes room.
@@ -64,7 +64,16 @@ impl Rootfs {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = self.metadata.first_mode(member.mode);
         let mut to = File::from(self.replace(name, |at| openat(at, name, flags, mode))?);
-        io::copy(&mut from, &mut to)?;
+        let whole = [Segment { offset: 0, length: member.size }];
+        // Without the holes: they may be larger than any disk.
+        let segments = if member.sparse { &member.segments[..] } else { &whole };
+        to.set_len(member.size)?;
+        for segment in segments {
+            self.dirs.room().bytes(segment.length)?;
+            from.seek(SeekFrom::Start(segment.offset))?;
+            to.seek(SeekFrom::Start(segment.offset))?;
+            io::copy(&mut (&mut from).take(segment.length), &mut to)?;
+        }
         let other_group = self.other_group();
         self.metadata.file(&to, member, other_group)
     }

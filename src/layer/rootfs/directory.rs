@@ -24,6 +24,7 @@ use super::path::{bad, common};
 use super::resolve::{IMPLIED_MODE, Resolver, file_type};
 use super::written::Written;
 use crate::layer::archive::Time;
+use crate::layer::room::{Phase, Room};
 
 /// Most directories that are kept open: deeper paths leave those near the root.
 const OPEN_MAX: usize = 16;
@@ -170,11 +171,14 @@ pub(super) struct Directories {
     stale: bool,
     resolver: Resolver,
     who: Who,
+    room: Room,
 }
 
 impl Directories {
     pub(super) fn new(root: OwnedFd, resolver: Resolver, who: Who) -> io::Result<Directories> {
+        let room = Room::new(root.as_fd(), Phase::Compose)?;
         Ok(Directories {
+            room,
             root: OpenDir::new(root, who)?,
             open: Vec::with_capacity(OPEN_MAX),
             path: Vec::new(),
@@ -183,6 +187,11 @@ impl Directories {
             resolver,
             who,
         })
+    }
+
+    /// What is left of the file system.
+    pub(super) fn room(&mut self) -> &mut Room {
+        &mut self.room
     }
 
     /// The current directory.
@@ -243,6 +252,8 @@ impl Directories {
         if !create {
             return Ok(None);
         }
+        self.room.entry()?;
+        let top = self.top();
         mkdirat(top.fd(), name, Mode::from_bits_truncate(IMPLIED_MODE))?;
         top.touch();
         let mut dir = open_child(top.fd(), name, who)?;
@@ -255,7 +266,8 @@ impl Directories {
 
     fn enter_through_link(&mut self, parent: &[u8], create: bool) -> io::Result<bool> {
         self.leave_to(0)?;
-        let found = match self.resolver.directory(self.root.fd(), parent, create) {
+        let room = create.then_some(&mut self.room);
+        let found = match self.resolver.directory(self.root.fd(), parent, room) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !create => return Ok(false),
             other => other.map_err(|error| match error.raw_os_error() {
                 Some(libc::ENOTDIR) => bad("its parent is not a directory"),
@@ -335,7 +347,8 @@ impl Directories {
         let Some(dir) = self.open.last_mut().filter(|dir| !dir.marked) else { return Ok(()) };
         let mut inode = dir.inode();
         let mut at = dir.fd.try_clone()?;
-        while inode != root {
+        // Where something was written before, all above is known, too.
+        while inode != root && !written.has_directory(inode)? {
             written.insert_directory(inode)?;
             at = openat(&at, "..", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
             inode = fstatat(&at, "", AtFlags::AT_EMPTY_PATH)?.st_ino;
@@ -349,6 +362,6 @@ impl Directories {
         if !self.through_link && self.path == path {
             return self.top().fd.try_clone();
         }
-        self.resolver.directory(self.root.fd(), path, false)
+        self.resolver.directory(self.root.fd(), path, None)
     }
 }

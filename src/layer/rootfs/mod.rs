@@ -154,6 +154,7 @@ impl Rootfs {
         if let Some(whiteout) = whiteout::parse(name)? {
             return self.hide(parent, &whiteout);
         }
+        self.dirs.room().entry()?;
         self.dirs.enter(parent, true, &mut self.written)?;
         match member.kind {
             MemberKind::File => self.file(name, member, object)?,
@@ -176,8 +177,8 @@ impl Rootfs {
         if self.written.is_none() || !self.dirs.enter(parent, false, &mut self.written)? {
             return Ok(());
         }
-        let Some(written) = &self.written else { return Ok(()) };
-        let hide = Hide { written, trash: &self.trash, who: self.metadata.who };
+        let Some(written) = &mut self.written else { return Ok(()) };
+        let mut hide = Hide { written, trash: &self.trash, who: self.metadata.who };
         let top = self.dirs.top();
         match whiteout {
             Whiteout::Private => return Ok(()),

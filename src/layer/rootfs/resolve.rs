@@ -19,6 +19,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat};
 
+use crate::layer::room::Room;
+
 /// Most symbolic links on one way (the kernel's `MAXSYMLINKS`).
 const LINKS_MAX: u32 = 40;
 /// Most bytes that are left to walk, links' targets put in.
@@ -35,17 +37,17 @@ pub(in crate::layer) struct Resolver {
 
 impl Resolver {
     /// The directory at `path`, as an `O_PATH` descriptor. With `create`, missing directories are made
-    /// on the way, also where a link points.
+    /// on the way, also where a link points, as long as there is room.
     pub(in crate::layer) fn directory(
         &mut self,
         root: BorrowedFd<'_>,
         path: &[u8],
-        create: bool,
+        create: Option<&mut Room>,
     ) -> io::Result<OwnedFd> {
         if !self.emulate {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
             match self.kernel(root, path, flags) {
-                Err(Errno::ENOENT) if create => {}
+                Err(Errno::ENOENT) if create.is_some() => {}
                 Err(error) if unusable(error) => {}
                 other => return Ok(other?),
             }
@@ -71,7 +73,7 @@ impl Resolver {
                 }
             }
         }
-        let (directory, Some(name)) = walk(root, path, false)? else { return Err(Errno::EISDIR.into()) };
+        let (directory, Some(name)) = walk(root, path, None)? else { return Err(Errno::EISDIR.into()) };
         regular(&fstatat(directory.as_fd(), &name[..], AtFlags::AT_SYMLINK_NOFOLLOW)?)?;
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
         Ok(openat(directory.as_fd(), &name[..], flags, Mode::empty())?.into())
@@ -105,7 +107,11 @@ pub(in crate::layer) fn file_type(stat: &FileStat) -> SFlag {
 }
 
 /// Walks `path` from `root`: to a directory (`None`), or to the directory and name of something else.
-fn walk(root: BorrowedFd<'_>, path: &[u8], create: bool) -> io::Result<(OwnedFd, Option<Vec<u8>>)> {
+fn walk(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    mut create: Option<&mut Room>,
+) -> io::Result<(OwnedFd, Option<Vec<u8>>)> {
     let step = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let open = |at: BorrowedFd<'_>, name: &[u8]| openat(at, name, step, Mode::empty());
     let identity =
@@ -125,12 +131,13 @@ fn walk(root: BorrowedFd<'_>, path: &[u8], create: bool) -> io::Result<(OwnedFd,
                 }
             }
             name => {
-                let stat = match fstatat(at.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                    Err(Errno::ENOENT) if create => {
+                let stat = match (fstatat(at.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW), &mut create) {
+                    (Err(Errno::ENOENT), Some(room)) => {
+                        room.entry()?;
                         mkdirat(at.as_fd(), name, Mode::from_bits_truncate(IMPLIED_MODE))?;
                         fstatat(at.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW)?
                     }
-                    other => other?,
+                    (other, _) => other?,
                 };
                 match file_type(&stat) {
                     SFlag::S_IFDIR => at = open(at.as_fd(), name)?,
@@ -170,6 +177,7 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: impl AsRef<Path>) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::room::Phase;
     use nix::sys::stat::fstat;
     use std::fs;
     use std::io::Read;
@@ -257,7 +265,7 @@ mod tests {
         let (dir, root) = root();
         for mut resolver in both() {
             let mut inode = |path: &str| {
-                let directory = resolver.directory(root.as_fd(), path.as_bytes(), false)?;
+                let directory = resolver.directory(root.as_fd(), path.as_bytes(), None)?;
                 io::Result::Ok(fstat(directory)?.st_ino)
             };
             let lib = inode("usr/lib").unwrap();
@@ -270,7 +278,8 @@ mod tests {
         }
         for mut resolver in both() {
             let made = dir.path().join("root/made");
-            resolver.directory(root.as_fd(), b"dangling/deeper", true).unwrap();
+            let mut room = Room::new(root.as_fd(), Phase::Compose).unwrap();
+            resolver.directory(root.as_fd(), b"dangling/deeper", Some(&mut room)).unwrap();
             assert!(made.join("by/link/deeper").is_dir());
             fs::remove_dir_all(made).unwrap();
         }

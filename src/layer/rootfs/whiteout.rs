@@ -51,23 +51,23 @@ pub(super) fn parse(name: &[u8]) -> io::Result<Option<Whiteout<'_>>> {
 
 /// What hiding needs.
 pub(super) struct Hide<'a> {
-    pub(super) written: &'a Written,
+    pub(super) written: &'a mut Written,
     pub(super) trash: &'a Trash,
     pub(super) who: Who,
 }
 
 impl Hide<'_> {
     /// Hides `name` in the directory `at`, whose inode is `inode`.
-    pub(super) fn name(&self, at: BorrowedFd<'_>, inode: u64, name: &[u8]) -> io::Result<()> {
+    pub(super) fn name(&mut self, at: BorrowedFd<'_>, inode: u64, name: &[u8]) -> io::Result<()> {
         self.hide(at, inode, name, WHITEOUT_DEPTH_MAX)
     }
 
     /// Hides everything in the directory `at`.
-    pub(super) fn all(&self, at: BorrowedFd<'_>, inode: u64) -> io::Result<()> {
+    pub(super) fn all(&mut self, at: BorrowedFd<'_>, inode: u64) -> io::Result<()> {
         self.empty(at, inode, WHITEOUT_DEPTH_MAX)
     }
 
-    fn hide(&self, at: BorrowedFd<'_>, inode: u64, name: &[u8], depth: u32) -> io::Result<()> {
+    fn hide(&mut self, at: BorrowedFd<'_>, inode: u64, name: &[u8], depth: u32) -> io::Result<()> {
         let stat = match fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => return Ok(()),
             other => other?,
@@ -90,9 +90,15 @@ impl Hide<'_> {
         dir.leave()
     }
 
-    fn empty(&self, at: BorrowedFd<'_>, inode: u64, depth: u32) -> io::Result<()> {
+    /// Once is enough: what comes into it afterwards is this layer's. A layer may say it for each of its files, and
+    /// would have the directory listed as often.
+    fn empty(&mut self, at: BorrowedFd<'_>, inode: u64, depth: u32) -> io::Result<()> {
+        if self.written.is_emptied(inode)? {
+            return Ok(());
+        }
         let mut listing = open(at, b".")?;
-        each_entry(&mut listing, |at, name, _| self.hide(at, inode, name, depth)).map(drop)
+        each_entry(&mut listing, |at, name, _| self.hide(at, inode, name, depth))?;
+        self.written.insert_emptied(inode)
     }
 }
 

@@ -28,6 +28,8 @@ const PAGE: usize = SLOTS * 8;
 /// Pages of the first table; every enlargement multiplies them by 4.
 const FIRST_BITS: u32 = 5;
 const SPILL_NAME: &str = "written";
+/// Sets the keys of emptied directories apart: no name is a number.
+const EMPTIED: u64 = 1;
 
 /// The set of names and directories that the current layer has written.
 pub(super) struct Written {
@@ -68,6 +70,15 @@ impl Written {
 
     pub(super) fn has_directory(&self, inode: u64) -> io::Result<bool> {
         self.contains(self.key((inode, ())))
+    }
+
+    /// Everything in this directory, however deep, is this layer's: what was not is hidden.
+    pub(super) fn insert_emptied(&mut self, inode: u64) -> io::Result<()> {
+        self.insert(self.key((inode, EMPTIED)))
+    }
+
+    pub(super) fn is_emptied(&self, inode: u64) -> io::Result<bool> {
+        self.contains(self.key((inode, EMPTIED)))
     }
 
     fn name_key(&self, directory: u64, name: &[u8]) -> u64 {
