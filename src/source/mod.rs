@@ -13,6 +13,9 @@ mod docker_archive;
 mod layout;
 mod registry;
 
+#[cfg(fuzzing)]
+pub use registry::fuzzing;
+
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;

@@ -125,7 +125,7 @@ fn file(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
         .or_else(|| set("HOME").map(|home| home.join(".docker/config.json")))
 }
 
-fn lookup_in(bytes: &[u8], path: PathBuf, host: &str, repository: &str) -> Result<Lookup> {
+pub(super) fn lookup_in(bytes: &[u8], path: PathBuf, host: &str, repository: &str) -> Result<Lookup> {
     // serde_json's message would quote the value that it could not take.
     let file: AuthFile = serde_json::from_slice(bytes)
         .map_err(|error| broken(&path, &format!("not valid JSON of that form at line {}", error.line())))?;

@@ -19,6 +19,8 @@ mod challenge;
 mod client;
 mod credentials;
 mod dns;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod refusal;
 mod retry;
