@@ -6,7 +6,7 @@
 use edgepull::error::Result;
 use edgepull::layer::{Kept, Options, Threads, fetch};
 use edgepull_fuzz::arbitrary::{self, Arbitrary};
-use edgepull_fuzz::home::{Home, show};
+use edgepull_fuzz::home::{Home, show_without_new_times};
 use edgepull_fuzz::{fuzz_target, gzip, layers, memory};
 use std::cell::RefCell;
 use std::fs;
@@ -52,7 +52,7 @@ fn kept(home: &Home) -> String {
     if let Ok(Some(kept)) = Kept::open(home.open("layer")) {
         kept.check(true, |member, how| panic!("{}: {how}", member.path.escape_ascii())).expect("it can be read");
     }
-    show(&home.path("layer"))
+    show_without_new_times(&home.path("layer"))
 }
 
 /// The newest checkpoint, by its sequence number.

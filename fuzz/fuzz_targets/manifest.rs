@@ -3,7 +3,7 @@
 #![no_main]
 
 use edgepull::image::manifest::{Document, ENTRIES_MAX, LAYERS_MAX, media_type};
-use edgepull_fuzz::{fuzz_target, memory};
+use edgepull_fuzz::{assert_message, fuzz_target, memory};
 
 const ANNOUNCED: [&str; 6] = [
     "",
@@ -17,7 +17,7 @@ const ANNOUNCED: [&str; 6] = [
 fuzz_target!(|data: &[u8]| {
     let mut seen = [false; 2];
     for announced in ANNOUNCED {
-        let limit = 8 * data.len() + 16 * 1024;
+        let limit = 16 * data.len() + 16 * 1024;
         match memory::within(limit, || Document::parse(announced, data)) {
             Ok(Document::Index(index)) => {
                 assert!(index.entries.len() <= ENTRIES_MAX);
@@ -29,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
                 assert!(!announced.contains(".index.") && !announced.contains(".list."));
                 seen[1] = true;
             }
-            Err(_) => {}
+            Err(error) => assert_message(&error.to_string()),
         }
     }
     assert_ne!(seen, [true; 2], "an index for some, an image for others");

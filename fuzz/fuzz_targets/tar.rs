@@ -11,7 +11,7 @@ use std::io::Read;
 /// A member at all its limits: 1 MiB of segments, what they are read from, paths and attributes.
 const MEMORY_MAX: usize = 3 << 20;
 /// What is looked at of a member's data.
-const DATA_MAX: u64 = 4096;
+const DATA_MAX: usize = 4096;
 
 fn check(member: &Member, data: &mut dyn Read) -> (u64, u32) {
     assert!(member.path.len() <= PATH_MAX && member.link.len() <= PATH_MAX, "a path is too long");
@@ -28,23 +28,23 @@ fn check(member: &Member, data: &mut dyn Read) -> (u64, u32) {
         held += segment.length;
     }
     assert!(end <= member.size, "a segment ends behind the file");
-    let (mut length, mut crc, mut buffer) = (0, crc32fast::Hasher::new(), [0; 512]);
+    let should = if member.sparse { held } else { member.size };
+    assert!(member.kind == MemberKind::File || should == 0, "data of what is no file");
+    let mut bytes = [0; DATA_MAX];
+    let (mut length, mut crc) = (0, crc32fast::Hasher::new());
     while length < DATA_MAX {
-        match data.read(&mut buffer) {
+        match data.read(&mut bytes[length..]) {
             Ok(0) => {
-                let should = if member.sparse { held } else { member.size };
-                assert_eq!(length, should, "data of another length");
+                assert_eq!(length as u64, should, "data of another length");
+                crc.update(&bytes[..length]);
                 break;
             }
-            Ok(n) => {
-                crc.update(&buffer[..n]);
-                length += n as u64;
-            }
-            Err(_) => break,
+            Ok(n) => length += n,
+            // How much came before depends on the pieces.
+            Err(_) => return (0, 0),
         }
     }
-    assert!(member.kind == MemberKind::File || length == 0 && member.size == 0);
-    (length, crc.finalize())
+    (length as u64, crc.finalize())
 }
 
 fn all(tar: &[u8], piece: usize) -> String {

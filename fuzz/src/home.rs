@@ -46,6 +46,8 @@ impl Home {
             remove(&path);
         }
         fs::create_dir(&path).expect("a directory");
+        // Whatever the umask is by now.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its owner may");
         File::open(&path).expect("a directory").into()
     }
 
@@ -95,6 +97,19 @@ pub fn show(root: &Path) -> String {
     let mut out = String::new();
     describe(root, OsStr::new("."), &mut out, 0);
     out
+}
+
+/// The same, but all that was made lately has one time: no member says which.
+pub fn show_without_new_times(root: &Path) -> String {
+    let tree = show(root);
+    let lines = tree.lines().map(|line| {
+        let words = line.split(' ').map(|word| {
+            let time = word.split_once('.').and_then(|(seconds, _)| seconds.parse::<i64>().ok());
+            if time.is_some_and(|time| time > 1_700_000_000) { "new" } else { word }
+        });
+        words.collect::<Vec<_>>().join(" ")
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Deeper than any tree that is built here.
