@@ -47,7 +47,8 @@ fuzz_target!(|data: &[u8]| {
         fs::write(home.path("source/image.tar"), &tar).expect("it can be written");
         let tag = (kind & 2 != 0).then(|| "latest".to_owned());
         let local = LocalReference { path: home.path("source/image.tar"), tag };
-        let reference = if kind & 1 == 0 { Reference::OciArchive(local) } else { Reference::DockerArchive(local) };
+        let reference =
+            if kind & 1 == 0 { Reference::OciArchive(local) } else { Reference::DockerArchive(local) };
         if let Err(error) = memory::within(3 * tar.len() + (2 << 20), || read(&reference)) {
             assert_message(&error.to_string());
         }

@@ -50,7 +50,8 @@ fn kept(home: &Home) -> String {
     let _ = edgepull::layer::forget_checkpoints(std::os::fd::AsFd::as_fd(&home.open("layer")));
     // The checks of every file find nothing.
     if let Ok(Some(kept)) = Kept::open(home.open("layer")) {
-        kept.check(true, |member, how| panic!("{}: {how}", member.path.escape_ascii())).expect("it can be read");
+        kept.check(true, |member, how| panic!("{}: {how}", member.path.escape_ascii()))
+            .expect("it can be read");
     }
     show_without_new_times(&home.path("layer"))
 }

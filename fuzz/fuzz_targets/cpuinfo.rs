@@ -47,6 +47,9 @@ fuzz_target!(|data: &[u8]| {
     let least = [b"model name: ARMv6 (v6l)\n\n", text].concat();
     for candidate in &host(&least, Some("armv7l")).candidates {
         let platform = &candidate.platform;
-        assert!(platform.architecture == "arm" && matches!(platform.variant.as_str(), "v5" | "v6"), "{platform}");
+        assert!(
+            platform.architecture == "arm" && matches!(platform.variant.as_str(), "v5" | "v6"),
+            "{platform}"
+        );
     }
 });

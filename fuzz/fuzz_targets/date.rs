@@ -6,7 +6,8 @@ use edgepull::source::fuzzing::{content_range_fits, retry_after};
 use edgepull_fuzz::{assert_printable, fuzz_target, head, memory};
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// Another way to a date: year by year, month by month.
 fn written(time: u64) -> String {

@@ -21,7 +21,8 @@ fuzz_target!(|data: &[u8]| {
     assert!(wrong("linux/arm/v5").is_some() || wrong("linux/arm/v6").is_none(), "{elf:?}");
     assert!(wrong("linux/arm/v6").is_some() || wrong("linux/arm/v7").is_none(), "{elf:?}");
     // No program is for two of these.
-    let fits = ["linux/arm/v7", "linux/arm64", "linux/amd64"].into_iter().filter(|text| wrong(text).is_none());
+    let fits =
+        ["linux/arm/v7", "linux/arm64", "linux/amd64"].into_iter().filter(|text| wrong(text).is_none());
     assert!(fits.count() <= 1, "{elf:?}");
     let _ = elf.lacks_feature(&|_| Some(false));
 });

@@ -19,7 +19,9 @@ enum Input<'a> {
 }
 
 /// What came out, and how it ended.
-fn collected(run: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> edgepull::error::Result<()>) -> (Vec<u8>, String) {
+fn collected(
+    run: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> edgepull::error::Result<()>,
+) -> (Vec<u8>, String) {
     let mut out = Vec::with_capacity(OUTPUT_MAX);
     let mut each = |piece: &[u8]| {
         let room = OUTPUT_MAX - out.len();
@@ -35,7 +37,13 @@ fn assert_same(whole: &(Vec<u8>, String), other: &(Vec<u8>, String), how: &str) 
     let common = if whole.1.is_empty() { usize::MAX } else { whole.0.len().min(other.0.len()) };
     let beginning = |out: &[u8]| crc32fast::hash(&out[..out.len().min(common)]);
     assert_eq!(other.1, whole.1, "{how}");
-    assert_eq!(beginning(&other.0), beginning(&whole.0), "{how}: {} and {} bytes", other.0.len(), whole.0.len());
+    assert_eq!(
+        beginning(&other.0),
+        beginning(&whole.0),
+        "{how}: {} and {} bytes",
+        other.0.len(),
+        whole.0.len()
+    );
 }
 
 fn compare(wire: &[u8], piece: u16, after: u16) -> (Vec<u8>, String) {

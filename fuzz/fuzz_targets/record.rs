@@ -2,9 +2,9 @@
 //! root it touches nothing beside it.
 #![no_main]
 
+use edgepull::layer::Kept;
 use edgepull::layer::fuzzing::record;
 use edgepull::layer::rootfs::{Options, Rootfs};
-use edgepull::layer::Kept;
 use edgepull_fuzz::home::Home;
 use edgepull_fuzz::{assert_message, fuzz_target, head, memory};
 use std::cell::RefCell;

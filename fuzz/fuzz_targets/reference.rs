@@ -12,13 +12,21 @@ fuzz_target!(|text: &str| {
         Err(error) => return assert_printable(&error.to_string()),
     };
     let shown = reference.to_string();
-    let again = shown.parse::<Reference>().unwrap_or_else(|error| panic!("{text:?} is shown as {shown:?}: {error}"));
+    let again =
+        shown.parse::<Reference>().unwrap_or_else(|error| panic!("{text:?} is shown as {shown:?}: {error}"));
     assert_eq!(again, reference, "{text:?} is shown as {shown:?}");
     if let Reference::Registry(RegistryReference { host, repository, tag, .. }) = &reference {
-        assert!(host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte)), "{host:?}");
-        let path_is_safe = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._/".contains(&byte);
+        assert!(
+            host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte)),
+            "{host:?}"
+        );
+        let path_is_safe =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._/".contains(&byte);
         assert!(repository.bytes().all(path_is_safe), "{repository:?}");
-        assert!(repository.split('/').all(|part| !part.is_empty() && !part.starts_with('.')), "{repository:?}");
+        assert!(
+            repository.split('/').all(|part| !part.is_empty() && !part.starts_with('.')),
+            "{repository:?}"
+        );
         assert!(tag.iter().all(|tag| !tag.starts_with(['.', '-']) && !tag.contains(['/', '?', '#', '%'])));
         assert!(!reference_path(&reference).contains(".."), "{text:?}");
     }

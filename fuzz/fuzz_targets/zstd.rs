@@ -24,7 +24,9 @@ enum Frame<'a> {
     Skippable(&'a [u8], u8),
 }
 
-fn collected(run: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> edgepull::error::Result<()>) -> (Vec<u8>, String) {
+fn collected(
+    run: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> edgepull::error::Result<()>,
+) -> (Vec<u8>, String) {
     let mut out = Vec::with_capacity(OUTPUT_MAX);
     let mut each = |piece: &[u8]| {
         let room = OUTPUT_MAX - out.len();
@@ -40,7 +42,13 @@ fn assert_same(whole: &(Vec<u8>, String), other: &(Vec<u8>, String), how: &str) 
     let common = if whole.1.is_empty() { usize::MAX } else { whole.0.len().min(other.0.len()) };
     let beginning = |out: &[u8]| crc32fast::hash(&out[..out.len().min(common)]);
     assert_eq!(other.1, whole.1, "{how}");
-    assert_eq!(beginning(&other.0), beginning(&whole.0), "{how}: {} and {} bytes", other.0.len(), whole.0.len());
+    assert_eq!(
+        beginning(&other.0),
+        beginning(&whole.0),
+        "{how}: {} and {} bytes",
+        other.0.len(),
+        whole.0.len()
+    );
 }
 
 fn compare(wire: &[u8], piece: u16, after: u16) -> (Vec<u8>, String) {
@@ -62,7 +70,8 @@ fuzz_target!(|input: Input<'_>| match input {
             match frame {
                 Frame::Data(data, times, compressed) => {
                     let data = data.repeat(usize::from(*times) + 1);
-                    let level = if *compressed { CompressionLevel::Fastest } else { CompressionLevel::Uncompressed };
+                    let level =
+                        if *compressed { CompressionLevel::Fastest } else { CompressionLevel::Uncompressed };
                     wire.extend(compress_to_vec(&data[..], level));
                     tar.extend(data);
                 }

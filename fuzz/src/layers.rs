@@ -10,8 +10,24 @@ use sha2::{Digest, Sha256};
 
 /// What the members of a layer are called, and what links point at. `VICTIM` stands for the directory that must not
 /// be touched.
-const NAMES: [&str; 16] =
-    ["a", "b", "sub", "link", "..", ".", "", ".wh.a", ".wh.sub", ".wh..wh..opq", ".wh..", ".wh.", "etc", "a\x01", "c", "d"];
+const NAMES: [&str; 16] = [
+    "a",
+    "b",
+    "sub",
+    "link",
+    "..",
+    ".",
+    "",
+    ".wh.a",
+    ".wh.sub",
+    ".wh..wh..opq",
+    ".wh..",
+    ".wh.",
+    "etc",
+    "a\x01",
+    "c",
+    "d",
+];
 const LONG: [&str; 4] = ["/", "VICTIM", "/proc/self/root", "../victim"];
 
 /// A path: some names, or one of the others before them.

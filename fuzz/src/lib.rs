@@ -1,5 +1,26 @@
 //! What the targets share: a measure of memory, a home on a disk that may be broken, and builders for what is
 //! hostile on purpose.
+//!
+//! A new target is a file in `fuzz_targets/`, five lines in `Cargo.toml`, and some inputs in `corpus/` (a dictionary in
+//! `dictionaries/` where there are words to know):
+//!
+//! ```ignore
+//! //! What has to hold.
+//! #![no_main]
+//!
+//! use edgepull_fuzz::{assert_message, fuzz_target, memory};
+//!
+//! fuzz_target!(|data: &[u8]| {
+//!     match memory::within(16 * data.len() + 16 * 1024, || edgepull::room::Thing::parse(data)) {
+//!         Ok(thing) => assert_eq!(thing.written().parse(), Ok(thing)),
+//!         Err(error) => assert_message(&error.to_string()),
+//!     }
+//! });
+//! ```
+//!
+//! Not to panic is the least. What a target asserts besides is what an attacker must not get: memory, another reading
+//! of the same bytes, a word to the terminal, a file outside of the root. What is private to a room has a door in its
+//! `fuzzing` module (`src/layer/fuzzing.rs`), which only builds with `--cfg fuzzing` have.
 
 pub mod gzip;
 pub mod home;

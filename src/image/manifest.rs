@@ -455,7 +455,10 @@ mod tests {
     fn lists_are_bounded_and_nesting_too() {
         let urls = |count| {
             let urls = vec![r#""""#; count].join(",");
-            format!(r#"{{"config":{0},"layers":[{{"digest":"{D}","size":3,"urls":[{urls}]}}]}}"#, descriptor())
+            format!(
+                r#"{{"config":{0},"layers":[{{"digest":"{D}","size":3,"urls":[{urls}]}}]}}"#,
+                descriptor()
+            )
         };
         assert!(Document::parse("", urls(LABELS_MAX).as_bytes()).is_ok());
         assert!(refusal("", &urls(LABELS_MAX + 1)).contains("at most 16"));
