@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 
 /// What kind of failure this is. The discriminant is the process's exit code; both are stable.
@@ -147,12 +147,31 @@ fn describe(error: &io::Error) -> String {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        printable(f, &self.message)?;
         match &self.hint {
-            Some(hint) => write!(f, "; {hint}"),
+            Some(hint) => {
+                f.write_str("; ")?;
+                printable(f, hint)
+            }
             None => Ok(()),
         }
     }
+}
+
+/// The most bytes of a message, and of a hint, that are shown.
+const SHOWN_MAX: usize = 4096;
+
+/// Writes the beginning of `text` with its control characters escaped: images, registries and files have a say in
+/// messages, but a terminal must not obey them.
+fn printable(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if at >= SHOWN_MAX => return f.write_char('…'),
+            character if character.is_control() => write!(f, "{}", character.escape_default())?,
+            character => f.write_char(character)?,
+        }
+    }
+    Ok(())
 }
 
 impl std::error::Error for Error {}
@@ -200,6 +219,14 @@ mod tests {
             assert_eq!((outside.kind(), outside.to_string()), (kind, "what; do".to_owned()));
         }
         assert_eq!(Kind::of_exit_code(200), Kind::Other);
+    }
+
+    #[test]
+    fn no_message_writes_to_the_terminal() {
+        let error = Error::new(Kind::BadImage, "\x1b[2Jtar\u{9b}5n says \0").hint("é\nrm -rf /\x7f");
+        assert_eq!(error.to_string(), "\\u{1b}[2Jtar\\u{9b}5n says \\u{0}; é\\nrm -rf /\\u{7f}");
+        let long = Error::new(Kind::BadImage, "é".repeat(1 << 20)).to_string();
+        assert_eq!((long.len(), long.chars().last()), (SHOWN_MAX + 3, Some('…')));
     }
 
     #[test]

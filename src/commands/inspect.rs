@@ -115,7 +115,7 @@ fn table(rows: &[Row]) -> Vec<String> {
             format!("sha256:{}", row.digest.short()),
             row.size.map_or_else(|| "-".into(), bytes),
             row.layers.map_or_else(|| "-".into(), |layers| layers.to_string()),
-            shown(&row.media_type).to_owned(),
+            shown(&row.media_type),
             row.verdict.clone(),
         ]
     }));
@@ -129,8 +129,16 @@ fn table(rows: &[Row]) -> Vec<String> {
     cells.iter().map(line).collect()
 }
 
-fn shown(media_type: &str) -> &str {
-    if media_type.is_empty() { "(no media type)" } else { media_type }
+/// The most characters of a media type in the table; the longest of those that are known has 73.
+const MEDIA_TYPE_MAX: usize = 80;
+
+/// For a terminal, which must not obey what an index says.
+fn shown(media_type: &str) -> String {
+    let visible = |character: char| if character.is_control() { '?' } else { character };
+    match media_type {
+        "" => "(no media type)".to_owned(),
+        given => given.chars().take(MEDIA_TYPE_MAX).map(visible).collect(),
+    }
 }
 
 fn as_json(image: &Reference, root: &Fetched, rows: &[Row], host: &Host, refusal: Option<&Error>) -> Value {

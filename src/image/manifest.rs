@@ -1,8 +1,8 @@
 //! The documents of an image: index (manifest list), manifest, config. Only what edgepull uses of them.
 //!
-//! Everything here comes from the network and is parsed only after its digest was verified, under three
+//! Everything here comes from the network and is parsed only after its digest was verified, under these
 //! limits: the document's size ([`DOCUMENT_MAX`]), serde_json's nesting of 128 (what is skipped is skipped
-//! without recursion), and the number of elements
+//! without recursion), the length of every string ([`STRING_MAX`]), and the number of elements
 //! in every list, so that 4 MiB of `{},{},…` cannot become 400 MiB of structs. serde's derive refuses
 //! duplicate keys.
 
@@ -20,8 +20,15 @@ pub const DOCUMENT_MAX: u64 = 4 << 20;
 pub const ENTRIES_MAX: usize = 1024;
 /// The most layers of an image. Overlayfs stops at 500, Docker at 127.
 pub const LAYERS_MAX: usize = 1024;
-/// The most elements of any other list: environment, arguments, urls, features.
+/// The most elements of a list in a config: environment, arguments.
 pub const LIST_MAX: usize = 4096;
+/// The most elements of a list in a descriptor: urls, features. Real ones have one or two; with [`LIST_MAX`] of them
+/// in each of 1024 entries, 4 MiB of empty strings would become 40 MiB.
+pub const LABELS_MAX: usize = 16;
+/// The longest string of a document, in bytes as they are written: what Linux passes to a program in one piece
+/// (MAX_ARG_STRLEN), which bounds commands, environment and the history of both. serde quotes a string that it did
+/// not expect, at up to six times its length.
+pub const STRING_MAX: usize = 128 << 10;
 
 /// Media types by name (image-spec media-types.md; Docker Image Manifest V2, Schema 2).
 pub mod media_type {
@@ -64,7 +71,7 @@ pub struct Descriptor {
     /// The blob's size in bytes.
     pub size: u64,
     /// Where else a foreign (nondistributable) layer can be had.
-    #[serde(default, deserialize_with = "list::<_, _, LIST_MAX>")]
+    #[serde(default, deserialize_with = "list::<_, _, LABELS_MAX>")]
     pub urls: Vec<String>,
     /// What an index says that this entry runs on.
     #[serde(default)]
@@ -93,10 +100,10 @@ pub struct PlatformField {
     #[serde(rename = "os.version", default)]
     pub os_version: Option<String>,
     /// Required of the OS.
-    #[serde(rename = "os.features", default, deserialize_with = "list::<_, _, LIST_MAX>")]
+    #[serde(rename = "os.features", default, deserialize_with = "list::<_, _, LABELS_MAX>")]
     pub os_features: Vec<String>,
     /// Required of the CPU (reserved in OCI, used in Docker's lists: `sse4`, `neon`).
-    #[serde(default, deserialize_with = "list::<_, _, LIST_MAX>")]
+    #[serde(default, deserialize_with = "list::<_, _, LABELS_MAX>")]
     pub features: Vec<String>,
 }
 
@@ -365,7 +372,26 @@ impl ImageConfig {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
+    if !has_short_strings(bytes) {
+        return Err(bad(format!("{what} has a string of more than STRING_MAX, {STRING_MAX} bytes")));
+    }
     serde_json::from_slice(bytes).map_err(|error| bad(format!("{what} is not valid: {error}")))
+}
+
+/// Whether no string of a JSON document is longer than [`STRING_MAX`]; nothing is said of what is no JSON.
+fn has_short_strings(bytes: &[u8]) -> bool {
+    let (mut begun, mut escaped) = (None, false);
+    for (at, byte) in bytes.iter().enumerate() {
+        match (begun, byte) {
+            (Some(begin), _) if at - begin > STRING_MAX + 1 => return false,
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), b'\\') => escaped = true,
+            (Some(_), b'"') => begun = None,
+            (None, b'"') => begun = Some(at),
+            _ => {}
+        }
+    }
+    true
 }
 
 /// A list of at most `MAX` elements; `null` and a missing key are the empty list.
@@ -425,6 +451,17 @@ mod tests {
     }
 
     #[test]
+    fn a_string_that_nobody_expects_is_not_quoted_in_full() {
+        let with = |length: usize| format!(r#"{{"schemaVersion":"{}\""}}"#, "\x7f".repeat(length - 2));
+        assert!(refusal("", &with(STRING_MAX)).contains("invalid type"));
+        assert!(refusal("", &with(STRING_MAX)).len() < 10_000);
+        assert!(refusal("", &with(STRING_MAX + 1)).contains("STRING_MAX"));
+        // One that is skipped is one all the same.
+        let data = format!(r#"{{"x":"{}"}}"#, "y".repeat(STRING_MAX + 1));
+        assert!(ImageConfig::parse(data.as_bytes()).unwrap_err().to_string().contains("STRING_MAX"));
+    }
+
+    #[test]
     fn tells_index_from_manifest_by_content() {
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, descriptor());
         for declared in [OCI_INDEX, DOCKER_LIST, "", "application/json"] {
@@ -462,6 +499,15 @@ mod tests {
 
     #[test]
     fn lists_are_bounded_and_nesting_too() {
+        let urls = |count| {
+            let urls = vec![r#""""#; count].join(",");
+            format!(
+                r#"{{"config":{0},"layers":[{{"digest":"{D}","size":3,"urls":[{urls}]}}]}}"#,
+                descriptor()
+            )
+        };
+        assert!(Document::parse("", urls(LABELS_MAX).as_bytes()).is_ok());
+        assert!(refusal("", &urls(LABELS_MAX + 1)).contains("at most 16"));
         let many = vec![descriptor(); ENTRIES_MAX + 1].join(",");
         assert!(refusal("", &format!(r#"{{"manifests":[{many}]}}"#)).contains("at most 1024"));
         let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(1 << 20), "]".repeat(1 << 20));

@@ -6,7 +6,7 @@
 
 use super::manifest::{Descriptor, Document, Index, PlatformField};
 use crate::error::{Error, Kind, Result};
-use crate::platform::{Host, Platform};
+use crate::platform::{Host, Platform, shown_name};
 use std::fmt::Write as _;
 
 /// How deep indexes may lie in indexes.
@@ -109,7 +109,8 @@ fn verdict(entry: &Entry, host: &Host) -> Verdict {
         required.into_iter().find(|feature| host.has_feature(feature) != Some(true))
     });
     match missing {
-        Some(feature) => Verdict::LacksFeature(feature.clone()),
+        // As it will be shown: whoever made the image chose the name.
+        Some(feature) => Verdict::LacksFeature(shown_name(feature).as_str().into()),
         None => Verdict::Runnable,
     }
 }
@@ -382,6 +383,9 @@ mod tests {
         let vfpv3 = neon.replace("neon", "vfpv3");
         let selection = choose(&mut Shelf::default(), &[entry("vfpv3", IMAGE, &vfpv3)], &tegra2).unwrap();
         assert!(selection.taken.is_some());
+        let hostile = neon.replace("neon", &format!("\\u001b[2J{}", "x".repeat(100)));
+        let selection = choose(&mut Shelf::default(), &[entry("esc", IMAGE, &hostile)], &tegra2).unwrap();
+        assert_eq!(selection.entries[0].verdict.text(), format!("needs ?[2j{}~", "x".repeat(27)));
         let unknown = choose(&mut Shelf::default(), &entries, &board("armv7l")).unwrap();
         assert_eq!(unknown.taken.unwrap().0, 1, "what is not known to be there is not relied on");
     }

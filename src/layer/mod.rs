@@ -25,6 +25,8 @@ mod checkpoint;
 mod codec;
 mod decode;
 mod fetch;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hash;
 mod keeper;
 mod kept;

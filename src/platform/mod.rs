@@ -20,4 +20,5 @@ pub mod variant;
 pub use candidates::Candidate;
 pub use evidence::Evidence;
 pub use host::{Host, Inputs};
+pub(crate) use variant::name as shown_name;
 pub use variant::{Name, Platform};

@@ -155,7 +155,7 @@ pub fn is_architecture(text: &str) -> bool {
 }
 
 /// Lower case, bounded, printable.
-pub(super) fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     let mut name = Name::new();
     for c in text.trim().chars() {
         let c = if c.is_ascii_graphic() && c != '/' { c.to_ascii_lowercase() } else { '?' };

@@ -16,6 +16,8 @@ mod registry;
 
 pub(crate) use attached::COSIGN_SIGN;
 pub use attached::{Attached, Found, PAYLOAD_MAX, SIGNATURES_MAX};
+#[cfg(fuzzing)]
+pub use registry::fuzzing;
 pub use registry::{Learnt, Network, RATE_MIN};
 
 use crate::clock::Clock;

@@ -277,7 +277,7 @@ fn is_foreign(media_type: &str) -> bool {
 }
 
 /// Is this `Content-Range` exactly `start` to the end of `size` bytes? The total may be unknown (`*`).
-fn content_range_fits(value: &str, start: u64, size: u64) -> bool {
+pub(super) fn content_range_fits(value: &str, start: u64, size: u64) -> bool {
     let parse = || {
         let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
         let (first, last) = range.split_once('-')?;

@@ -185,7 +185,7 @@ fn files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
 }
 
 /// What a file has. `run` asks a helper.
-fn lookup_in(
+pub(super) fn lookup_in(
     bytes: &[u8],
     path: &Path,
     host: &str,

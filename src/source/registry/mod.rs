@@ -28,6 +28,8 @@ mod client;
 mod credentials;
 mod dns;
 mod endpoint;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod helper;
 mod hosts;
 mod http;

@@ -33,7 +33,8 @@ impl Origin {
 
 /// An absolute `http` or `https` URL; `None` for anything else. A fragment is dropped.
 pub(super) fn absolute(text: &str) -> Option<Uri> {
-    let url: Uri = text.split('#').next()?.parse().ok()?;
+    // RFC 3986 has ASCII only; `Uri` would take more, up to control characters.
+    let url: Uri = text.split('#').next().filter(|text| text.is_ascii())?.parse().ok()?;
     Origin::of(&url)?;
     Some(url)
 }
@@ -147,6 +148,7 @@ mod tests {
         {
             assert_eq!(resolve(&base, location), None, "{location}");
         }
+        assert_eq!(resolve(&base, "h\u{8b}"), None, "a control character that is not ASCII");
     }
 
     #[test]

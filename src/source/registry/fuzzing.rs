@@ -1,0 +1,62 @@
+//! Doors for `fuzz/`: what this room takes apart of a registry's answers and of a user's files, by plain types. Only
+//! there in builds with `--cfg fuzzing`; what has to hold of it is said in `fuzz/fuzz_targets/`.
+
+use super::challenge::Challenge;
+use super::credentials::{Credential, lookup_in};
+use super::{blob, retry, url};
+use crate::error::Result;
+use std::path::Path;
+use std::time::Duration;
+use ureq::http::Uri;
+
+/// `WWW-Authenticate`: each challenge's scheme, with the parameters of these names.
+pub fn challenges<'n>(header: &str, names: &[&'n str]) -> Vec<(String, Vec<(&'n str, String)>)> {
+    let of = |challenge: &Challenge| {
+        names.iter().filter_map(|name| Some((*name, challenge.parameter(name)?.to_owned()))).collect()
+    };
+    Challenge::parse(header).into_iter().map(|challenge| (challenge.scheme.clone(), of(&challenge))).collect()
+}
+
+/// `Content-Range`: whether it is `start` to the end of `size` bytes.
+pub fn content_range_fits(value: &str, start: u64, size: u64) -> bool {
+    blob::content_range_fits(value, start, size)
+}
+
+/// `Retry-After`; `now` is in seconds since 1970.
+pub fn retry_after(value: &str, now: u64) -> Option<Duration> {
+    retry::retry_after(value, now)
+}
+
+/// An absolute URL.
+pub fn absolute(text: &str) -> Option<Uri> {
+    url::absolute(text)
+}
+
+/// A `Location`, at the URL that was asked.
+pub fn resolve(base: &Uri, reference: &str) -> Option<Uri> {
+    url::resolve(base, reference)
+}
+
+/// Whether a URL is https, its host in lower case, and its port.
+pub fn origin(url: &Uri) -> Option<(bool, String, u16)> {
+    url::Origin::of(url).map(|origin| (origin.secure, origin.host, origin.port))
+}
+
+/// A URL as messages show it.
+pub fn shown(url: &Uri) -> String {
+    url::shown(url)
+}
+
+/// A credentials file: what it has for a repository, how that is shown, and the secret in it.
+///
+/// # Errors
+/// Those that the user sees.
+pub fn credential(file: &[u8], host: &str, repository: &str) -> Result<Option<(String, String)>> {
+    let found = lookup_in(file, Path::new("config.json"), host, repository, &|_| Ok(None))?;
+    let shown = format!("{found:?}");
+    Ok(found.credential.map(|credential| match credential {
+        Credential::Basic(secret) | Credential::Identity(secret) | Credential::Bearer(secret) => {
+            (shown, secret.reveal().to_owned())
+        }
+    }))
+}
