@@ -15,6 +15,8 @@
 //!
 //! A signature covers an image if it is of the manifest, or of the index that names the manifest's digest.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod identity;
 mod json;
 mod key;

@@ -86,7 +86,7 @@ fn base64(text: &str, what: &str) -> Result<Vec<u8>, Miss> {
 }
 
 /// The name in a payload that a key of ours has signed.
-fn simple_signing(payload: &[u8], subject: Subject) -> Result<String, Miss> {
+pub(super) fn simple_signing(payload: &[u8], subject: Subject) -> Result<String, Miss> {
     let no = |why: &str| Miss::NoSignature(why.to_owned());
     let json = Json::parse(payload).map_err(|error| Miss::NoSignature(format!("the payload: {error}")))?;
     let Some(critical) = json.get("critical").filter(|_| json.has_exactly(&["critical", "optional"])) else {
@@ -161,7 +161,7 @@ fn pre_authentication_encoding(kind: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The name in a statement that a key of ours has signed.
-fn statement(payload: &[u8], subject: Subject) -> Result<Option<String>, Miss> {
+pub(super) fn statement(payload: &[u8], subject: Subject) -> Result<Option<String>, Miss> {
     let no = |why: String| Miss::NoSignature(why);
     let json = Json::parse(payload).map_err(|error| no(format!("the statement: {error}")))?;
     if !json.text_at("_type").is_some_and(|kind| STATEMENTS.contains(&kind)) {

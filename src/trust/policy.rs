@@ -74,7 +74,7 @@ impl Policy {
     }
 
     /// Reads the file's bytes; `place` is for messages.
-    fn parse(bytes: &[u8], place: String) -> Result<Policy> {
+    pub(super) fn parse(bytes: &[u8], place: String) -> Result<Policy> {
         let wrong = |why: String| {
             Error::new(Kind::Usage, format!("policy {place}: {why}"))
                 .hint("its form is that of containers-policy.json(5)")

@@ -3,6 +3,7 @@
 
 use super::challenge::Challenge;
 use super::credentials::{Credential, lookup_in};
+use super::hosts::{Place, read_hosts};
 use super::{blob, retry, url};
 use crate::error::Result;
 use std::path::Path;
@@ -59,4 +60,27 @@ pub fn credential(file: &[u8], host: &str, repository: &str) -> Result<Option<(S
             (shown, secret.reveal().to_owned())
         }
     }))
+}
+
+/// A host of a `hosts.toml`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Host {
+    /// `host[:port]`.
+    pub authority: String,
+    /// What comes before the repository.
+    pub path: String,
+    /// Whether it may say what a tag means.
+    pub resolve: bool,
+}
+
+/// The mirrors that a `hosts.toml` in `/certs.d/r.example` names, and the registry itself.
+///
+/// # Errors
+/// Those that the user sees.
+pub fn hosts(text: &str) -> Result<Vec<Host>> {
+    let mut registry = Place::registry("r.example", &crate::source::Options::default());
+    let mut places = read_hosts(text, Path::new("/certs.d/r.example"), "r.example", &mut registry)?;
+    places.push(registry);
+    let host = |place: Place| Host { authority: place.authority, path: place.path, resolve: place.resolve };
+    Ok(places.into_iter().map(host).collect())
 }

@@ -167,7 +167,12 @@ fn certificates(directory: &Path, place: &mut Place) -> Result<()> {
 }
 
 /// Reads a `hosts.toml` in `directory`: the mirrors; and what it says about the registry itself.
-fn read_hosts(text: &str, directory: &Path, host: &str, registry: &mut Place) -> Result<Vec<Place>> {
+pub(super) fn read_hosts(
+    text: &str,
+    directory: &Path,
+    host: &str,
+    registry: &mut Place,
+) -> Result<Vec<Place>> {
     let file = directory.join("hosts.toml");
     let wrong =
         |line: usize, what: &str| Error::new(Kind::Usage, format!("{}, line {line}: {what}", file.display()));
