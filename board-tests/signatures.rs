@@ -8,6 +8,8 @@ use std::process::Command;
 
 use crate::harness::*;
 
+/// Debian 12's cannot verify Sigstore's signatures.
+const SKOPEO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/board-tests/peers/skopeo");
 /// The platform of the machine that the tests run on.
 const HERE: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
 
@@ -54,7 +56,8 @@ impl Peer {
             (self.scratch.at("registries.d"), format!("docker://{}", self.registry.image(name)));
         let copy = ["--registries.d", &registries, "copy", "-q", "--all", "--preserve-digests"];
         let here = ["--src-tls-verify=false", "--dest-tls-verify=false", "--dest-no-creds", from, &to];
-        skopeo(copy.into_iter().chain(options.iter().copied()).chain(here));
+        let words = ["--insecure-policy"].into_iter().chain(copy);
+        run(SKOPEO, words.chain(options.iter().copied()).chain(here));
     }
 
     /// Puts the signatures of one digest where those of another one, or those in another repository, would be.
@@ -73,13 +76,14 @@ impl Peer {
 
     /// Whether skopeo copies the image, and what it says.
     fn skopeo_takes(&self, policy: &str, name: &str) -> Result<(), String> {
-        let out = Command::new("skopeo")
+        let place = Scratch::new();
+        let out = Command::new(SKOPEO)
             .args(["--policy", policy, "--registries.d", &self.scratch.at("registries.d"), "copy", "-q"])
             .args(["--src-tls-verify=false", "--src-no-creds", "--remove-signatures"])
             .arg(format!("docker://{}", self.registry.image(name)))
-            .arg(format!("oci:{}:x", Scratch::new().at("copy")))
+            .arg(format!("oci:{}:x", place.at("copy")))
             .output()
-            .expect("skopeo");
+            .expect("bash");
         out.status.success().then_some(()).ok_or(String::from_utf8_lossy(&out.stderr).into_owned())
     }
 
@@ -136,7 +140,7 @@ fn fair() -> Peer {
     peer
 }
 
-/// Every case: what is required of which image, and what has to come of it. The last column is what skopeo 1.9.3 says
+/// Every case: what is required of which image, and what has to come of it. The last column is what skopeo 1.18 says
 /// where that is something else.
 #[test]
 fn skopeo_and_edgepull_say_the_same() {
@@ -183,9 +187,8 @@ fn skopeo_and_edgepull_say_the_same() {
             None,
         ),
         ("two signers, the second needed", "ns/both:1", all(by("b", none.clone())), true, None),
-        // keyPaths came with containers/image 5.27: this skopeo does not read such a policy.
-        ("rotated, the old key", "ns/signed:1", all(either()), true, Some(false)),
-        ("rotated, the new key", "ns/rotated:1", all(either()), true, Some(false)),
+        ("rotated, the old key", "ns/signed:1", all(either()), true, None),
+        ("rotated, the new key", "ns/rotated:1", all(either()), true, None),
         ("rotated, the old key alone trusted", "ns/rotated:1", all(by("a", none.clone())), false, None),
         ("by digest", &by_digest, all(by("a", none.clone())), true, None),
         ("by digest, exactly", &by_digest, all(by("a", rule("matchExact"))), false, None),
@@ -298,7 +301,11 @@ fn skopeo_and_edgepull_say_the_same() {
             );
         }
         let judged = peer.skopeo_takes(&policy, name);
-        if judged.is_ok() != skopeo.unwrap_or(*expected) {
+        let refused_for_cause =
+            |why: &String| why.contains("Source image rejected") || why.contains("invalid policy");
+        if judged.is_ok() != skopeo.unwrap_or(*expected)
+            || judged.as_ref().is_err_and(|why| !refused_for_cause(why))
+        {
             wrong.push(format!("{case}: skopeo: {judged:?}"));
         }
     }

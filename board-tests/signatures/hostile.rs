@@ -76,7 +76,7 @@ fn signatures_behind_the_tag() {
     refused("1,000 layers", by_tag(many(1000), &honest), "SIGNATURES_MAX");
     let size = |size: u64| changed(&manifest, |manifest| manifest["layers"][0]["size"] = size.into());
     refused("a payload of 1 TiB", by_tag(size(1 << 40), &honest), "PAYLOAD_MAX");
-    refused("a payload that is longer", by_tag(size(10), &honest), "longer than");
+    refused("a payload that is longer", by_tag(size(10), &honest), "its descriptor says");
     refused("a payload that is shorter", by_tag(size(60 << 10), &honest), "signature");
     let signature = |text: &str| {
         changed(&manifest, |manifest| {
@@ -111,7 +111,7 @@ fn signatures_among_referrers() {
     };
     refused("10,000 referrers", among_referrers(many(COUNT), &honest), "at most 1024");
     refused("5 MiB", among_referrers(vec![b' '; 5 << 20], &honest), "4 MiB");
-    refused("no list", among_referrers(manifest.clone(), &honest), "no index");
+    refused("no list", among_referrers(manifest.clone(), &honest), "announced as");
     refused("no JSON", among_referrers(b"<html>".to_vec(), &honest), "not valid");
     let size = changed(&list, |list| list["manifests"][0]["size"] = (1u64 << 40).into());
     refused("a manifest of 1 TiB", among_referrers(size, &honest), "PAYLOAD_MAX");

@@ -45,10 +45,18 @@ pub struct Trust {
     image: String,
     /// The same for signatures; local images have no names.
     name: Option<Name>,
-    /// Where it stands that this image is refused whatever its signatures, and why.
-    refused: Option<(String, &'static str)>,
+    /// Why this image is refused, whatever its signatures.
+    refused: Option<Refused>,
     /// All of which have to be met.
     demands: Vec<Demand>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    /// Where that stands.
+    place: String,
+    /// What edgepull cannot check; `None`: it is rejected.
+    unsupported: Option<&'static str>,
 }
 
 /// A signature by any of these keys.
@@ -99,12 +107,16 @@ impl Trust {
     fn require(&mut self, requirement: &Requirement, place: &str) -> Result<()> {
         match requirement {
             Requirement::AcceptAnything => {}
-            Requirement::Reject => self.refused = Some((place.to_owned(), "it rejects this image")),
-            Requirement::Unsupported(what) => self.refused = Some((place.to_owned(), what)),
+            Requirement::Reject => {
+                self.refused = Some(Refused { place: place.to_owned(), unsupported: None });
+            }
+            Requirement::Unsupported(what) => {
+                self.refused = Some(Refused { place: place.to_owned(), unsupported: Some(what) });
+            }
             Requirement::Signed { keys, identity } => {
                 let read = |source: &KeySource| match source {
                     KeySource::Path(path) => Key::read(path),
-                    KeySource::Data(pem) => Key::parse(pem, "in the policy".to_owned()),
+                    KeySource::Data(pem) => Key::parse(pem, "the key in the policy".to_owned()),
                 };
                 let keys =
                     keys.iter().map(read).collect::<Result<_>>().map_err(|error| error.context(place))?;
@@ -121,11 +133,14 @@ impl Trust {
     /// # Errors
     /// [`Kind::Verification`]; those of asking for signatures.
     pub fn check(&self, source: &mut dyn Source, root: Subject, manifest: Subject) -> Result<bool> {
-        if let Some((place, why)) = &self.refused {
-            let error = Error::new(Kind::Verification, format!("{}: refused by {place}: {why}", self.image));
-            return Err(match why.contains('(') {
-                true => error.hint("edgepull cannot check this; it checks sigstoreSigned with keys"),
-                false => error,
+        if let Some(Refused { place, unsupported }) = &self.refused {
+            let why =
+                unsupported.map_or("it rejects the image".to_owned(), |what| format!("it demands {what}"));
+            let message = format!("{}: {} is refused by {place}: {why}", self.image, manifest.digest);
+            let error = Error::new(Kind::Verification, message);
+            return Err(match unsupported {
+                Some(_) => error.hint("edgepull cannot check that; it checks sigstoreSigned with keys"),
+                None => error,
             });
         }
         let mut open: Vec<Open> = self.demands.iter().map(Open::new).collect();

@@ -502,7 +502,7 @@ fn every_requirement_has_to_be_met() {
     assert_eq!(says(json!([accept]), &[]), "");
     assert!(says(json!([by_name, { "type": "reject" }]), &[]).contains("rejects"));
     assert!(says(json!([accept, gpg]), &[]).contains("GPG"));
-    assert!(says(json!([by_name, key]), &[]).contains("none of 1 signatures is by in the policy"));
+    assert!(says(json!([by_name, key]), &[]).contains("none of 1 signatures is by the key in the policy"));
     // --verify-key demands more, and never less.
     assert!(says(json!([accept]), &[&theirs]).contains("--verify-key"));
     assert!(says(json!([{ "type": "reject" }]), &[&theirs]).contains("rejects"));
