@@ -21,9 +21,8 @@ pub fn limit_receive_buffer(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::R
             unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
         check(result.into()).map(drop)
     };
-    // The kernel doubles what it is given. FORCE (Linux 2.6.14) needs CAP_NET_ADMIN, and ignores rmem_max.
-    set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes / 2)
-        .or_else(|_| set(libc::SOL_SOCKET, libc::SO_RCVBUF, bytes / 2))?;
+    // The kernel doubles what it is given.
+    set(libc::SOL_SOCKET, libc::SO_RCVBUF, bytes / 2)?;
     // Older kernels have settled the largest window when they connected, by the small buffer of that moment.
     set(libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, bytes)
 }

@@ -21,8 +21,8 @@ use ureq::unversioned::transport::{
 
 /// The most that the kernel holds of a connection, unread, in bytes as it counts them: an interruption costs
 /// this, the 3 MiB of a layer that may not be durable, and what is in the buffers between (160 KiB), together
-/// less than 4 MiB. The price is speed where the way is long: half of it in each round trip, 2.6 MB/s at
-/// 100 ms (208 KiB and 2.1 MB/s without CAP_NET_ADMIN, by the default of `net.core.rmem_max`).
+/// less than 4 MiB. The price is speed where the way is long: half of it in each round trip, 2.6 MB/s at 100 ms. By
+/// the default of `net.core.rmem_max` it is 416 KiB, of which that is 208 KiB and 2.1 MB/s.
 const UNREAD_MAX: i32 = 512 << 10;
 /// The least time that an address gets to answer, however many were tried before.
 const ADDRESS_TIMEOUT_MIN: Duration = Duration::from_millis(10);
