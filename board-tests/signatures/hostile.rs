@@ -83,7 +83,8 @@ fn signatures_behind_the_tag() {
             manifest["layers"][0]["annotations"]["dev.cosignproject.cosign/signature"] = text.into();
         })
     };
-    refused("a signature of 1 MiB", by_tag(signature(&"A".repeat(1 << 20)), &honest), "no signature");
+    refused("a signature of 1 MiB", by_tag(signature(&"A".repeat(1 << 20)), &honest), "STRING_MAX");
+    refused("a signature of 2 KiB", by_tag(signature(&"A".repeat(2 << 10)), &honest), "no signature");
     refused("no base64", by_tag(signature("%%%"), &honest), "base64");
     refused("no DER", by_tag(signature("AAAA"), &honest), "none of 1 signatures is by");
     let unsigned = changed(&manifest, |manifest| manifest["layers"][0]["annotations"] = json!({}));
