@@ -152,7 +152,8 @@ pub(super) fn has_metadata(stat: &FileStat, member: &Member) -> bool {
 /// Whether `there` is what a file system makes of `time`: some have whole seconds only, and all have a first and a last
 /// time, which those beyond become (ext4's last is in 2446, or in 2038; JFFS2's first is in 1970).
 fn is_time(there: &TimeSpec, time: &TimeSpec) -> bool {
-    let (is, should) = (i64::from(there.tv_sec()), i64::from(time.tv_sec()));
+    // Seconds have 32 bits on some targets.
+    let (is, should) = (i128::from(there.tv_sec()), i128::from(time.tv_sec()));
     let beyond = (should > is && is >= i32::MAX.into()) || (should < is && is <= 0);
     there == time || (there.tv_nsec() == 0 && (is == should || beyond))
 }
