@@ -141,7 +141,7 @@ impl Tar {
     }
 
     /// A header as it is, its checksum too; then `data`, filled up to a block.
-    pub fn as_is(mut self, head: Head, data: impl AsRef<[u8]>) -> Tar {
+    pub fn verbatim(mut self, head: Head, data: impl AsRef<[u8]>) -> Tar {
         self = match head.long_name {
             Some(ref name) => self.gnu(b'L', name),
             None => self,
@@ -157,7 +157,7 @@ impl Tar {
 
     /// A header that gets its checksum, whatever its size says; then `data`.
     pub fn add(self, head: Head, data: impl AsRef<[u8]>) -> Tar {
-        self.as_is(head.summed(), data)
+        self.verbatim(head.summed(), data)
     }
 
     pub fn file(self, name: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Tar {

@@ -233,12 +233,12 @@ fn blocks() {
     let name = || Head::new(b'0', b"\xff\xfe\xfd").size(1);
     family.keeps(
         "a sum of signed bytes",
-        [tar().as_is(name().summed_signed(), "x").file("g", "g")],
+        [tar().verbatim(name().summed_signed(), "x").file("g", "g")],
         &[("g", "g")],
     );
     family.keeps(
         "a sum of unsigned bytes",
-        [tar().as_is(name().summed(), "x").file("g", "g")],
+        [tar().verbatim(name().summed(), "x").file("g", "g")],
         &[("g", "g")],
     );
     for (what, wrong) in [
@@ -249,7 +249,7 @@ fn blocks() {
         ("a negative checksum", head().put(148, b"\xff\xff\xff\xff\xff\xff\xff\xff")),
         ("a checksum that is one off", head().summed().put(500, b"\x01")),
     ] {
-        family.refuses(what, [tar().file("before", "").as_is(wrong, "x")], "checksum");
+        family.refuses(what, [tar().file("before", "").verbatim(wrong, "x")], "checksum");
     }
     let member = || tar().file("f", "x");
     for (what, layer) in [

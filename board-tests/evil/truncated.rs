@@ -176,7 +176,7 @@ fn archives() {
         (
             "a size beyond the archive",
             tar().add(super::builder::Head::new(b'0', "index.json").size(1 << 30), "{}").end(),
-            &[exit::BAD_IMAGE, exit::DISK, exit::NETWORK, exit::VERIFICATION],
+            &[exit::BAD_IMAGE, exit::NOT_FOUND, exit::DISK, exit::NETWORK, exit::VERIFICATION],
         ),
         (
             "a negative size",

@@ -153,7 +153,8 @@ pub(super) fn has_metadata(stat: &FileStat, member: &Member) -> bool {
 /// time, which those beyond become (ext4's last is in 2446, or in 2038; JFFS2's first is in 1970).
 #[allow(clippy::useless_conversion, reason = "on 32-bit targets a time has 32 bits")]
 fn is_time(there: &TimeSpec, time: &TimeSpec) -> bool {
-    let (is, should) = (i64::from(there.tv_sec()), i64::from(time.tv_sec()));
+    // Seconds have 32 bits on some targets.
+    let (is, should) = (i128::from(there.tv_sec()), i128::from(time.tv_sec()));
     let beyond = (should > is && is >= i32::MAX.into()) || (should < is && is <= 0);
     there == time || (there.tv_nsec() == 0 && (is == should || beyond))
 }
