@@ -7,7 +7,7 @@ use edgepull_fuzz::arbitrary::{self, Arbitrary};
 use edgepull_fuzz::{fuzz_target, gzip, memory};
 
 /// Enough to see whether two ways are the same.
-const OUTPUT_MAX: usize = 1 << 20;
+const OUTPUT_MAX: usize = 128 << 10;
 /// The decoder, its window and what it is thawed from; the input here is copied, too.
 const MEMORY_MAX: usize = 256 * 1024;
 

@@ -8,7 +8,7 @@ use edgepull_fuzz::{fuzz_target, memory};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 /// Enough to see whether two ways are the same.
-const OUTPUT_MAX: usize = 1 << 20;
+const OUTPUT_MAX: usize = 128 << 10;
 /// Twice the largest window, as the ring that it lies in grows by doubling, and the tables.
 const MEMORY_MAX: usize = 20 << 20;
 
