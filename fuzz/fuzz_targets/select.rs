@@ -7,7 +7,7 @@ use edgepull::image::manifest::{Descriptor, Document, media_type};
 use edgepull::image::select::{LOOKUPS_MAX, Lookup, Selection, Verdict, check_single, select};
 use edgepull::platform::{Host, Inputs, Platform};
 use edgepull_fuzz::arbitrary::{self, Arbitrary};
-use edgepull_fuzz::{assert_message, fuzz_target, memory};
+use edgepull_fuzz::{UpTo, assert_message, fuzz_target, memory};
 use serde_json::{Value, json};
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -46,8 +46,8 @@ struct Entry<'a> {
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {
     board: u8,
-    entries: Vec<Entry<'a>>,
-    nested: Vec<Vec<Entry<'a>>>,
+    entries: UpTo<Entry<'a>, 12>,
+    nested: UpTo<UpTo<Entry<'a>, 6>, 3>,
 }
 
 fn pick<'a>(list: &[&'a str], which: u8) -> &'a str {
@@ -86,15 +86,15 @@ struct Lookups<'a> {
 impl Lookup for Lookups<'_> {
     fn document(&mut self, _: &Descriptor) -> Result<Document> {
         self.count += 1;
-        match self.input.nested.get(self.count % self.input.nested.len().max(1)) {
-            Some(nested) => parsed(&index(nested)),
+        match self.input.nested.0.get(self.count % self.input.nested.0.len().max(1)) {
+            Some(nested) => parsed(&index(&nested.0)),
             None => parsed(&json!({ "config": { "digest": DIGEST, "size": 1 } })),
         }
     }
 
     fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Platform> {
         self.count += 1;
-        let entry = self.input.entries.get(descriptor.size as usize);
+        let entry = self.input.entries.0.get(descriptor.size as usize);
         let (os, architecture, variant) = entry.map_or((0, 0, 0), |entry| entry.config);
         Ok(Platform::new(pick(&SYSTEMS, os), pick(&ARCHITECTURES, architecture), pick(&VARIANTS, variant)))
     }
@@ -104,7 +104,7 @@ fuzz_target!(|input: Input<'_>| {
     let (machine, cpuinfo) = BOARDS[usize::from(input.board) % BOARDS.len()];
     let inputs = Inputs { machine: Some(machine), cpuinfo: Some(cpuinfo.as_bytes()), ..Inputs::default() };
     let host = Host::detect(&inputs).expect("a board");
-    let Ok(Document::Index(top)) = parsed(&index(&input.entries)) else { return };
+    let Ok(Document::Index(top)) = parsed(&index(&input.entries.0)) else { return };
     let mut lookups = Lookups { input: &input, count: 0 };
     let selected = memory::within(4 << 20, || select(top, &host, &mut lookups));
     assert!(lookups.count <= LOOKUPS_MAX, "{} lookups", lookups.count);

@@ -4,18 +4,18 @@
 
 use edgepull::layer::fuzzing::{decode, decode_in_two};
 use edgepull_fuzz::arbitrary::{self, Arbitrary};
-use edgepull_fuzz::{fuzz_target, memory};
+use edgepull_fuzz::{UpTo, fuzz_target, memory};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 /// Enough to see whether two ways are the same.
-const OUTPUT_MAX: usize = 1 << 20;
+const OUTPUT_MAX: usize = 128 << 10;
 /// Twice the largest window, as the ring that it lies in grows by doubling, and the tables.
 const MEMORY_MAX: usize = 20 << 20;
 
 #[derive(Debug, Arbitrary)]
 enum Input<'a> {
     Raw { piece: u16, after: u16, wire: &'a [u8] },
-    Packed { piece: u16, after: u16, frames: Vec<Frame<'a>>, cut: Option<u16> },
+    Packed { piece: u16, after: u16, frames: UpTo<Frame<'a>, 4>, cut: Option<u16> },
 }
 
 #[derive(Debug, Arbitrary)]
@@ -66,7 +66,7 @@ fuzz_target!(|input: Input<'_>| match input {
     }
     Input::Packed { piece, after, frames, cut } => {
         let (mut wire, mut tar, mut ends) = (Vec::new(), Vec::new(), vec![]);
-        for frame in frames.iter().take(4) {
+        for frame in &frames.0 {
             match frame {
                 Frame::Data(data, times, compressed) => {
                     let data = data.repeat(usize::from(*times) + 1);

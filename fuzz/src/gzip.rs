@@ -19,7 +19,7 @@ impl Member {
     /// What comes out.
     pub fn tar(&self) -> Vec<u8> {
         let mut tar = Vec::new();
-        for round in 0..=self.times {
+        for round in 0..=self.times % 32 {
             tar.extend_from_slice(&self.data);
             tar.push(round);
         }

@@ -8,6 +8,8 @@ use edgepull::error::{Error, Kind};
 use edgepull::layer::{Compression, Layer, Observer};
 use sha2::{Digest, Sha256};
 
+use crate::UpTo;
+
 /// What the members of a layer are called, and what links point at. `VICTIM` stands for the directory that must not
 /// be touched.
 const NAMES: [&str; 16] = [
@@ -100,17 +102,20 @@ const XATTRS: [&str; 6] = [
     "",
 ];
 
+/// The most members of a layer: enough for any two or three to meet.
+const MEMBERS_MAX: usize = 24;
+
 /// A layer.
 #[derive(Debug, Clone, Arbitrary)]
 pub struct Tar {
-    members: Vec<Member>,
+    members: UpTo<Member, MEMBERS_MAX>,
 }
 
 impl Tar {
     /// Its bytes; links to `VICTIM` go to `victim`.
     pub fn bytes(&self, victim: &str) -> Vec<u8> {
         let mut out = Vec::new();
-        for member in self.members.iter().take(24) {
+        for member in &self.members.0 {
             member.write(victim, &mut out);
         }
         out.resize(out.len() + 1024, 0);

@@ -38,6 +38,17 @@ pub fn head<T: for<'a> Arbitrary<'a>>(data: &[u8], length: usize) -> Option<(T, 
     Some((Unstructured::new(head).arbitrary().ok()?, rest))
 }
 
+/// At most so many. (`Vec`'s own way ends every list after two, on the average.)
+#[derive(Debug, Clone)]
+pub struct UpTo<T, const MOST: usize>(pub Vec<T>);
+
+impl<'a, T: Arbitrary<'a>, const MOST: usize> Arbitrary<'a> for UpTo<T, MOST> {
+    fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        let count = input.int_in_range(0..=MOST)?;
+        (0..count).map(|_| input.arbitrary()).collect::<Result<_, _>>().map(UpTo)
+    }
+}
+
 /// What must not be in anything that is printed: a terminal would obey it.
 pub fn assert_printable(text: &str) {
     assert!(!text.chars().any(char::is_control), "control characters in a message: {text:?}");
