@@ -9,7 +9,7 @@
 //! The confined process reads what edgepull could read, and talks to the internet; it cannot write outside of the
 //! directories that it is given, run a program, signal, trace or start another process, or use any right of root's but
 //! those that unpacking takes. What it says is data: the process that has started it takes no more of it than
-//! [`MESSAGE_MAX`], decides itself, and does itself what becomes visible.
+//! 512 KiB, decides itself, and does itself what becomes visible.
 //!
 //! What the kernel does not have is left out, and said at `-v`; `docs/security.md` has the table.
 

@@ -201,7 +201,7 @@ pub fn name(diff_id: &Digest) -> String {
 }
 
 /// What the files below `path` take on the disk and nobody else has a name for, in bytes. What cannot be read
-/// counts nothing, nor does what is deeper than [`USAGE_DEPTH_MAX`].
+/// counts nothing, nor does what is deeper than 64 levels (`USAGE_DEPTH_MAX`).
 pub fn disk_usage(path: &Path) -> u64 {
     usage(path, &|metadata| metadata.nlink() == 1, USAGE_DEPTH_MAX)
 }
