@@ -231,10 +231,10 @@ pub const COMMANDS: &[CommandSpec] = &[
         "track IMAGE under NAME: fetch it, unpack it, make it current, check it",
     )
     .more(
-        "--platform, --variant, --ca-file, --auth-file, --hosts-dir, --plain-http, --policy, --verify-key and\n\
-         what is below are remembered for update. A later deploy of NAME changes what it tracks; options that\n\
-         are not given then keep their value, an empty one (--health=) takes it back, and --ca-file, --auth-file\n\
-         and --plain-http end with the registry they were for.\n\
+        "--platform, --variant, --ca-file, --auth-file, --hosts-dir, --plain-http, --policy, --verify-key\n\
+         and what is below are remembered for update. A later deploy of NAME changes what it tracks;\n\
+         options that are not given then keep their value, an empty one (--health=) takes it back, and\n\
+         --ca-file, --auth-file and --plain-http end with the registry they were for.\n\
          CMDs are run by /bin/sh, maybe more than once, with EDGEPULL_NAME, EDGEPULL_GENERATION,\n\
          EDGEPULL_DIGEST, EDGEPULL_ROOTFS and EDGEPULL_PREVIOUS in their environment.",
     ),
