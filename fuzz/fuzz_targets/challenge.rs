@@ -19,5 +19,13 @@ fuzz_target!(|header: &str| {
         }
         written.push_str(", ");
     }
+    // Any value at all, with every character escaped, or only those that have to be.
+    let all: String = header.chars().flat_map(|character| ['\\', character]).collect();
+    let needed = header.replace('\\', r"\\").replace('"', "\\\"");
+    for escaped in [all, needed] {
+        let bearer = challenges(&format!("Bearer a=b, Realm = \"{escaped}\", scope=x"), &NAMES);
+        let parameters = vec![("realm", header.to_owned()), ("scope", "x".to_owned())];
+        assert_eq!(bearer, [("bearer".to_owned(), parameters)]);
+    }
     assert_eq!(challenges(&written, &NAMES), found, "{header:?} was written as {written:?}");
 });

@@ -4,6 +4,7 @@
 #![no_main]
 
 use edgepull::error::Result;
+use edgepull::layer::fuzzing::record;
 use edgepull::layer::{Kept, Options, Threads, fetch};
 use edgepull_fuzz::arbitrary::{self, Arbitrary};
 use edgepull_fuzz::home::{Home, show_without_new_times};
@@ -45,15 +46,16 @@ fn go(home: &Home, wire: &[u8], tar: &[u8], input: &Input, cut: usize) -> Result
     .map(drop)
 }
 
-/// The record of members, and the data of the files.
+/// The members, and the data of the files. (How the record is written down depends on where it was frozen.)
 fn kept(home: &Home) -> String {
-    let _ = edgepull::layer::forget_checkpoints(std::os::fd::AsFd::as_fd(&home.open("layer")));
     // The checks of every file find nothing.
-    if let Ok(Some(kept)) = Kept::open(home.open("layer")) {
-        kept.check(true, |member, how| panic!("{}: {how}", member.path.escape_ascii()))
-            .expect("it can be read");
-    }
-    show_without_new_times(&home.path("layer"))
+    let kept = Kept::open(home.open("layer")).expect("it can be read").expect("it is whole");
+    kept.check(true, |member, how| panic!("{}: {how}", member.path.escape_ascii())).expect("it can be read");
+    let mut seen = String::new();
+    let file = fs::File::open(home.path("layer/members")).expect("it is there");
+    let whole = record(file, &mut |member, crc| seen.push_str(&format!("{member:?} {crc}\n")));
+    assert!(matches!(whole, Ok(Some(()))));
+    seen + &show_without_new_times(&home.path("layer/objects"))
 }
 
 /// The newest checkpoint, by its sequence number.

@@ -24,7 +24,8 @@ const ARCHITECTURES: [&str; 10] =
     ["arm", "arm64", "amd64", "386", "armhf", "aarch64", "", "unknown", "ARM", "riscv64"];
 const VARIANTS: [&str; 10] = ["", "v5", "v6", "v7", "v8", "7", "v8.2", "V7L", "v9", "v2"];
 const FEATURES: [&str; 5] = ["neon", "vfp", "sse4", "win32k", "\u{1b}[2J"];
-const BOARDS: [(&str, &str); 6] = [
+const BOARDS: [(&str, &str); 7] = [
+    ("armv7l", ""),
     ("armv5tejl", "Features: swp half fastmult edsp java\nCPU implementer: 0x41\nCPU part: 0x926\n"),
     ("armv6l", "Features: half thumb fastmult vfp edsp java tls\nCPU implementer: 0x41\nCPU part: 0xb76\n"),
     ("armv7l", "Features: half thumb vfp vfpv3 vfpv3d16 tls\nCPU implementer: 0x41\nCPU part: 0xc09\n"),

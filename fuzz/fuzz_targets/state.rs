@@ -31,7 +31,9 @@ fuzz_target!(|data: &[u8]| {
             Ok(deployment) => deployment.expect("there is a record"),
             Err(error) => return assert_message(&error.to_string()),
         };
-        let tracking = deployment.record().tracking.clone();
+        let mut tracking = deployment.record().tracking.clone();
+        // What does not change is not written.
+        tracking.plain_http ^= true;
         if deployment.track(tracking).is_err() {
             return;
         }

@@ -10,26 +10,30 @@ use sha2::{Digest, Sha256};
 
 use crate::UpTo;
 
-/// What the members of a layer are called, and what links point at. `VICTIM` stands for the directory that must not
-/// be touched.
+/// What the members of a layer are called, and what links point at.
 const NAMES: [&str; 16] = [
     "a",
     "b",
     "sub",
+    "a",
+    "b",
+    "sub",
     "link",
+    "..",
     "..",
     ".",
     "",
     ".wh.a",
     ".wh.sub",
     ".wh..wh..opq",
-    ".wh..",
-    ".wh.",
-    "etc",
     "a\x01",
     "c",
-    "d",
 ];
+/// What is refused, and ends the layer; so there is little of it.
+const REFUSED: [&str; 4] = [".wh.", ".wh..", ".wh.link/x", "\u{fffd}"];
+/// How many names a path has: mostly one or two.
+const COUNTS: [usize; 8] = [1, 1, 2, 2, 1, 3, 2, 4];
+/// Where paths and links begin. `VICTIM` stands for the directory that must not be touched.
 const LONG: [&str; 4] = ["/", "VICTIM", "/proc/self/root", "../victim"];
 
 /// A path: some names, or one of the others before them.
@@ -42,19 +46,26 @@ pub struct Name {
 
 impl Name {
     fn text(&self, victim: &str) -> String {
-        let mut text = match LONG.get(usize::from(self.first)) {
-            Some(&"VICTIM") => format!("{victim}/"),
-            Some(long) => format!("{long}/"),
-            None => String::new(),
+        let long = LONG[usize::from(self.first >> 2) % LONG.len()];
+        let mut text = match (self.first % 4, long) {
+            (0, "VICTIM") => format!("{victim}/"),
+            (0, long) => format!("{long}/"),
+            _ => String::new(),
         };
-        let count = 1 + usize::from(self.first >> 4) % 4;
-        let parts: Vec<_> =
-            self.parts[..count].iter().map(|part| NAMES[usize::from(*part) % NAMES.len()]).collect();
+        let count = COUNTS[usize::from(self.first >> 4) % COUNTS.len()];
+        let parts: Vec<_> = self.parts[..count].iter().map(|part| name(*part, self.first)).collect();
         text.push_str(&parts.join("/"));
         if self.slash {
             text.push('/');
         }
         text
+    }
+}
+
+fn name(part: u8, other: u8) -> &'static str {
+    match part {
+        255 => REFUSED[usize::from(other) % REFUSED.len()],
+        part => NAMES[usize::from(part) % NAMES.len()],
     }
 }
 
@@ -87,7 +98,7 @@ pub enum Pax {
     Time(i32, u16),
     /// Another size.
     Size(u16),
-    /// A sparse file: (offset, length) of its segments, in units of 256 bytes, and its size.
+    /// A sparse file: its holes and what is between them, and its size or how long the last hole is.
     Sparse(Vec<(u8, u8)>, u16),
     /// Owners.
     Owner(u32, u32),
@@ -125,13 +136,19 @@ impl Tar {
 
 impl Member {
     fn write(&self, victim: &str, out: &mut Vec<u8>) {
-        let kinds = [b'0', b'5', b'2', b'1', b'5', b'0', b'2', b'6', b'3', b'4', b'7', 0];
+        let kinds =
+            [b'0', b'5', b'2', b'1', b'5', b'0', b'2', b'6', b'3', b'4', b'7', 0, b'0', b'2', b'0', b'2'];
         let kind = kinds[usize::from(self.kind) % kinds.len()];
         let mut data = vec![self.fill; usize::from(self.data) % 3000];
         if let Some(pax) = &self.pax {
             pax.write(victim, &mut data, out);
         }
-        let (path, link) = (self.path.text(victim), self.link.text(victim));
+        let (mut path, link) = (self.path.text(victim), self.link.text(victim));
+        // Only a directory can be the root.
+        let ends_above = path.rsplit('/').next().is_some_and(|last| matches!(last, "" | "." | ".."));
+        if kind != b'5' && ends_above && self.kind < 250 {
+            path.push_str("/a");
+        }
         if self.long {
             header(b'L', "././@LongLink", "", 0, path.len() + 1, out);
             out.extend_from_slice(path.as_bytes());
@@ -146,7 +163,7 @@ impl Member {
         octal(&mut block[329..337], 1);
         octal(&mut block[337..345], 3);
         checksum(block);
-        if matches!(kind, b'0' | b'7' | 0) {
+        if matches!(kind, b'0' | b'7') || kind == 0 && !path.ends_with('/') {
             out.extend_from_slice(&data);
             pad(out, 0);
         }
@@ -160,24 +177,39 @@ impl Pax {
             Pax::Path(name) => record("path", name.text(victim).as_bytes(), &mut body),
             Pax::Link(name) => record("linkpath", name.text(victim).as_bytes(), &mut body),
             Pax::Xattr(which, value) => {
-                let name = XATTRS[usize::from(*which) % XATTRS.len()];
+                let name = XATTRS.get(usize::from(*which)).unwrap_or(&"user.y");
+                // A capability as the kernel wants it: version 2, without the effective bit.
+                let value = match *name {
+                    "security.capability" => &[&[0, 0, 0, 2], &value[..], &[0; 8]].concat()[..],
+                    _ => value,
+                };
                 record(&format!("SCHILY.xattr.{name}"), value, &mut body);
             }
             Pax::Time(seconds, nanos) => {
                 record("mtime", format!("{seconds}.{nanos}").as_bytes(), &mut body);
             }
-            Pax::Size(size) => record("size", size.to_string().as_bytes(), &mut body),
+            Pax::Size(size) => {
+                record("size", size.to_string().as_bytes(), &mut body);
+                // Else everything behind it is read at other places.
+                if size % 16 != 0 {
+                    data.resize(usize::from(*size), b'p');
+                }
+            }
             Pax::Owner(uid, gid) => {
-                record("uid", uid.to_string().as_bytes(), &mut body);
-                record("gid", gid.to_string().as_bytes(), &mut body);
+                record("uid", (uid % 100_000).to_string().as_bytes(), &mut body);
+                record("gid", (gid % 100_000).to_string().as_bytes(), &mut body);
             }
             Pax::Sparse(segments, size) => {
-                let (mut map, mut total) = (String::new(), 0);
+                let (mut map, mut total, mut end) = (String::new(), 0, 0);
                 let segments = &segments[..segments.len().min(12)];
-                for (offset, length) in segments {
-                    map.push_str(&format!("{}\n{}\n", u32::from(*offset) * 256, u32::from(*length) * 16));
-                    total += usize::from(*length) * 16;
+                for (hole, length) in segments {
+                    let length = usize::from(*length) * 16;
+                    // One in 256 begins before the end of the one before.
+                    let offset = if *hole < 255 { end + usize::from(*hole) } else { end / 2 };
+                    map.push_str(&format!("{offset}\n{length}\n"));
+                    (total, end) = (total + length, offset + length);
                 }
+                let size = if size % 64 == 0 { usize::from(*size) } else { end + usize::from(*size) };
                 let mut front = format!("{}\n{map}", segments.len()).into_bytes();
                 pad(&mut front, 0);
                 data.resize(total, b's');

@@ -377,7 +377,7 @@ pub(super) struct Kept {
 
 fn open_log(dir: BorrowedFd<'_>, create: bool) -> io::Result<File> {
     let how = if create { OFlag::O_CREAT | OFlag::O_EXCL } else { OFlag::empty() };
-    let flags = how | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_LARGEFILE;
+    let flags = how | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_LARGEFILE;
     Ok(openat(dir, members::NAME, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
 }
 

@@ -100,11 +100,22 @@ impl Writer {
         writer
     }
 
-    /// Goes on with a file whose first `length` bytes count.
+    /// Goes on with a file whose first `length` bytes count. They are read again, and [`io::ErrorKind::InvalidData`]
+    /// where they are others: everything would come, and nobody could read the record of it.
     pub(super) fn thaw(mut file: File, length: u64, crc: u32) -> io::Result<Writer> {
         file.set_len(length)?;
-        file.seek(SeekFrom::End(0))?;
-        Ok(Writer::at(file, length, crc))
+        file.rewind()?;
+        let (mut is, mut buffer) = (crc32fast::Hasher::new(), vec![0; BUFFER]);
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                n => is.update(&buffer[..n]),
+            }
+        }
+        match is.finalize() == crc {
+            true => Ok(Writer::at(file, length, crc)),
+            false => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 
     fn at(file: File, length: u64, crc: u32) -> Writer {
@@ -489,6 +500,18 @@ mod tests {
         }
         bytes.push(0);
         assert!(!whole(&bytes), "longer");
+    }
+
+    #[test]
+    fn a_record_that_was_damaged_before_the_interruption_is_not_gone_on_with() {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut writer = Writer::new(file.try_clone().unwrap());
+        members().iter().for_each(|member| writer.push(member, 1).unwrap());
+        let (length, crc) = writer.freeze().unwrap();
+        file.seek(SeekFrom::Start(length - 3)).unwrap();
+        file.write_all(b"?").unwrap();
+        let thawed = Writer::thaw(file.try_clone().unwrap(), length, crc);
+        assert_eq!(thawed.err().unwrap().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
