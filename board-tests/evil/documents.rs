@@ -405,8 +405,7 @@ fn json() {
     family.image("100000 brackets without an end", refused("not valid"), field("[".repeat(100_000)));
     for place in ["layers", "config", "schemaVersion", "mediaType", "manifests", "annotations"] {
         let (manifest, deep) = (manifest.clone(), deep.clone());
-        let expect = if place == "annotations" { kept() } else { refused("") };
-        family.image(&format!("100000 brackets as {place}"), expect, move |scratch| {
+        family.image(&format!("100000 brackets as {place}"), refused(""), move |scratch| {
             let mut changed: Value = serde_json::from_str(&manifest).expect("JSON");
             changed[place] = "DEEP".into();
             with_manifest(scratch, MANIFEST, &changed.to_string().replace("\"DEEP\"", &deep))
