@@ -170,7 +170,7 @@ mod tests {
         assert!(is_time(&whole, &whole) && is_time(&whole, &time(1_700_000_000, 5)));
         assert!(!is_time(&time(1_700_000_000, 5), &whole) && !is_time(&whole, &time(1_700_000_001, 0)));
         for (end, beyond) in [(i32::MAX as _, i32::MAX as _), (i32::MIN as _, i32::MIN as _), (0, -5)] {
-            let nanos = i64::from(end == beyond);
+            let nanos = if end == beyond { 1 } else { 0 };
             assert!(is_time(&time(end, 0), &time(beyond, nanos)), "{end} {beyond}");
         }
         assert!(!is_time(&time(0, 0), &time(5, 0)) && !is_time(&time(100, 0), &time(-5, 0)));
