@@ -55,7 +55,7 @@ pub(super) struct Place {
 
 impl Place {
     /// The registry that `host` names, with nothing said about it.
-    fn registry(host: &str, options: &Options) -> Place {
+    pub(super) fn registry(host: &str, options: &Options) -> Place {
         let secure = match options.plain_http {
             true => Some(false),
             false => (!is_loopback(host)).then_some(true),
