@@ -148,14 +148,15 @@ fn registry(text: &str) -> Result<RegistryReference, &'static str> {
     if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Err("a repository has no upper-case letters");
     }
-    if host.len() + 1 + path.len() > NAME_MAX {
-        return Err("the name is longer than 255 bytes");
-    }
     if !path.split('/').all(is_component) {
         return Err("a repository consists of a-z and 0-9, joined by '/', '.', '_', '__' or '-'");
     }
     let official = host == DEFAULT_HOST && !path.contains('/');
     let repository = if official { format!("library/{path}") } else { path.to_owned() };
+    // In full: that is how it is recorded, and read again.
+    if host.len() + 1 + repository.len() > NAME_MAX {
+        return Err("the name is longer than 255 bytes, its host included");
+    }
     let tag = match (tag, digest) {
         (Some(tag), _) => Some(tag.to_owned()),
         (None, Some(_)) => None,
@@ -276,6 +277,12 @@ mod tests {
         }
         let digested = format!("host:443/a@{D}");
         assert_eq!(digested.parse::<Reference>().unwrap().to_string(), digested);
+        // The longest, in full.
+        for (length, fits) in [(237, true), (238, false)] {
+            let shown = "a".repeat(length).parse::<Reference>().map(|longest| longest.to_string());
+            assert_eq!(shown.is_ok(), fits, "{length}");
+            assert!(shown.is_err() || shown.unwrap().parse::<Reference>().is_ok());
+        }
         let both = format!("alpine:3.20@{D}").parse::<Reference>().unwrap();
         assert_eq!(both.to_string(), format!("docker.io/library/alpine:3.20@{D}"));
         let Reference::Registry(both) = both else { panic!() };
