@@ -2,12 +2,11 @@
 //! packed comes out whole; what was cut is noticed.
 #![no_main]
 
-use edgepull::layer::fuzzing::{decode, decode_in_two, thaw};
+use edgepull::layer::fuzzing::thaw;
 use edgepull_fuzz::arbitrary::{self, Arbitrary};
-use edgepull_fuzz::{UpTo, fuzz_target, gzip, memory};
+use edgepull_fuzz::ways::{OUTPUT_MAX, compared, decoded};
+use edgepull_fuzz::{UpTo, fuzz_target, gzip};
 
-/// Enough to see whether two ways are the same.
-const OUTPUT_MAX: usize = 128 << 10;
 /// The decoder, its window and what it is thawed from; the input here is copied, too.
 const MEMORY_MAX: usize = 256 * 1024;
 
@@ -18,46 +17,9 @@ enum Input<'a> {
     Checkpoint { frozen: &'a [u8], window: [u8; 16], wire: &'a [u8] },
 }
 
-/// What came out, and how it ended.
-fn collected(
-    run: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> edgepull::error::Result<()>,
-) -> (Vec<u8>, String) {
-    let mut out = Vec::with_capacity(OUTPUT_MAX);
-    let mut each = |piece: &[u8]| {
-        let room = OUTPUT_MAX - out.len();
-        out.extend_from_slice(&piece[..piece.len().min(room)]);
-        out.len() < OUTPUT_MAX
-    };
-    let ended = memory::within(MEMORY_MAX, || run(&mut each));
-    (out, ended.err().map(|error| error.to_string()).unwrap_or_default())
-}
-
-/// Where both ended well, all of it; before an error, one may have given more than the other.
-fn assert_same(whole: &(Vec<u8>, String), other: &(Vec<u8>, String), how: &str) {
-    let common = if whole.1.is_empty() { usize::MAX } else { whole.0.len().min(other.0.len()) };
-    let beginning = |out: &[u8]| crc32fast::hash(&out[..out.len().min(common)]);
-    assert_eq!(other.1, whole.1, "{how}");
-    assert_eq!(
-        beginning(&other.0),
-        beginning(&whole.0),
-        "{how}: {} and {} bytes",
-        other.0.len(),
-        whole.0.len()
-    );
-}
-
-fn compare(wire: &[u8], piece: u16, after: u16) -> (Vec<u8>, String) {
-    let whole = collected(|each| decode(wire, wire.len().max(4), each));
-    let pieces = collected(|each| decode(wire, usize::from(piece) % 700 + 4, each));
-    assert_same(&whole, &pieces, "in pieces");
-    let thawed = collected(|each| decode_in_two(wire, after.into(), each).map(drop));
-    assert_same(&whole, &thawed, "frozen and thawed");
-    whole
-}
-
 fuzz_target!(|input: Input<'_>| match input {
     Input::Raw { piece, after, wire } => {
-        compare(wire, piece, after);
+        compared(wire, piece, after, MEMORY_MAX, OUTPUT_MAX);
     }
     Input::Packed { piece, after, members, cut } => {
         let (mut wire, mut tar, mut ends) = (Vec::new(), Vec::new(), vec![0]);
@@ -67,18 +29,19 @@ fuzz_target!(|input: Input<'_>| match input {
             ends.push(wire.len());
         }
         let cut = cut.map_or(wire.len(), |cut| usize::from(cut).min(wire.len()));
-        let (out, ended) = compare(&wire[..cut], piece, after);
+        let ended = compared(&wire[..cut], piece, after, MEMORY_MAX, OUTPUT_MAX);
         // What has less than a magic number goes as it is.
-        if cut >= 2 && out.len() < OUTPUT_MAX {
-            assert!(tar.starts_with(&out), "something else came out");
-            assert_eq!(ended.is_empty(), ends.contains(&cut), "cut at {cut} of {ends:?}: {ended:?}");
-            assert!(cut < wire.len() || out == tar, "not all came out");
+        if cut >= 2 && !ended.is_full() {
+            assert!(tar.starts_with(&ended.out), "something else came out");
+            let well = ended.error.is_empty();
+            assert_eq!(well, ends.contains(&cut), "cut at {cut} of {ends:?}: {:?}", ended.error);
+            assert!(cut < wire.len() || ended.out == tar, "not all came out");
         }
     }
     Input::Checkpoint { frozen, window, wire } => {
         // Whatever a checkpoint says, its window has its length.
         let mut bytes = [&[1], frozen].concat();
         bytes.extend(window.iter().cycle().take(32 * 1024));
-        collected(|each| thaw(&bytes, wire, each));
+        decoded(MEMORY_MAX, OUTPUT_MAX, |each| thaw(&bytes, wire, each));
     }
 });

@@ -26,6 +26,7 @@ pub mod gzip;
 pub mod home;
 pub mod layers;
 pub mod memory;
+pub mod ways;
 
 pub use arbitrary;
 pub use libfuzzer_sys::fuzz_target;
