@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use crate::failures::noise;
 use crate::harness::*;
@@ -71,14 +71,10 @@ fn what_fetches_has_only_the_rights_that_it_needs() {
     assert_eq!(nice(child).as_deref(), Some("19"), "--background");
     assert_ne!(nice(edgepull.id()), nice(child), "the user's commands are not meant");
     edgepull.kill().expect("killed");
-    ended(&mut edgepull);
+    edgepull.wait().expect("it has ended");
     // It goes with the one that it works for, and the next run has the lock.
     proxy.heal();
     board.edgepull(pull).succeeds();
-}
-
-fn ended(edgepull: &mut Child) {
-    edgepull.wait().expect("it has ended");
 }
 
 #[test]
@@ -171,6 +167,12 @@ fn a_deployment_remembers_its_verifier_and_repairs_by_it() {
     let second = image(b"two");
     registry.push(&second.layout(&scratch, "second"), NAME);
     board.edgepull(["update", "app"]).fails_with(exit::VERIFICATION).saying("not allowed");
+    // What is refused is not pinned, either.
+    board
+        .edgepull(["deploy", "app", &name, "--pin-digest"])
+        .fails_with(exit::VERIFICATION)
+        .saying("not allowed");
+    assert!(!board.edgepull(["status", "app"]).succeeds().stdout().contains("pinned"));
     let file = board.beside_state("state/deployments/app/current/rootfs/file");
     assert_eq!(fs::read(&file).expect("a file"), b"one");
     // Tomorrow it may be allowed.

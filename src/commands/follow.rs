@@ -202,26 +202,32 @@ impl Books<'_> {
             return Err(Error::new(Kind::Verification, message).hint("edgepull deploy pins another one"));
         }
         self.check_age(&settled)?;
+        let is_it = |one: &&Generation| one.content.digest == digest;
+        let there = self.current.as_ref().filter(is_it);
+        if self.by == By::Update {
+            if let Some(there) = there {
+                self.deployment.resolved(there.number, root)?;
+                return self.nothing("nothing is new");
+            }
+            if let Some(why) = self.deployment.record().bad(&digest).map(not_again) {
+                return self.nothing(&why);
+            }
+        }
+        let verifier = self.deployment.record().tracking.verifier.as_deref();
+        verifier::ask(verifier, self.image, &settled)?;
         if let By::Hand { pin } = self.by {
             self.deployment.forgive(&digest)?;
             let pin_digest = pin.then_some(root);
             let tracking = self.deployment.record().tracking.clone();
             self.deployment.track(Tracking { pin_digest, ..tracking })?;
-        }
-        let is_it = |one: &&Generation| one.content.digest == digest;
-        let there = self.current.as_ref().filter(is_it);
-        if let Some(there) = there {
-            self.deployment.resolved(there.number, root)?;
-            // It has failed with other options, perhaps.
-            if self.by == By::Update || there.state != State::Failed {
-                return self.nothing("nothing is new");
+            if let Some(there) = there {
+                self.deployment.resolved(there.number, root)?;
+                // It has failed with other options, perhaps.
+                if there.state != State::Failed {
+                    return self.nothing("nothing is new");
+                }
             }
         }
-        if let Some(why) = self.deployment.record().bad(&digest).map(not_again) {
-            return self.nothing(&why);
-        }
-        let verifier = self.deployment.record().tracking.verifier.as_deref();
-        verifier::ask(verifier, self.image, &settled)?;
         let staged = there.or(self.deployment.record().staged().filter(is_it));
         self.next = staged.map(|staged| Next::Activate(staged.number));
         self.settled = Some(settled);
@@ -344,34 +350,30 @@ pub(super) fn repair(
 
 /// Removes layers that neither a generation nor an interrupted fetch of any deployment names.
 pub(super) fn forget_layers(state: &Path) -> Result<()> {
-    let needed = needed_layers(state)?;
+    let needed = named_layers(state, |deployment, layers| {
+        layers.extend(deployment.record().layers());
+        let pending = Pending::load(deployment);
+        layers.extend(pending.iter().flat_map(|pending| &pending.missing).map(|one| one.diff_id));
+    })?;
+    let needed: Vec<String> = needed.iter().map(layers::name).collect();
     Layers::open(state)?.retain(&|name| needed.iter().any(|needed| needed == name))
 }
 
-/// The layers, in hexadecimal, that generations and interrupted fetches name.
-fn needed_layers(state: &Path) -> Result<Vec<String>> {
-    let mut needed = recorded_layers(state)?;
-    let deployments = Deployments::open(state)?;
-    for name in deployments.names()? {
-        let pending = deployments.load(&name)?.as_ref().and_then(Pending::load);
-        needed.extend(pending.iter().flat_map(|pending| &pending.missing).map(|one| one.diff_id));
-    }
-    Ok(needed.iter().map(layers::name).collect())
+/// The layers that generations of any deployment name.
+pub(super) fn recorded_layers(state: &Path) -> Result<Vec<Digest>> {
+    named_layers(state, |deployment, layers| layers.extend(deployment.record().layers()))
 }
 
-/// The layers that generations name.
-pub(super) fn recorded_layers(state: &Path) -> Result<Vec<Digest>> {
+/// What `name` adds for each deployment.
+fn named_layers(state: &Path, mut name: impl FnMut(&Deployment, &mut Vec<Digest>)) -> Result<Vec<Digest>> {
     let deployments = Deployments::open(state)?;
-    let mut recorded: Vec<Digest> = Vec::new();
-    for name in deployments.names()? {
-        let Some(deployment) = deployments.load(&name)? else { continue };
-        for layer in deployment.record().layers() {
-            if !recorded.contains(layer) {
-                recorded.push(*layer);
-            }
+    let mut named = Vec::new();
+    for deployment in deployments.names()? {
+        if let Some(deployment) = deployments.load(&deployment)? {
+            name(&deployment, &mut named);
         }
     }
-    Ok(recorded)
+    Ok(named)
 }
 
 fn tell(deployment: &Deployment, outcome: &Outcome, number: u32, report: &Report) -> Result<()> {
