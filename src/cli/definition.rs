@@ -402,7 +402,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         Complete::File,
         "run PROGRAM NAME DIGEST: only what it allows is unpacked",
     )
-    .of(&[Verb::Pull, Verb::Deploy]),
+    .of(SIGNED),
     option(
         Flag::Background,
         None,

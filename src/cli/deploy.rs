@@ -78,10 +78,8 @@ impl Changes {
             auth_file: path(Flag::AuthFile, &options.auth_file)?,
             hosts_dir: path(Flag::HostsDir, &options.hosts_dir)?,
             plain_http: options.plain_http,
-            verifier: has(Flag::Verifier)
-                .then(|| options.verifier.as_deref().map(absolute).transpose())
-                .transpose()?,
-            policy: has(Flag::Policy).then_some(options.policy.as_deref().map(absolute).transpose()?),
+            verifier: path(Flag::Verifier, &options.verifier)?,
+            policy: path(Flag::Policy, &options.policy)?,
             verify_keys: match has(Flag::VerifyKey) {
                 true => Some(options.verify_keys.iter().map(|key| absolute(key)).collect::<Result<_>>()?),
                 false => None,

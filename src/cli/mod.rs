@@ -380,8 +380,10 @@ fn rate(text: &str) -> Result<u64> {
         .chain(*b"000")
         .take(3)
         .fold(0, |sum, digit| sum * 10 + u64::from(digit.wrapping_sub(b'0')));
-    let rate = whole.parse::<u64>().ok().filter(|whole| plain && *whole <= 1 << 30);
-    let rate = rate.map(|whole| ((whole * 1000 + thousandths) << shift) / 1000);
+    let rate = whole.parse::<u64>().ok().filter(|_| plain);
+    let rate =
+        rate.and_then(|whole| whole.checked_mul(1000)?.checked_add(thousandths)?.checked_mul(1 << shift));
+    let rate = rate.map(|thousandths| thousandths / 1000);
     rate.filter(|rate| *rate >= RATE_MIN).ok_or_else(|| {
         wrong(format!("--limit-rate {text:?} is no rate of 1k or more (200k, 1.5M, bytes a second)"))
     })
@@ -525,6 +527,7 @@ mod tests {
             "inf",
             "1T",
             "9999999999G",
+            "1073741824G",
             "1é",
             "1.x",
             ".5M",

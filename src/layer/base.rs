@@ -151,7 +151,6 @@ pub(super) fn has_metadata(stat: &FileStat, member: &Member) -> bool {
 
 /// Whether `there` is what a file system makes of `time`: some have whole seconds only, and all have a first and a last
 /// time, which those beyond become (ext4's last is in 2446, or in 2038; JFFS2's first is in 1970).
-#[allow(clippy::useless_conversion, reason = "on 32-bit targets a time has 32 bits")]
 fn is_time(there: &TimeSpec, time: &TimeSpec) -> bool {
     // Seconds have 32 bits on some targets.
     let (is, should) = (i128::from(there.tv_sec()), i128::from(time.tv_sec()));

@@ -125,24 +125,11 @@ pub(super) const OWN: &[c_long] = &[
     SYS_renameat,
     SYS_sync_file_range,
     SYS_rseq,
-    SYS_open,
     SYS_stat,
     SYS_lstat,
-    SYS_access,
-    SYS_readlink,
-    SYS_mkdir,
-    SYS_rmdir,
-    SYS_unlink,
-    SYS_rename,
-    SYS_link,
-    SYS_symlink,
-    SYS_chmod,
     SYS_chown,
     SYS_lchown,
-    SYS_mknod,
     SYS_utimes,
-    SYS_dup2,
-    SYS_poll,
     SYS_select,
     SYS_time,
 ];
@@ -162,26 +149,13 @@ pub(super) const OWN: &[c_long] = &[
     SYS_statfs64,
     SYS_fstatfs64,
     SYS_renameat,
-    SYS_open,
-    SYS_access,
-    SYS_readlink,
-    SYS_mkdir,
-    SYS_rmdir,
-    SYS_unlink,
-    SYS_rename,
-    SYS_link,
-    SYS_symlink,
-    SYS_chmod,
     SYS_chown32,
     SYS_lchown32,
     SYS_fchown32,
-    SYS_mknod,
     SYS_getuid32,
     SYS_geteuid32,
     SYS_getgid32,
     SYS_getegid32,
-    SYS_dup2,
-    SYS_poll,
     SYS__newselect,
     SYS_send,
     SYS_recv,
@@ -199,6 +173,26 @@ pub(super) const OWN: &[c_long] = &[
     341,
     0x000f_0005,
 ];
+
+/// What those architectures have that are older than the `at` family of calls.
+#[cfg(not(target_arch = "aarch64"))]
+pub(super) const OLD: &[c_long] = &[
+    SYS_open,
+    SYS_access,
+    SYS_readlink,
+    SYS_mkdir,
+    SYS_rmdir,
+    SYS_unlink,
+    SYS_rename,
+    SYS_link,
+    SYS_symlink,
+    SYS_chmod,
+    SYS_mknod,
+    SYS_dup2,
+    SYS_poll,
+];
+#[cfg(target_arch = "aarch64")]
+pub(super) const OLD: &[c_long] = &[];
 
 /// Allowed with such arguments only.
 pub(super) const SOMETIMES: &[(c_long, When)] = &[

@@ -145,7 +145,7 @@ fn confined(
     };
     // Whoever would hear of it is gone.
     drop(sent);
-    sys::exit_now()
+    sys::exit_now(0)
 }
 
 /// Gives up, for good, what the work does not need.
@@ -153,7 +153,7 @@ fn confine(rights: &Rights<'_>, parent: u32) -> Result<()> {
     let _ = sys::die_with_parent();
     // It may have ended before that was said.
     if std::os::unix::process::parent_id() != parent {
-        sys::exit_now();
+        sys::exit_now(0);
     }
     if rights.background {
         sys::background();
@@ -166,6 +166,7 @@ fn confine(rights: &Rights<'_>, parent: u32) -> Result<()> {
     let writable: Vec<BorrowedFd<'_>> = opened.iter().map(File::as_fd).collect();
     let mut calls = calls::ALWAYS.to_vec();
     calls.extend_from_slice(calls::OWN);
+    calls.extend_from_slice(calls::OLD);
     let mut in_force = Vec::new();
     // In this order: each of them may take away what those before it need.
     for (name, outcome) in [
@@ -305,7 +306,7 @@ mod tests {
         let done = inside(home.path(), || {
             let attempts: [(&str, bool); 7] = [
                 ("run a program", Command::new("/bin/true").status().is_ok()),
-                ("fork", sys::fork().is_ok_and(|child| child.is_some() || sys::exit_now())),
+                ("fork", sys::fork().is_ok_and(|child| child.is_some() || sys::exit_now(0))),
                 ("signal its parent", nix::sys::signal::kill(parent, None).is_ok()),
                 (
                     "talk to a service of this machine",
@@ -372,7 +373,7 @@ mod tests {
         let killed: Result<()> = run(&Rights::default(), |_| std::process::abort(), nothing);
         let killed = killed.unwrap_err().to_string();
         assert!(killed.contains("ended by signal 6"), "{killed}");
-        let silent: Result<()> = run(&Rights::default(), |_| sys::exit_now(), nothing);
+        let silent: Result<()> = run(&Rights::default(), |_| sys::exit_now(0), nothing);
         assert_eq!(silent.unwrap_err().kind(), Kind::Other);
         // More than MESSAGE_MAX is not even sent; a length that lies is not believed.
         let (mut one, mut other) = UnixStream::pair().unwrap();

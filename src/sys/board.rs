@@ -1,5 +1,6 @@
 //! What the kernel says about the board.
 
+use super::{exit_now, fork, wait_for};
 use std::ffi::CStr;
 use std::io;
 
@@ -40,29 +41,11 @@ pub fn kernel_runs_aarch32() -> Option<bool> {
 }
 
 fn other_machine_in_32_bits(native: &[u8]) -> Option<bool> {
-    // SAFETY: the child calls nothing but personality, uname and _exit, which are async-signal-safe,
-    // and touches no lock and no heap, so that other threads of the parent do not matter.
-    let child = unsafe { libc::fork() };
-    if child < 0 {
-        return None;
-    }
-    if child == 0 {
-        let status = probe(native);
-        // SAFETY: _exit has no preconditions and runs no destructors of the parent's.
-        unsafe { libc::_exit(status) }
-    }
-    let mut status = 0;
-    loop {
-        // SAFETY: `child` is ours and not waited for yet; `status` outlives the call.
-        match unsafe { libc::waitpid(child, &mut status, 0) } {
-            -1 if io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) => {}
-            -1 => return None,
-            _ => break,
-        }
-    }
-    match (libc::WIFEXITED(status), libc::WEXITSTATUS(status)) {
-        (true, RUNS) => Some(true),
-        (true, REFUSES) => Some(false),
+    // What the other process calls is async-signal-safe, and touches no lock and no heap.
+    let Some(child) = fork().ok()? else { exit_now(probe(native)) };
+    match wait_for(child).ok()? {
+        Ok(RUNS) => Some(true),
+        Ok(REFUSES) => Some(false),
         _ => None,
     }
 }

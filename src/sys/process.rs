@@ -29,13 +29,14 @@ pub fn peak_resident_kib_by_getrusage() -> u64 {
 
 /// Another process like this one, but without its other threads. `None` there; here, its id.
 ///
-/// Only for a process that has no other threads, as edgepull before it fetches: a lock that one of them holds would be
-/// held for ever there.
+/// Only for a process that has no other threads, as edgepull before it fetches, or for what neither allocates nor locks
+/// there: a lock that one of them holds would be held for ever.
 ///
 /// # Errors
 /// As `fork(2)`.
 pub fn fork() -> io::Result<Option<u32>> {
-    // SAFETY: without other threads the child is a whole copy, and may do what this process may.
+    // SAFETY: without other threads the child is a whole copy, and may do what this process may; with them it does
+    // what signal-safety(7) allows, as is said above.
     let child = check(unsafe { libc::fork() }.into())?;
     Ok((child > 0).then_some(child as u32))
 }
@@ -58,9 +59,9 @@ pub fn wait_for(child: u32) -> io::Result<Result<i32, i32>> {
 }
 
 /// Ends this process at once, without what would have been done at its end: that is its parent's.
-pub fn exit_now() -> ! {
+pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit has no preconditions.
-    unsafe { libc::_exit(0) }
+    unsafe { libc::_exit(code) }
 }
 
 /// Says what it means when the processor meets an instruction that it cannot run, before that ends the program
