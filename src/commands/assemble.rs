@@ -3,13 +3,14 @@
 
 use super::confined::{Question, Settled};
 use super::follow::{By, forget_layers, recorded_layers};
-use super::image::{Chosen, announce, check_program, choose, warn, write_config};
+use super::image::{Chosen, announce, check_program, choose, process, warn};
 use super::plan::Plan;
 use super::report::{Report, bytes};
 use crate::cli::Options;
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
+use crate::image::runtime::Process;
 use crate::layer::rootfs::Warning;
 use crate::platform::Host;
 use crate::sandbox::Line;
@@ -33,7 +34,8 @@ pub(super) struct Assembly<'a> {
 }
 
 impl Assembly<'_> {
-    /// What is tracked, as far as it is new; `base` is the current tree: composed in the staging directory, and durable.
+    /// What is tracked, as far as it is new; `base` is the current tree: composed in the staging directory, and durable,
+    /// but for the `config.json` of what it runs.
     pub(super) fn follow(
         &self,
         image: &Reference,
@@ -42,7 +44,7 @@ impl Assembly<'_> {
         trust: &Trust,
         source: &mut dyn Source,
         line: &mut Line,
-    ) -> Result<Option<Content>> {
+    ) -> Result<Option<(Content, Process)>> {
         if by == By::Update
             && let Some(root) = source.current()?
             && !line.ask(&Question::Root(root))?
@@ -59,7 +61,7 @@ impl Assembly<'_> {
         let base = base.map(|tree| tree.join("rootfs"));
         let mut totals = plan.fetch(source, base.as_deref(), self.report)?;
         totals.written += before;
-        let config = self.build(&chosen, mem::take(&mut totals.warnings))?;
+        let process = self.build(&chosen, mem::take(&mut totals.warnings))?;
         log::info!(
             "written: {} of {} that the image has; {} were there already, {} shared with the generation before",
             bytes(totals.written),
@@ -68,7 +70,7 @@ impl Assembly<'_> {
             bytes(totals.shared)
         );
         log::info!("CPU by stage: {}", totals.cpu);
-        Ok(Some(Content {
+        let content = Content {
             root_digest: chosen.root,
             digest: chosen.digest,
             platform: chosen.platform.to_string(),
@@ -77,20 +79,21 @@ impl Assembly<'_> {
             written_bytes: totals.written,
             fetched_bytes: totals.wire_bytes,
             entries: totals.entries,
-            config_digest: Some(config),
+            config_digest: None,
             age: chosen.age,
-        }))
+        };
+        Ok(Some((content, process)))
     }
 
     /// The `damaged` layers of a generation, fetched again, and its tree, composed anew in the staging directory. What
-    /// is intact is not written again. What config.json's digest is.
+    /// is intact is not written again. What it runs.
     pub(super) fn repair(
         &self,
         generation: &Generation,
         damaged: &[Digest],
         source: &mut dyn Source,
         line: &mut Line,
-    ) -> Result<Digest> {
+    ) -> Result<Process> {
         // By its digest, which was accepted when it came: whose signature it had then, no name and no tag says now.
         let chosen = choose(source, self.host, None, false, self.report)?;
         line.ask(&Question::Image(Settled::of(&chosen)))?;
@@ -127,15 +130,13 @@ impl Assembly<'_> {
         fetched.iter().try_fold(0, |sum, layer| Ok(sum + size(layer)?))
     }
 
-    /// Composes the tree in the deployment's staging directory, and makes it durable. What config.json's digest is.
-    fn build(&self, chosen: &Chosen, warnings: Vec<Warning>) -> Result<Digest> {
+    /// Composes the tree in the deployment's staging directory, and makes it durable. What it runs.
+    fn build(&self, chosen: &Chosen, warnings: Vec<Warning>) -> Result<Process> {
         let (rootfs, summary) = self.deployment.compose(self.layers, &chosen.config.rootfs.diff_ids)?;
         warn(warnings, summary);
         check_program(chosen, self.host, rootfs.as_fd(), false)?;
-        let staging = self.deployment.staging();
-        // Its files are links to the store's: whoever writes to one writes to all generations.
-        let config = write_config(chosen, rootfs.as_fd(), true, &staging.join("config.json"))?;
-        let synced = sys::sync_file_system(rootfs.as_fd());
-        synced.map(|()| config).map_err(|error| Error::disk(staging.display(), error))
+        let failed = |error| Error::disk(self.deployment.staging().display(), error);
+        sys::sync_file_system(rootfs.as_fd()).map_err(failed)?;
+        process(chosen, rootfs.as_fd())
     }
 }

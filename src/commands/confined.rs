@@ -4,7 +4,7 @@
 use super::image::Chosen;
 use crate::cli::Options;
 use crate::clock::Clock;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::image::digest::Digest;
 use crate::sandbox::{self, Line, Rights};
 use crate::source::Learnt;
@@ -13,8 +13,11 @@ use crate::sys;
 use crate::trust::rollback::Age;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The longest name of a platform that is taken over, in characters.
+const SAID_MAX: usize = 256;
 
 /// What the process that fetches asks. Yes: go on. No: there is nothing to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,6 +57,19 @@ impl Settled {
     }
 }
 
+/// What the process has to have asked for: who it is that it has come back with.
+///
+/// # Errors
+/// [`Kind::Other`] where it has not.
+pub(super) fn settled(settled: Option<Settled>) -> Result<Settled> {
+    settled.ok_or_else(sandbox::nonsense)
+}
+
+/// What it says for people to read, as far as it is that.
+pub(super) fn said(text: &str) -> String {
+    text.chars().filter(|char| !char.is_control()).take(SAID_MAX).collect()
+}
+
 /// What comes back, whatever came of it.
 #[derive(Serialize, Deserialize)]
 struct Told<T> {
@@ -73,16 +89,26 @@ pub(super) fn peak_kib() -> u64 {
     PEAK_KIB.load(Ordering::Relaxed) as u64
 }
 
-/// Does `work` where it can only read, and write beneath `writable`. `answer` knows what it may go on with.
+/// Where the process writes, and links files from.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// Directories.
+    pub(super) writable: Vec<PathBuf>,
+    /// The root that unchanged files are linked from.
+    pub(super) linked: Option<PathBuf>,
+}
+
+/// Does `work` where it can only read, and write to `places`. `answer` knows what it may go on with.
 pub(super) fn confined<T: Serialize + DeserializeOwned>(
-    writable: &[impl AsRef<Path>],
+    places: &Places,
     options: &Options,
     clock: &Clock,
     work: impl FnOnce(&mut Line) -> Result<T>,
     mut answer: impl FnMut(Question) -> Result<bool>,
 ) -> Result<T> {
-    let writable: Vec<&Path> = writable.iter().map(AsRef::as_ref).collect();
-    let rights = Rights { writable: &writable, background: options.background };
+    let writable: Vec<&Path> = places.writable.iter().map(PathBuf::as_path).collect();
+    let rights =
+        Rights { writable: &writable, linked: places.linked.as_deref(), background: options.background };
     let told: Told<T> = sandbox::run(
         &rights,
         |line| {
@@ -92,7 +118,7 @@ pub(super) fn confined<T: Serialize + DeserializeOwned>(
         },
         |question| match serde_json::from_slice(question) {
             Ok(question) => answer(question),
-            Err(_) => Err(Error::new(Kind::Other, "the process that fetches has asked what makes no sense")),
+            Err(_) => Err(sandbox::nonsense()),
         },
     )?;
     PEAK_KIB.fetch_max(told.peak_kib as usize, Ordering::Relaxed);

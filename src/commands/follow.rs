@@ -1,7 +1,8 @@
 //! A deployment is brought to what it tracks: what `deploy` and `update` have in common.
 
 use super::assemble::Assembly;
-use super::confined::{Question, Settled, confined};
+use super::confined::{Places, Question, Settled, confined, said, settled};
+use super::image::write_config;
 use super::report::{Report, bytes};
 use super::{clock, host, open, verifier};
 use crate::cli::Options;
@@ -19,7 +20,7 @@ use crate::store::layers::{self, Layers};
 use crate::sys;
 use crate::trust::Trust;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Who asks.
@@ -112,24 +113,29 @@ fn tracked(
     let host = host(options)?;
     let layers = Layers::open(&options.state_dir)?;
     let (view, base) = (deployment.clone(), deployment.current_tree()?);
-    let writable = writable(&layers, deployment, base.as_deref());
+    let places = places(&layers, deployment, base.as_deref());
     let assemble = |line: &mut Line| {
         let assembly = Assembly { deployment: &view, layers: &layers, host: &host, options, report };
         assembly.follow(&image, by, base.as_deref(), &trust, &mut *source, line)
     };
     let mut books =
         Books { deployment, image: &image, by, pinned, current, report, settled: None, next: None };
-    let assembled = confined(&writable, options, clock, assemble, |question| books.answer(question));
-    let (settled, next) = (books.settled.take(), books.next.take());
+    let assembled = confined(&places, options, clock, assemble, |question| books.answer(question));
+    let (accepted, next) = (books.settled.take(), books.next.take());
     let number = match (next, assembled) {
         (Some(Next::Nothing), Ok(_)) => return Ok(false),
         (Some(Next::Activate(number)), Ok(_)) => number,
-        (None, Ok(Some(content))) => {
+        (None, Ok(Some((content, process)))) => {
+            let Settled { root, digest, age, .. } = self::settled(accepted)?;
+            // Its files are links to the store's: whoever writes to one writes to all generations.
+            let config_digest = Some(write_config(&process, true, &deployment.staging())?);
+            let platform = said(&content.platform);
+            let content = Content { root_digest: root, digest, age, platform, config_digest, ..content };
             deployment.stage(&deployment.staging(), content, &Board { json: options.json })?
         }
         (None, Ok(None)) => return Err(Error::new(Kind::Other, "nothing was fetched")),
         (_, Err(error)) => {
-            if let Some(settled) = settled {
+            if let Some(settled) = accepted {
                 refuse(deployment, &settled, &error)?;
             }
             return Err(error);
@@ -144,12 +150,12 @@ fn tracked(
     Ok(true)
 }
 
-/// Where the process that fetches for a deployment may write. `base` is the tree that it links unchanged files from:
-/// Landlock lets nobody link a file to where he has more rights than where it is. That is no more than he has anyway,
-/// as the files of all trees are links to those of the layer store.
-fn writable(layers: &Layers, deployment: &Deployment, base: Option<&Path>) -> Vec<PathBuf> {
-    let always = [layers.whole(), layers.partial(), &deployment.work()].map(Path::to_owned);
-    always.into_iter().chain(base.filter(|base| base.exists()).map(Path::to_owned)).collect()
+/// Where the process that fetches for a deployment may write. `base` is the tree that it links unchanged files from.
+fn places(layers: &Layers, deployment: &Deployment, base: Option<&Path>) -> Places {
+    Places {
+        writable: [layers.whole(), layers.partial(), &deployment.work()].map(Path::to_owned).to_vec(),
+        linked: base.map(|tree| tree.join("rootfs")).filter(|root| root.exists()),
+    }
 }
 
 /// What is decided and recorded while another process fetches.
@@ -319,22 +325,27 @@ pub(super) fn repair(
     let mut source = open(&image, options, &clock)?;
     let host = host(options)?;
     let layers = Layers::open(&options.state_dir)?;
-    let writable = writable(&layers, deployment, Some(&deployment.tree(number)));
+    let places = places(&layers, deployment, Some(&deployment.tree(number)));
+    let mut accepted = None;
     let assemble = |line: &mut Line| {
         let assembly = Assembly { deployment, layers: &layers, host: &host, options, report };
         assembly.repair(&generation, damaged, &mut *source, line)
     };
-    let config_digest = confined(&writable, options, &clock, assemble, |question| match question {
+    let process = confined(&places, options, &clock, assemble, |question| match question {
         Question::Image(settled) if settled.digest != wanted => {
             let message = format!("{image} is {} now, and generation {number} is {wanted}", settled.digest);
             Err(Error::new(Kind::NotFound, message).hint("edgepull update gets what is there now"))
         }
         Question::Image(settled) => {
-            verifier::ask(options.verifier.as_deref(), &image, &settled).map(|()| true)
+            verifier::ask(options.verifier.as_deref(), &image, &settled)?;
+            accepted = Some(settled);
+            Ok(true)
         }
         _ => Ok(true),
     })?;
-    let content = Content { config_digest: Some(config_digest), ..generation.content };
+    settled(accepted)?;
+    let config_digest = Some(write_config(&process, true, &deployment.staging())?);
+    let content = Content { config_digest, ..generation.content };
     let board = Board { json: options.json };
     if deployment.current()? == Some(number) {
         let new = deployment.stage(&deployment.staging(), content, &board)?;

@@ -9,19 +9,20 @@ use crate::image::digest::Digest;
 use crate::image::manifest::{Document, ImageConfig, Manifest};
 use crate::image::program::{self, Finding};
 use crate::image::reference::Reference;
-use crate::image::runtime;
+use crate::image::runtime::{self, Process};
 use crate::image::select;
 use crate::layer::rootfs::{self, Summary, Warning, open_in_root};
 use crate::platform::{Host, Platform};
 use crate::source::{Fetched, Source};
+use crate::store::disk::check_directory;
 use crate::sys;
 use crate::trust::rollback::Age;
 use crate::trust::{Subject, Trust};
 use serde_json::json;
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::Write;
-use std::os::fd::BorrowedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// An image that is settled on: everything but the layers' bytes.
@@ -158,22 +159,62 @@ pub(super) fn check_program(chosen: &Chosen, host: &Host, root: BorrowedFd<'_>, 
     Ok(())
 }
 
-/// Writes the runtime bundle's `config.json` beside the root; what its digest is.
-pub(super) fn write_config(
-    chosen: &Chosen,
-    root: BorrowedFd<'_>,
-    readonly: bool,
-    path: &Path,
-) -> Result<Digest> {
+/// The process that the image runs, by its config and the accounts in its `root`.
+pub(super) fn process(chosen: &Chosen, root: BorrowedFd<'_>) -> Result<Process> {
+    Process::of(&chosen.config, &|path: &Path| open_in_root(root, path))
+}
+
+/// Makes a runtime bundle of `directory`, in which another process has composed `rootfs`: writes its `config.json`,
+/// whose digest it returns. It is durable then.
+///
+/// # Errors
+/// [`Kind::Disk`], also where these are no directories, or there is a `config.json`: whoever has composed may have
+/// become somebody else.
+pub(super) fn write_config(process: &Process, readonly: bool, directory: &Path) -> Result<Digest> {
     let rootless = match sys::effective_ids() {
         (0, _) => None,
         ids => Some(ids),
     };
-    let open = |path: &Path| open_in_root(root, path);
-    let text = runtime::config_json(&chosen.config, &open, rootless, readonly)?;
-    // Composing has left the umask at 0.
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
-    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| Error::disk(path.display(), error))?;
+    let text = runtime::config_json(process, rootless, readonly);
+    let path = directory.join("config.json");
+    let written = || {
+        check_directory(directory)?;
+        check_directory(&directory.join("rootfs"))?;
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        file.write_all(text.as_bytes())?;
+        // Whatever the umask.
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        sys::sync_file_system(file.as_fd())
+    };
+    written().map_err(|error| Error::disk(path.display(), error))?;
     Ok(Digest::of(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_bundle_is_made_of_directories_only_and_where_nobody_has_made_one() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        let image = ImageConfig::parse(br#"{"os":"linux","architecture":"arm"}"#).unwrap();
+        let process = Process::of(&image, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap();
+        fs::create_dir_all(at("whole/rootfs")).unwrap();
+        symlink(at("whole"), at("link")).unwrap();
+        fs::create_dir(at("empty")).unwrap();
+        fs::create_dir(at("half")).unwrap();
+        symlink("/", at("half/rootfs")).unwrap();
+        for name in ["link", "empty", "half"] {
+            let error = write_config(&process, true, &at(name)).unwrap_err().to_string();
+            assert!(error.contains(name) && !at("whole/config.json").exists(), "{error}");
+        }
+        let digest = write_config(&process, true, &at("whole")).unwrap();
+        let written = fs::read(at("whole/config.json")).unwrap();
+        assert_eq!(digest, Digest::of(&written));
+        assert_eq!(fs::metadata(at("whole/config.json")).unwrap().permissions().mode() & 0o777, 0o644);
+        assert!(write_config(&process, true, &at("whole")).is_err(), "it is not written over");
+    }
 }

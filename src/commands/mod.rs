@@ -33,7 +33,6 @@ use crate::sys;
 use report::Report;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Does what the command line says; with `-v` also says what memory it took, whatever came of it.
@@ -65,7 +64,7 @@ fn dispatch(invocation: &Invocation) -> Result<()> {
             let (clock, host) = (clock(image, options), (!raw).then(|| host(options)).transpose()?);
             let mut source = open(image, options, &clock)?;
             let inspect = |_: &mut _| inspect::run(image, host.as_ref(), &mut *source, &report);
-            confined::confined::<()>(&[] as &[&Path], options, &clock, inspect, |_| Ok(true))
+            confined::confined::<()>(&confined::Places::default(), options, &clock, inspect, |_| Ok(true))
         }
         Command::Pull(pull) => {
             let clock = clock(&pull.image, options);

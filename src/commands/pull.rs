@@ -1,7 +1,7 @@
 //! `edgepull pull`: the right entry's layers become a root file system, which shows only when it is whole.
 
-use super::confined::{Question, Settled, confined};
-use super::image::{announce, check_program, choose, warn, write_config};
+use super::confined::{Places, Question, Settled, confined, said, settled};
+use super::image::{announce, check_program, choose, process, warn, write_config};
 use super::plan::Plan;
 use super::report::{Report, bytes};
 use super::{open, verifier};
@@ -9,6 +9,7 @@ use crate::cli::{self, Options};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
+use crate::image::runtime::Process;
 use crate::platform::Host;
 use crate::sandbox::Line;
 use crate::source::Source;
@@ -30,6 +31,8 @@ struct Pulled {
     fetched: u64,
     unpacked: u64,
     written: u64,
+    /// For a bundle: what it runs.
+    process: Option<Process>,
 }
 
 pub fn run(
@@ -43,14 +46,23 @@ pub fn run(
     let trust = Trust::new(&pull.image, options.policy.as_deref(), &options.verify_keys)?;
     // Claimed before anything is fetched: a destination that cannot be should not cost a download.
     let mut staging = Staging::begin(&pull.directory, pull.replace)?;
+    let mut accepted = None;
     let pulled = open(&pull.image, options, clock).and_then(|mut source| {
+        let places = Places { writable: vec![staging.directory().to_owned()], linked: None };
         let work = |line: &mut Line| into(&staging, pull, host, &trust, &mut *source, line, report);
-        confined(&[staging.directory()], options, clock, work, |question| match question {
+        let pulled = confined(&places, options, clock, work, |question| match question {
             Question::Image(settled) => {
-                verifier::ask(options.verifier.as_deref(), &pull.image, &settled).map(|()| true)
+                verifier::ask(options.verifier.as_deref(), &pull.image, &settled)?;
+                accepted = Some(settled);
+                Ok(true)
             }
             _ => Ok(true),
-        })
+        })?;
+        let Settled { digest, .. } = settled(accepted)?;
+        if let Some(process) = &pulled.process {
+            write_config(process, false, &staging.tree())?;
+        }
+        Ok(Pulled { digest, platform: said(&pulled.platform), ..pulled })
     });
     match pulled {
         Ok(pulled) => {
@@ -97,9 +109,7 @@ fn into(
     let summary = layers.compose(&chosen.config.rootfs.diff_ids, again, staging.open_scratch()?)?;
     warn(mem::take(&mut totals.warnings), summary);
     check_program(&chosen, host, root.as_fd(), pull.force)?;
-    if pull.bundle {
-        write_config(&chosen, root.as_fd(), false, &staging.tree().join("config.json"))?;
-    }
+    let process = pull.bundle.then(|| process(&chosen, root.as_fd())).transpose()?;
     log::info!("CPU by stage: {}", totals.cpu);
     Ok(Pulled {
         platform: chosen.platform.to_string(),
@@ -108,6 +118,7 @@ fn into(
         fetched: totals.wire_bytes,
         unpacked: totals.tar_bytes,
         written: totals.written,
+        process,
     })
 }
 

@@ -8,15 +8,18 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::layer::rootfs::compare;
 use crate::store::deployment::{Deployment, Deployments, Generation};
+use crate::store::disk;
 use crate::store::layers::Layers;
 use crate::store::lock::StateLock;
 use crate::sys;
 use serde_json::json;
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::AsFd;
 
 /// How many differences of one layer or tree are told one by one.
 const TOLD_MAX: u64 = 20;
+/// The largest `config.json`, in bytes: of what fits a message of the process that fetches, every byte escaped.
+const CONFIG_MAX: u64 = 4 << 20;
 
 /// `name`: of this deployment only.
 pub fn run(name: Option<&str>, repair: bool, options: &Options, report: &Report) -> Result<()> {
@@ -129,7 +132,7 @@ impl Verify<'_> {
         deployment.clear_staging()?;
         told?;
         if let Some(should) = &generation.content.config_digest {
-            let config = fs::read(deployment.tree(generation.number).join("config.json"));
+            let config = disk::read(&deployment.tree(generation.number).join("config.json"), CONFIG_MAX);
             if !config.is_ok_and(|config| Digest::of(&config) == *should) {
                 self.found(&place, "", "its config.json differs", &mut count)?;
             }

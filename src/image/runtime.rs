@@ -6,6 +6,7 @@
 use super::manifest::{ImageConfig, RunConfig};
 use super::program::OpenInRoot;
 use crate::error::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -31,28 +32,51 @@ const CAPABILITIES: [&str; 14] = [
 ];
 
 /// Who a process runs as.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct User {
     uid: u32,
     gid: u32,
     additional: Vec<u32>,
 }
 
-/// The bundle's `config.json` for `image`, whose root is the directory `rootfs` beside it. User and group
-/// names are looked up in the image's own `/etc/passwd` and `/etc/group`; [`Kind::BadImage`] if one is not
-/// there. `rootless` maps the ids of the caller; `readonly` is for a root whose files others have links to.
-pub fn config_json(
-    image: &ImageConfig,
-    open: &OpenInRoot,
-    rootless: Option<(u32, u32)>,
-    readonly: bool,
-) -> Result<String> {
-    let run = &image.config;
-    let user = resolve_user(&run.user, open)?;
-    let mut args: Vec<&str> = run.args().collect();
-    if args.is_empty() {
-        args.push("/bin/sh");
+/// The process that an image runs: all that it decides of its `config.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Process {
+    user: User,
+    args: Vec<String>,
+    env: Vec<String>,
+    cwd: String,
+    /// Of the image's config: os, architecture and variant.
+    platform: [String; 3],
+}
+
+impl Process {
+    /// That of `image`. User and group names are looked up in the image's own `/etc/passwd` and `/etc/group`.
+    ///
+    /// # Errors
+    /// [`Kind::BadImage`] if one is not there.
+    pub fn of(image: &ImageConfig, open: &OpenInRoot) -> Result<Process> {
+        let run = &image.config;
+        let mut args: Vec<String> = run.args().map(str::to_owned).collect();
+        if args.is_empty() {
+            args.push("/bin/sh".to_owned());
+        }
+        let cwd = if run.working_dir.starts_with('/') { run.working_dir.as_str() } else { "/" };
+        let variant = image.variant.as_deref().unwrap_or_default();
+        Ok(Process {
+            user: resolve_user(&run.user, open)?,
+            args,
+            env: environment(run),
+            cwd: cwd.to_owned(),
+            platform: [&image.os, &image.architecture, variant].map(str::to_owned),
+        })
     }
+}
+
+/// The `config.json` of a bundle that runs `process`, whose root is the directory `rootfs` beside it. `rootless` maps
+/// the ids of the caller; `readonly` is for a root whose files others have links to.
+pub fn config_json(process: &Process, rootless: Option<(u32, u32)>, readonly: bool) -> String {
+    let Process { user, args, env, cwd, platform: [os, architecture, variant] } = process;
     let namespaces = ["pid", "ipc", "uts", "mount"].map(|name| json!({ "type": name }));
     let mut linux = json!({
         "namespaces": namespaces,
@@ -76,8 +100,8 @@ pub fn config_json(
             "terminal": false,
             "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.additional },
             "args": args,
-            "env": environment(run),
-            "cwd": if run.working_dir.starts_with('/') { run.working_dir.as_str() } else { "/" },
+            "env": env,
+            "cwd": cwd,
             "capabilities": {
                 "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES
             },
@@ -87,21 +111,19 @@ pub fn config_json(
         "root": { "path": "rootfs", "readonly": readonly },
         "mounts": mounts(rootless.is_some()),
         "annotations": {
-            "org.opencontainers.image.os": image.os,
-            "org.opencontainers.image.architecture": image.architecture,
-            "org.opencontainers.image.variant": image.variant.as_deref().unwrap_or_default(),
+            "org.opencontainers.image.os": os,
+            "org.opencontainers.image.architecture": architecture,
+            "org.opencontainers.image.variant": variant,
         },
         "linux": linux,
     });
-    serde_json::to_string_pretty(&config)
-        .map(|text| text + "\n")
-        .map_err(|error| Error::new(Kind::Other, format!("config.json: {error}")))
+    format!("{config:#}\n")
 }
 
-fn environment(run: &RunConfig) -> Vec<&str> {
-    let mut env: Vec<&str> = run.env.iter().map(String::as_str).collect();
+fn environment(run: &RunConfig) -> Vec<String> {
+    let mut env = run.env.clone();
     if !env.iter().any(|variable| variable.starts_with("PATH=")) {
-        env.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        env.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
     }
     env
 }
@@ -242,8 +264,8 @@ mod tests {
         )
         .unwrap();
         let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
-        let config: Value =
-            serde_json::from_str(&config_json(&image, &nothing, None, true).unwrap()).unwrap();
+        let process = Process::of(&image, &nothing).unwrap();
+        let config: Value = serde_json::from_str(&config_json(&process, None, true)).unwrap();
         assert_eq!(config["process"]["args"], json!(["/a", "-b"]));
         assert_eq!(config["process"]["env"][0], "X=1");
         assert!(config["process"]["env"][1].as_str().unwrap().starts_with("PATH="));
@@ -252,7 +274,7 @@ mod tests {
         assert_eq!(config["process"]["user"]["gid"], 6);
         assert_eq!(config["root"], json!({ "path": "rootfs", "readonly": true }));
         assert!(config["linux"].get("uidMappings").is_none());
-        let rootless = config_json(&image, &nothing, Some((1000, 1000)), false).unwrap();
+        let rootless = config_json(&process, Some((1000, 1000)), false);
         let rootless: Value = serde_json::from_str(&rootless).unwrap();
         assert_eq!(rootless["linux"]["uidMappings"][0]["hostID"], 1000);
         assert_eq!(rootless["root"]["readonly"], false);

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 
@@ -32,12 +31,11 @@ impl Kept {
     /// # Errors
     /// [`Kind::Disk`].
     pub fn open(dir: OwnedFd) -> Result<Option<Kept>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_LARGEFILE;
-        let file = match openat(&dir, members::NAME, flags, Mode::empty()) {
-            Err(Errno::ENOENT) => return Ok(None),
-            other => other.map_err(|error| Error::disk("a kept layer", error.into()))?,
+        let file = match open_file(dir.as_fd(), members::NAME) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| Error::disk("a kept layer", error))?,
         };
-        let whole = Reader::open(file.into())?;
+        let whole = Reader::open(file)?;
         Ok(whole.map(|(reader, totals)| Kept { dir, reader, totals }))
     }
 
@@ -84,10 +82,7 @@ impl Kept {
             if member.kind != MemberKind::File {
                 continue;
             }
-            let opened = objects.place(files, false).and_then(|(at, name)| {
-                let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_LARGEFILE;
-                Ok(File::from(openat(at, name.as_str(), flags, Mode::empty())?))
-            });
+            let opened = objects.place(files, false).and_then(|(at, name)| open_file(at, name.as_str()));
             files += 1;
             match opened.and_then(|file| differs(&file, &member, crc, rootless, &mut buffer)) {
                 Ok(None) => {}
@@ -97,6 +92,17 @@ impl Kept {
             }
         }
         Ok(())
+    }
+}
+
+/// Opens what has to be a file to read it: nothing there can make us wait, or lead elsewhere.
+fn open_file(at: BorrowedFd<'_>, name: &str) -> io::Result<File> {
+    let flags =
+        OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_LARGEFILE;
+    let file = File::from(openat(at, name, flags, Mode::empty())?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file")),
     }
 }
 

@@ -23,7 +23,6 @@ pub(super) const ALWAYS: &[c_long] = &[
     SYS_writev,
     SYS_dup,
     SYS_dup3,
-    SYS_fcntl,
     SYS_flock,
     SYS_fallocate,
     SYS_copy_file_range,
@@ -39,6 +38,7 @@ pub(super) const ALWAYS: &[c_long] = &[
     SYS_symlinkat,
     SYS_linkat,
     SYS_unlinkat,
+    SYS_renameat,
     SYS_renameat2,
     SYS_fchmod,
     SYS_fchmodat,
@@ -65,6 +65,7 @@ pub(super) const ALWAYS: &[c_long] = &[
     SYS_brk,
     SYS_munmap,
     SYS_mremap,
+    SYS_mprotect,
     SYS_madvise,
     // Threads, and the end.
     SYS_set_robust_list,
@@ -113,16 +114,13 @@ pub(super) const ALWAYS: &[c_long] = &[
 
 /// What only this architecture has, or calls so.
 #[cfg(target_arch = "aarch64")]
-pub(super) const OWN: &[c_long] =
-    &[SYS_mmap, SYS_mprotect, SYS_newfstatat, SYS_renameat, SYS_sync_file_range, SYS_rseq];
+pub(super) const OWN: &[c_long] = &[SYS_mmap, SYS_newfstatat, SYS_sync_file_range, SYS_rseq];
 
 /// What only this architecture has, or calls so: it has the calls from before the `at` family, too.
 #[cfg(target_arch = "x86_64")]
 pub(super) const OWN: &[c_long] = &[
     SYS_mmap,
-    SYS_mprotect,
     SYS_newfstatat,
-    SYS_renameat,
     SYS_sync_file_range,
     SYS_rseq,
     SYS_stat,
@@ -138,17 +136,14 @@ pub(super) const OWN: &[c_long] = &[
 #[cfg(target_arch = "arm")]
 pub(super) const OWN: &[c_long] = &[
     SYS_mmap2,
-    SYS_mprotect,
     SYS__llseek,
     SYS_fstat64,
     SYS_fstatat64,
     SYS_stat64,
     SYS_lstat64,
-    SYS_fcntl64,
     SYS_ftruncate64,
     SYS_statfs64,
     SYS_fstatfs64,
-    SYS_renameat,
     SYS_chown32,
     SYS_lchown32,
     SYS_fchown32,
@@ -194,6 +189,10 @@ pub(super) const OLD: &[c_long] = &[
 #[cfg(target_arch = "aarch64")]
 pub(super) const OLD: &[c_long] = &[];
 
+/// What is done with descriptors, by fcntl(2).
+const DESCRIPTORS: &[u32] =
+    &[F_DUPFD as u32, F_DUPFD_CLOEXEC as u32, F_GETFD as u32, F_SETFD as u32, F_GETFL as u32, F_SETFL as u32];
+
 /// Allowed with such arguments only.
 pub(super) const SOMETIMES: &[(c_long, When)] = &[
     // Threads, no processes.
@@ -207,6 +206,11 @@ pub(super) const SOMETIMES: &[(c_long, When)] = &[
     (SYS_prctl, When::Is(0, &[PR_SET_NAME as u32])),
     // Its own end, by abort(3) and raise(3).
     (SYS_tgkill, When::Own(0)),
+    (SYS_tkill, When::Own(0)),
+    // Descriptors: no signals of what becomes of them (F_SETOWN, F_SETSIG), which whoever likes would get.
+    (SYS_fcntl, When::Is(1, DESCRIPTORS)),
+    #[cfg(target_arch = "arm")]
+    (SYS_fcntl64, When::Is(1, DESCRIPTORS)),
     // Its own limits.
     (SYS_prlimit64, When::Own(0)),
 ];

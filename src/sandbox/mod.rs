@@ -7,9 +7,10 @@
 //! ```
 //!
 //! The confined process reads what edgepull could read, and talks to the internet; it cannot write outside of the
-//! directories that it is given, run a program, signal, trace or start another process, or use any right of root's but
-//! those that unpacking takes. What it says is data: the process that has started it takes no more of it than
-//! 512 KiB, decides itself, and does itself what becomes visible.
+//! directories that it is given, change modes, owners or times outside of the one that these are in, open a device, run a
+//! program, signal, trace or start another process, or use any right of root's but those that unpacking takes. What it
+//! says is data: the process that has started it takes no more of it than 512 KiB, decides itself, and does itself what
+//! becomes visible.
 //!
 //! What the kernel does not have is left out, and said at `-v`; `docs/security.md` has the table.
 
@@ -46,6 +47,8 @@ const NO: u8 = b'n';
 pub struct Rights<'a> {
     /// Directories, beneath which it may write.
     pub writable: &'a [&'a Path],
+    /// One more, whose files it may link, and write to where they are.
+    pub linked: Option<&'a Path>,
     /// It lets others have the processor and the disk first.
     pub background: bool,
 }
@@ -158,20 +161,20 @@ fn confine(rights: &Rights<'_>, parent: u32) -> Result<()> {
     if rights.background {
         sys::background();
     }
-    let mut opened = Vec::with_capacity(rights.writable.len());
-    for path in rights.writable {
-        let directory = File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path);
-        opened.push(directory.map_err(|error| Error::disk(path.display(), error))?);
-    }
+    // Before any directory is opened.
+    let mounts = sys::read_only_outside(common(rights.writable.iter().copied().chain(rights.linked)));
+    let opened = rights.writable.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let writable: Vec<BorrowedFd<'_>> = opened.iter().map(File::as_fd).collect();
+    let linked = rights.linked.map(open).transpose()?;
     let mut calls = calls::ALWAYS.to_vec();
     calls.extend_from_slice(calls::OWN);
     calls.extend_from_slice(calls::OLD);
     let mut in_force = Vec::new();
     // In this order: each of them may take away what those before it need.
     for (name, outcome) in [
+        ("mounts", mounts),
         ("no_new_privs", sys::no_new_privileges()),
-        ("Landlock", sys::write_only_beneath(&writable)),
+        ("Landlock", sys::write_only_beneath(&writable, linked.as_ref().map(File::as_fd))),
         ("capabilities", sys::drop_capabilities(&CAPABILITIES)),
         ("seccomp", sys::only_these_calls(&calls, calls::SOMETIMES)),
     ] {
@@ -182,6 +185,20 @@ fn confine(rights: &Rights<'_>, parent: u32) -> Result<()> {
     }
     log::info!("what fetches is confined by {}", in_force.join(", "));
     Ok(())
+}
+
+/// Opens a directory that is one by itself, for its place.
+fn open(path: &Path) -> Result<File> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let directory = File::options().read(true).custom_flags(flags).open(path);
+    directory.map_err(|error| Error::disk(path.display(), error))
+}
+
+/// The deepest directory that all of these are in: files are linked from one into the other, which takes one mount.
+fn common<'a>(paths: impl Iterator<Item = &'a Path>) -> Option<&'a Path> {
+    paths.reduce(|common, path| {
+        common.ancestors().find(|ancestor| path.starts_with(ancestor)).unwrap_or(Path::new("/"))
+    })
 }
 
 /// Why there was no word.
@@ -228,7 +245,8 @@ fn decoded_error(bytes: &[u8]) -> Error {
     serde_json::from_slice(bytes).unwrap_or_else(|_| nonsense())
 }
 
-fn nonsense() -> Error {
+/// What the confined process has said cannot be so: it has become somebody else's.
+pub fn nonsense() -> Error {
     Error::new(Kind::Other, "the process that fetches has said what makes no sense")
 }
 
@@ -248,14 +266,15 @@ mod tests {
     /// What `work` comes back with from a process that may write beneath `home/root`.
     fn inside<T: Serialize + DeserializeOwned>(home: &Path, work: impl FnOnce() -> T) -> T {
         let root = home.join("root");
-        let rights = Rights { writable: &[&root], background: true };
+        let linked = home.join("linked");
+        let rights = Rights { writable: &[&root], linked: Some(&linked), background: true };
         run(&rights, |_| Ok(work()), |_| Ok(true)).unwrap()
     }
 
     /// A directory with `root`, which may be written to, and `beside`, which may not.
     fn home() -> tempfile::TempDir {
         let home = tempfile::tempdir().unwrap();
-        for name in ["root", "beside"] {
+        for name in ["root", "beside", "linked"] {
             fs::create_dir_all(home.path().join(name).join("there")).unwrap();
             fs::write(home.path().join(name).join("file"), "before").unwrap();
         }
@@ -263,8 +282,16 @@ mod tests {
     }
 
     fn has_landlock() -> bool {
-        let home = home();
-        inside(home.path(), || fs::write(home.path().join("beside/probe"), "").is_err())
+        sys::landlock_version().is_ok_and(|version| version >= 2)
+    }
+
+    /// Whether this process may do what mount(2) takes (CapEff of proc_pid_status(5)), on a kernel that has
+    /// mount_setattr(2): not by what the code under test makes of it.
+    fn has_mounts() -> bool {
+        const CAP_SYS_ADMIN: u64 = 1 << 21;
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
+        u64::from_str_radix(effective, 16).unwrap() & CAP_SYS_ADMIN != 0 && sys::has_mount_attributes()
     }
 
     #[test]
@@ -287,15 +314,69 @@ mod tests {
         };
         let there = inside(home.path(), || attempts(&root));
         assert!(there.iter().all(|(_, done)| *done), "{there:?}");
-        if !has_landlock() {
-            eprintln!("this kernel has no Landlock");
+        let read = inside(home.path(), || fs::read_to_string(beside.join("file")).ok());
+        assert_eq!(read.as_deref(), Some("before"), "it reads what edgepull may read");
+        if !has_mounts() && !has_landlock() {
+            eprintln!("LEFT OUT: this kernel has no Landlock that edgepull can use");
             return;
         }
         let elsewhere = inside(home.path(), || attempts(&beside));
         assert!(elsewhere.iter().all(|(_, done)| !done), "{elsewhere:?}");
         assert_eq!(fs::read_to_string(beside.join("file")).unwrap(), "before");
-        let read = inside(home.path(), || fs::read_to_string(beside.join("file")).ok());
-        assert_eq!(read.as_deref(), Some("before"), "it reads what edgepull may read");
+    }
+
+    #[test]
+    fn of_what_it_links_it_makes_nothing_new() {
+        let home = home();
+        let (root, linked) = (home.path().join("root"), home.path().join("linked"));
+        let done = inside(home.path(), || {
+            [
+                fs::hard_link(linked.join("file"), root.join("mine")).is_ok(),
+                fs::write(linked.join("config.json"), "mine").is_ok(),
+                fs::rename(root.join("there"), linked.join("mine")).is_ok(),
+                fs::remove_file(linked.join("file")).is_ok(),
+                symlink("/", linked.join("link")).is_ok(),
+            ]
+        });
+        let free = !has_landlock();
+        assert_eq!(done, [true, free, free, free, free]);
+    }
+
+    #[test]
+    fn modes_owners_attributes_times_and_devices_are_not_its_own_elsewhere() {
+        if !has_mounts() {
+            eprintln!("LEFT OUT: this user may not mount, or the kernel cannot");
+            return;
+        }
+        let (home, elsewhere) = (home(), home());
+        // What is open leads to the mounts of before.
+        let open = File::open(elsewhere.path()).unwrap();
+        let attempts = |at: &Path| {
+            let null = at.join("null");
+            let (read_write, device) = (fs::Permissions::from_mode(0o666), nix::sys::stat::makedev(1, 3));
+            let kind = nix::sys::stat::SFlag::S_IFCHR;
+            let times = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+            let fd = nix::fcntl::openat(
+                &open,
+                "beside",
+                nix::fcntl::OFlag::O_RDONLY,
+                nix::sys::stat::Mode::empty(),
+            );
+            [
+                fs::set_permissions(at.join("file"), fs::Permissions::from_mode(0o4777)).is_ok(),
+                chown(at.join("file"), Some(7), Some(8)).is_ok(),
+                File::open(at.join("file")).is_ok_and(|file| file.set_times(times).is_ok()),
+                File::open(at.join("file"))
+                    .is_ok_and(|file| sys::set_xattr(file.as_fd(), c"user.mine", b"mine").is_ok()),
+                nix::sys::stat::mknod(&null, kind, nix::sys::stat::Mode::empty(), device).is_ok()
+                    && fs::set_permissions(&null, read_write).is_ok(),
+                File::open(&null).is_ok(),
+                fd.is_ok(),
+            ]
+        };
+        let (root, beside) = (home.path().join("root"), elsewhere.path().join("beside"));
+        assert_eq!(inside(home.path(), || attempts(&root)), [true, true, true, true, true, false, false]);
+        assert_eq!(inside(home.path(), || attempts(&beside)), [false; 7]);
     }
 
     #[test]
@@ -304,7 +385,9 @@ mod tests {
         let listener = std::os::unix::net::UnixListener::bind(home.path().join("socket")).unwrap();
         let parent = nix::unistd::getpid();
         let done = inside(home.path(), || {
-            let attempts: [(&str, bool); 7] = [
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let attempts: [(&str, bool); 8] = [
+                ("have its parent signalled", sys::signal_of_input(socket.as_fd(), parent.as_raw()).is_ok()),
                 ("run a program", Command::new("/bin/true").status().is_ok()),
                 ("fork", sys::fork().is_ok_and(|child| child.is_some() || sys::exit_now(0))),
                 ("signal its parent", nix::sys::signal::kill(parent, None).is_ok()),

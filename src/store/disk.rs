@@ -43,6 +43,14 @@ pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What is at `path` is a directory itself, and does not lead to one: another process has made it.
+pub fn check_directory(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path)?.is_dir() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    }
+}
+
 /// The file `name` has `bytes`, or what it had before.
 pub fn replace(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let replaced = || {
@@ -99,6 +107,7 @@ pub fn unlink(directory: &Path, name: &str) -> Result<()> {
 /// A whole directory gets its place. What is in it has to be durable already.
 pub fn place(tree: &Path, place: &Path) -> Result<()> {
     let placed = || {
+        check_directory(tree)?;
         fs::rename(tree, place)?;
         step();
         for end in [place, tree] {

@@ -14,6 +14,7 @@ use crate::image::digest::Digest;
 use crate::layer::rootfs::{self, Rootfs};
 use crate::layer::{self, Kept, Layer, Observer, Opener, Stats};
 use crate::sys;
+use nix::sys::stat::{Mode, umask};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -89,6 +90,14 @@ impl Layers {
     /// # Errors
     /// As [`Kept::apply`], with the layer's place; [`Kind::Disk`] where one is not here.
     pub fn compose(&self, diff_ids: &[Digest], root: OwnedFd, scratch: OwnedFd) -> Result<rootfs::Summary> {
+        // Unpacking keeps every mode as it is in the image; what is done afterwards did not ask for that.
+        let before = umask(Mode::empty());
+        let composed = self.fill(diff_ids, root, scratch);
+        umask(before);
+        composed
+    }
+
+    fn fill(&self, diff_ids: &[Digest], root: OwnedFd, scratch: OwnedFd) -> Result<rootfs::Summary> {
         let mut rootfs = Rootfs::open(root, scratch, rootfs::Options::default())?;
         for (at, diff_id) in diff_ids.iter().enumerate() {
             let gone = || Error::new(Kind::Disk, "it is not here, or its record is damaged");

@@ -2,7 +2,7 @@
 
 pub mod clock;
 pub mod deployment;
-mod disk;
+pub mod disk;
 pub mod layers;
 pub mod lock;
 pub mod staging;

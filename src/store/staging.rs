@@ -3,10 +3,11 @@
 //! A pull into `DIR` keeps its layers in `.NAME.edgepull` beside it, on the same file system, and links their files
 //! into `.NAME.edgepull/tree`. When everything is verified and durable, one rename makes that visible; until then
 //! nobody can see it, and whatever ends the pull leaves `DIR` as it was. The order, which a power cut cannot
-//! spoil: data → syncfs → rename → fsync of the parent. A `flock` on the staging directory dies with its
+//! spoil: data → syncfs → rename → fsync of the parent. A `flock` on a file in the staging directory dies with its
 //! holder, so what an ended pull has left there is known to be nobody's: its layers, whole and begun, are where
 //! the next pull goes on.
 
+use super::disk::check_directory;
 use super::layers::{LAYERS, Layers, PARTIAL};
 use crate::error::{Error, Kind, Result};
 use crate::layer::rootfs;
@@ -23,6 +24,8 @@ use std::time::{Duration, Instant};
 const TREE: &str = "tree";
 /// Where the old tree waits between the two renames of a kernel that cannot exchange.
 const REPLACED: &str = "replaced";
+/// The file that is locked: whoever fetches for us holds it with us, and no directory.
+const LOCK: &str = "lock";
 /// The name of the scratch directory beside it.
 const SCRATCH: &str = "scratch";
 
@@ -134,6 +137,7 @@ impl Staging {
         let failed = |error| Error::disk(&shown, error);
         sys::sync_file_system(self.lock.as_fd()).map_err(failed)?;
         let tree = self.tree();
+        check_directory(&tree).map_err(failed)?;
         match fs::rename(&tree, &self.destination) {
             Ok(()) => {}
             Err(error) if self.replace && is_occupied(&error) => self.exchange(&tree)?,
@@ -182,10 +186,11 @@ impl Staging {
     /// Removes what an ended pull has left; `keep` leaves its layers.
     fn clear(&self, keep: bool) -> Result<()> {
         let failed = |error| Error::disk(self.directory.display(), error);
+        let directory = open_directory(&self.directory).map_err(failed)?;
         for entry in fs::read_dir(&self.directory).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            if !(keep && (name == LAYERS || name == PARTIAL)) {
-                rootfs::remove(self.lock.as_fd(), name.as_bytes()).map_err(failed)?;
+            if name != LOCK && !(keep && (name == LAYERS || name == PARTIAL)) {
+                rootfs::remove(directory.as_fd(), name.as_bytes()).map_err(failed)?;
             }
         }
         Ok(())
@@ -198,7 +203,9 @@ impl Drop for Staging {
         let removed = self.clear(keep).and_then(|()| match keep {
             true => Ok(()),
             false => {
-                fs::remove_dir(&self.directory).map_err(|error| Error::disk(self.directory.display(), error))
+                let removed = fs::remove_file(self.directory.join(LOCK))
+                    .and_then(|()| fs::remove_dir(&self.directory).or_else(in_use));
+                removed.map_err(|error| Error::disk(self.directory.display(), error))
             }
         });
         if let Err(error) = removed {
@@ -256,6 +263,11 @@ fn mount_point(destination: &Path) -> Error {
         .hint("name a directory inside it")
 }
 
+/// Between the removal of its lock and its own, another pull may have begun in the directory.
+fn in_use(error: io::Error) -> io::Result<()> {
+    if is_occupied(&error) { Ok(()) } else { Err(error) }
+}
+
 /// Makes the staging directory and locks it.
 fn lock(directory: &Path, destination: &Path) -> Result<File> {
     let failed = |error| Error::disk(directory.display(), error);
@@ -265,11 +277,18 @@ fn lock(directory: &Path, destination: &Path) -> Result<File> {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => {}
         }
-        let file = match open_directory(directory) {
+        let opened = match open_directory(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // its holder has just ended
             other => other.map_err(failed)?,
         };
-        check_ours(directory, &file.metadata().map_err(failed)?)?;
+        check_ours(directory, &opened.metadata().map_err(failed)?)?;
+        let path = directory.join(LOCK);
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = match options.custom_flags(libc::O_NOFOLLOW).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(failed)?,
+        };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if started.elapsed() < ENDING => {
@@ -282,11 +301,9 @@ fn lock(directory: &Path, destination: &Path) -> Result<File> {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        // The holder may have removed the directory between our open and our lock.
+        // The holder may have removed it between our open and our lock.
         let locked = file.metadata().map_err(failed)?;
-        if fs::metadata(directory)
-            .is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()))
-        {
+        if fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())) {
             return Ok(file);
         }
     }

@@ -6,6 +6,7 @@
 //! | no_new_privs | 3.5 | `EINVAL` |
 //! | capabilities, bounding set | 2.6.26 | – |
 //! | seccomp filters | 3.5 (arm: 3.8, arm64: 3.19), `CONFIG_SECCOMP_FILTER` | `EINVAL` |
+//! | a mount namespace ([`super::read_only_outside`]) | 5.12 | `ENOSYS`; `EPERM` without CAP_SYS_ADMIN |
 //! | Landlock | 5.13 (with links from one directory to another: 5.19), `CONFIG_SECURITY_LANDLOCK`, and not left out of `lsm=` | `ENOSYS`, `EOPNOTSUPP` |
 
 use super::check;
@@ -114,6 +115,8 @@ const TRUNCATE: u64 = 1 << 14;
 const IOCTL_DEV: u64 = 1 << 15;
 /// To wait for TCP connections, since version 4.
 const BIND_TCP: u64 = 1 << 0;
+/// Of all these, what a file and its link have: to write to it, to truncate it, and to link it elsewhere.
+const LINKED: u64 = 1 << 1 | 1 << 13 | TRUNCATE;
 /// Sockets by abstract names, and signals, of and to those outside, since version 6.
 const SCOPES: u64 = 0b11;
 
@@ -131,17 +134,27 @@ struct PathBeneath {
     parent_fd: i32,
 }
 
-/// From now on this process writes, makes and removes files beneath `writable` only, and runs none. It reads what it
-/// could read before. Needs [`no_new_privileges`].
+/// The version of this kernel's Landlock.
+///
+/// # Errors
+/// `ENOSYS` or `EOPNOTSUPP` where there is none.
+pub fn landlock_version() -> io::Result<usize> {
+    let (none, zero) = (std::ptr::null::<RulesetAttributes>(), 0usize);
+    // SAFETY: with this flag the call takes no structure, and says its version.
+    check(unsafe { libc::syscall(LANDLOCK_CREATE_RULESET, none, zero, CREATE_RULESET_VERSION) })
+}
+
+/// From now on this process writes, makes and removes files beneath `writable` only, and runs none. Beneath `linked` it
+/// can link files and write to those that are there: Landlock lets nobody link a file to where he has more rights over
+/// it than where it is. It reads what it could read before. Needs [`no_new_privileges`].
+///
+/// Landlock does not rule modes, owners, attributes and times: [`super::read_only_outside`].
 ///
 /// # Errors
 /// `ENOSYS` or `EOPNOTSUPP` where there is no Landlock; also `EOPNOTSUPP` for its first version, under which nothing
 /// can be linked from one directory into another, as edgepull does.
-pub fn write_only_beneath(writable: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let (none, zero) = (std::ptr::null::<RulesetAttributes>(), 0usize);
-    // SAFETY: with this flag the call takes no structure, and says its version.
-    let version =
-        check(unsafe { libc::syscall(LANDLOCK_CREATE_RULESET, none, zero, CREATE_RULESET_VERSION) })?;
+pub fn write_only_beneath(writable: &[BorrowedFd<'_>], linked: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let version = landlock_version()?;
     if version < 2 {
         return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
     }
@@ -159,8 +172,11 @@ pub fn write_only_beneath(writable: &[BorrowedFd<'_>]) -> io::Result<()> {
         check(unsafe { libc::syscall(LANDLOCK_CREATE_RULESET, &raw const attributes, size, unused) })?;
     // SAFETY: a new descriptor, which nobody else has.
     let ruleset = unsafe { OwnedFd::from_raw_fd(ruleset as libc::c_int) };
-    for directory in writable {
-        let rule = PathBeneath { allowed_access: writes, parent_fd: directory.as_raw_fd() };
+    let rules = writable.iter().map(|directory| (directory, writes));
+    for (directory, allowed_access) in
+        rules.chain(linked.iter().map(|directory| (directory, writes & LINKED)))
+    {
+        let rule = PathBeneath { allowed_access, parent_fd: directory.as_raw_fd() };
         // SAFETY: the structure is the one that this kind of rule has; both descriptors are open.
         check(unsafe {
             let rule = &raw const rule;
@@ -180,8 +196,6 @@ pub enum When {
     Is(u8, &'static [u32]),
     /// It has this bit.
     Has(u8, u32),
-    /// It does not have this bit.
-    Lacks(u8, u32),
     /// It is 0, or this process.
     Own(u8),
 }
@@ -241,10 +255,6 @@ fn program(always: &[libc::c_long], sometimes: &[(libc::c_long, When)], own: u32
                 tests.extend([step(IF_ANY_BIT, *bit, 0, 1), allow]);
                 argument
             }
-            When::Lacks(argument, bit) => {
-                tests.extend([step(IF_ANY_BIT, *bit, 1, 0), allow]);
-                argument
-            }
             When::Own(argument) => {
                 for value in [0, own] {
                     tests.extend([step(IF_EQUAL, value, 0, 1), allow]);
@@ -267,4 +277,11 @@ fn program(always: &[libc::c_long], sometimes: &[(libc::c_long, When)], own: u32
 pub fn new_user_namespace() -> io::Result<()> {
     // SAFETY: unshare takes flags only, and this one concerns nothing but this process.
     check(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into()).map(drop)
+}
+
+/// What a sandbox has to forbid: that a process is signalled when there is something to read (F_SETOWN, fcntl(2)).
+#[cfg(test)]
+pub fn signal_of_input(file: BorrowedFd<'_>, process: libc::pid_t) -> io::Result<()> {
+    // SAFETY: this operation takes a number only.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, process) }.into()).map(drop)
 }

@@ -4,6 +4,7 @@
 mod board;
 mod confine;
 mod file;
+mod mounts;
 mod process;
 mod socket;
 mod time;
@@ -11,6 +12,7 @@ mod time;
 pub use board::*;
 pub use confine::*;
 pub use file::*;
+pub use mounts::*;
 pub use process::*;
 pub use socket::*;
 pub use time::*;

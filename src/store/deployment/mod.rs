@@ -404,6 +404,7 @@ impl Deployment {
     /// [`Kind::Disk`].
     pub fn renew(&mut self, number: u32, content: Content) -> Result<bool> {
         let (new, old) = (self.staging(), self.tree(number));
+        disk::check_directory(&new).map_err(|error| Error::disk(new.display(), error))?;
         match sys::rename_exchange(&new, &old) {
             Ok(()) => {}
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
