@@ -87,10 +87,11 @@ impl Resolver {
     }
 }
 
-/// Whether `openat2` did not even try: unknown, forbidden by seccomp, or confused by a rename
-/// elsewhere (`EAGAIN`, openat2(2)).
+/// Whether `openat2` has said nothing of the path: unknown, forbidden by seccomp, confused by a rename elsewhere
+/// (`EAGAIN`, openat2(2)); or too many links, which the kernel counts twice where it has to begin anew, as it does
+/// under pressure of memory (Linux fs/namei.c, path_openat).
 fn unusable(error: Errno) -> bool {
-    matches!(error, Errno::ENOSYS | Errno::EPERM | Errno::EAGAIN)
+    matches!(error, Errno::ENOSYS | Errno::EPERM | Errno::EAGAIN | Errno::ELOOP)
 }
 
 fn regular(stat: &FileStat) -> io::Result<()> {
