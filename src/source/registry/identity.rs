@@ -66,11 +66,14 @@ fn one(certificate: &Path, key: &Path, provider: &CryptoProvider, network: &Netw
         Error::new(Kind::Usage, format!("client certificate: {}: {what}", path.display()))
     };
     let chain: Vec<_> = CertificateDer::pem_reader_iter(open(certificate, None)?)
-        .take(CHAIN_MAX)
+        .take(CHAIN_MAX + 1)
         .collect::<Result<_, _>>()
         .map_err(|_| wrong(certificate, "broken PEM"))?;
     if chain.is_empty() {
         return Err(wrong(certificate, "no certificate in it (-----BEGIN CERTIFICATE-----)"));
+    }
+    if chain.len() > CHAIN_MAX {
+        return Err(wrong(certificate, "more than 8 certificates in it (edgepull's limit CHAIN_MAX)"));
     }
     let secret = PrivateKeyDer::from_pem_reader(open(key, Some(network))?)
         .map_err(|_| wrong(key, "no private key in it (-----BEGIN PRIVATE KEY-----, not encrypted)"))?;
@@ -85,6 +88,10 @@ fn open(path: &Path, secret: Option<&Network>) -> Result<BufReader<Take<File>>> 
     let file = File::open(path).map_err(|error| {
         Error::from_io(Kind::Usage, error).context(format_args!("client certificate: {}", path.display()))
     })?;
+    if file.metadata().is_ok_and(|metadata| metadata.len() > FILE_MAX) {
+        let message = format!("client certificate: {} is larger than 256 KiB", path.display());
+        return Err(Error::new(Kind::Usage, message).hint("edgepull's limit FILE_MAX for certificates"));
+    }
     if let Some(network) = secret {
         warn_if_readable(&file, path, network);
     }
