@@ -15,12 +15,12 @@ use crate::decimal::Decimal;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::reference::RegistryReference;
-use crate::source::Options;
+use crate::source::{Options, read_document};
 use serde::Deserialize;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use ureq::http::{HeaderName, Method, Uri};
+use ureq::http::{HeaderName, Method, Uri, header};
 
 /// Docker Hub's API is not where its name says.
 pub(super) const DOCKER_HUB_API: &str = "registry-1.docker.io";
@@ -58,13 +58,20 @@ impl Ask<'_> {
         let named = self.path.strip_prefix("manifests/").unwrap_or_default();
         self.path.starts_with("blobs/") || named.contains(':')
     }
+
+    /// Whether an answer of this status may be what was asked for.
+    fn may_get(&self, status: u16) -> bool {
+        let is_ranged = self.headers.iter().any(|(name, _)| name == header::RANGE);
+        status == 200 || (is_ranged && matches!(status, 206 | 416))
+    }
 }
 
 impl Client {
     /// Finds out whom to ask, and all credentials, for which helper programs may be run. Nothing is sent yet.
     pub(super) fn new(image: &RegistryReference, options: &Options) -> Result<Client> {
         let places = places(&image.host, options)?;
-        let (mirrors, proxies) = (places.len() - 1, Arc::new(Proxies::of_environment()));
+        let proxies = if options.proxies { Proxies::of_environment() } else { Proxies::default() };
+        let (mirrors, proxies) = (places.len() - 1, Arc::new(proxies));
         let endpoint = |(at, place): (usize, Place)| {
             let host = if place.namespace.is_none() { image.host.clone() } else { place.authority.clone() };
             Endpoint::new(place, &host, &image.repository, at < mirrors, &proxies, options)
@@ -102,8 +109,12 @@ impl Client {
         let answered = self.endpoints.iter().any(Endpoint::answered);
         let most = match failure.class {
             Class::Final => return Err(failure.error.context(what)),
+            Class::Elsewhere => {
+                log::info!("{what}: {}; asking elsewhere", failure.error);
+                return Ok(());
+            }
             Class::Unreachable if !answered => ATTEMPTS_UNKNOWN_MAX,
-            Class::Unreachable | Class::Passing => ATTEMPTS_MAX,
+            Class::Unreachable | Class::Passing | Class::Slow => ATTEMPTS_MAX,
         };
         match attempts.pause(most, failure.retry_after) {
             Some(pause) => {
@@ -122,11 +133,11 @@ impl Client {
     pub(super) fn attempt(&self, ask: &Ask) -> Result<Answer, Failure> {
         let may = |place: &Place| if ask.is_by_digest() { place.pull } else { place.resolve };
         for (at, mirror) in self.mirrors().iter().enumerate() {
-            if !may(&mirror.place) || self.network.is_set_aside(&mirror.place.shown()) {
+            if !may(&mirror.place) || self.network.is_set_aside(&mirror.place.key()) {
                 continue;
             }
             match mirror.attempt(ask) {
-                Ok(answer) if matches!(answer.status(), 200 | 206 | 416) => {
+                Ok(answer) if ask.may_get(answer.status()) => {
                     self.network.online();
                     return Ok(Answer { place: at, ..answer });
                 }
@@ -153,7 +164,7 @@ impl Client {
             }
             Err(failure) if failure.class == Class::Final && !failure.offline => Err(failure),
             Err(failure) => {
-                let names: Vec<String> = self.mirrors().iter().map(|mirror| mirror.place.shown()).collect();
+                let names: Vec<String> = self.mirrors().iter().map(|mirror| mirror.place.key()).collect();
                 match self.network.give_another_chance(names.iter().map(String::as_str)) {
                     true => Err(Failure { class: Class::Passing, ..failure }),
                     false => Err(failure),
@@ -164,26 +175,41 @@ impl Client {
 
     /// A mirror has failed: it is not asked any more in this run, as long as the registry answers.
     fn set_aside(&self, place: usize, why: &str) {
-        let mirror = &self.endpoints[place];
-        let name = mirror.place.shown();
-        self.network.warn(format!("the mirror {name} is left out: {why}"));
-        self.network.set_aside(&name, false);
+        let mirror = &self.endpoints[place].place;
+        self.network.warn(format!("the mirror {} is left out: {why}", mirror.shown()));
+        self.network.set_aside(&mirror.key(), false);
     }
 
-    /// A body of this place broke off before it gave anything: a mirror is left out then.
-    pub(super) fn gave_nothing(&self, place: usize, why: &Error) {
-        if place < self.mirrors().len() {
-            self.set_aside(place, &why.to_string());
+    /// What this place had begun to give has failed: a mirror is left out then.
+    pub(super) fn broke_off(&self, place: usize, failure: Failure) -> Failure {
+        if place >= self.mirrors().len() {
+            return failure;
         }
+        self.set_aside(place, &failure.error.to_string());
+        Failure::new(Class::Elsewhere, failure.error)
     }
 
-    /// What this place gave is not what was asked for; whether it was a mirror, which is never asked again.
+    /// What this place gave is not what was asked for: a mirror is never asked again, and the registry has the last
+    /// word.
+    pub(super) fn wrong(&self, place: usize, error: Error) -> Failure {
+        Failure::new(if self.lied(place) { Class::Elsewhere } else { Class::Final }, error)
+    }
+
+    /// Whether it was a mirror that gave wrong bytes; then it is never asked again.
     pub(super) fn lied(&self, place: usize) -> bool {
-        let Some(mirror) = self.mirrors().get(place) else { return false };
-        let name = mirror.place.shown();
-        self.network.warn(format!("the mirror {name} is left out: it has given wrong bytes"));
-        self.network.set_aside(&name, true);
+        let Some(mirror) = self.mirrors().get(place).map(|mirror| &mirror.place) else { return false };
+        self.network.warn(format!("the mirror {} is left out: it has given wrong bytes", mirror.shown()));
+        self.network.set_aside(&mirror.key(), true);
         true
+    }
+
+    /// Reads a document whole. `size` is what a descriptor promised.
+    pub(super) fn read(&self, answer: Answer, size: Option<u64>, what: &str) -> Result<Vec<u8>, Failure> {
+        let place = answer.place;
+        read_document(answer.into_body(), size, Kind::Network, what).map_err(|error| match error.kind() {
+            Kind::Network => self.broke_off(place, Failure::new(Class::Passing, error)),
+            _ => self.wrong(place, error),
+        })
     }
 
     fn given(&self) -> MutexGuard<'_, Vec<(Digest, u32)>> {
@@ -212,13 +238,13 @@ impl Client {
             .fold(false, |_, place| self.lied(place))
     }
 
-    /// One try of a URL that is not the registry's (foreign layers): no credentials.
+    /// One try of a URL that an image has named (foreign layers): no credentials, and no headers of the user's.
     pub(super) fn attempt_elsewhere(
         &self,
         url: &Uri,
         headers: &[(HeaderName, &str)],
     ) -> Result<Answer, Failure> {
-        let answer = self.registry().http.get(&Method::GET, url, headers, None)?;
+        let answer = self.registry().http.get_foreign(url, headers)?;
         may_pass(Answer { place: self.mirrors().len(), ..answer })
     }
 }
