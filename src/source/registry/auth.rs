@@ -5,10 +5,10 @@
 //! nobody but the host that the user chose to reach without TLS.
 
 use super::challenge::Challenge;
-use super::client::{asked_host, may_pass, outcome};
 use super::credentials::{Credential, Lookup, Secret};
 use super::endpoint::Endpoint;
 use super::http::{Answer, Class, Failure};
+use super::outcome::{asked_host, may_pass, outcome};
 use super::url::{Origin, absolute, encode, shown};
 use crate::error::{Error, Kind};
 use serde::Deserialize;

@@ -5,8 +5,10 @@
 //! expired. As long as bytes keep coming, and not too few of them, it never gives up.
 
 use super::body::BodyStream;
-use super::client::{Ask, Client, asked_host, outcome};
+use super::client::Client;
+use super::endpoint::Ask;
 use super::http::{Answer, Class, Failure};
+use super::outcome::{asked_host, outcome};
 use super::retry::Attempts;
 use super::url::{absolute, shown};
 use crate::error::{Error, Kind, Result};

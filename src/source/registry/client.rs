@@ -5,29 +5,21 @@
 //! not asked again in the same run, unless the registry fails, too; one that has given wrong bytes never is. That
 //! it lacks something is no failure.
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Ask, Endpoint};
 use super::hosts::{Place, places};
 use super::http::{Answer, Class, Failure};
 use super::network::Network;
-use super::proxy::{self, Proxies};
+use super::outcome::{may_pass, outcome};
+use super::proxy::Proxies;
 use super::retry::{ATTEMPTS_MAX, ATTEMPTS_UNKNOWN_MAX, Attempts};
 use crate::decimal::Decimal;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::reference::RegistryReference;
 use crate::source::{Options, read_document};
-use serde::Deserialize;
-use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use ureq::http::{HeaderName, Method, Uri, header};
-
-/// Docker Hub's API is not where its name says.
-pub(super) const DOCKER_HUB_API: &str = "registry-1.docker.io";
-/// How much of an error's body is read, in bytes.
-const ERROR_BODY_MAX: u64 = 4 << 10;
-/// The longest message of a server that is shown, in characters.
-const SHOWN_MAX: usize = 200;
+use ureq::http::{HeaderName, Uri};
 
 /// Asks about one repository.
 pub(super) struct Client {
@@ -40,30 +32,6 @@ pub(super) struct Client {
     network: Arc<Network>,
     /// Which mirrors have given bytes of which blob, as one bit each.
     given: Mutex<Vec<(Digest, u32)>>,
-}
-
-/// One thing to ask the registry for.
-pub(super) struct Ask<'a> {
-    /// GET or HEAD.
-    pub(super) method: Method,
-    /// What follows `/v2/<repository>/`.
-    pub(super) path: &'a str,
-    /// Request headers.
-    pub(super) headers: &'a [(HeaderName, &'a str)],
-}
-
-impl Ask<'_> {
-    /// Can nobody lie about the answer without being found out?
-    fn is_by_digest(&self) -> bool {
-        let named = self.path.strip_prefix("manifests/").unwrap_or_default();
-        self.path.starts_with("blobs/") || named.contains(':')
-    }
-
-    /// Whether an answer of this status may be what was asked for.
-    fn may_get(&self, status: u16) -> bool {
-        let is_ranged = self.headers.iter().any(|(name, _)| name == header::RANGE);
-        status == 200 || (is_ranged && matches!(status, 206 | 416))
-    }
 }
 
 impl Client {
@@ -246,76 +214,5 @@ impl Client {
     ) -> Result<Answer, Failure> {
         let answer = self.registry().http.get_foreign(url, headers)?;
         may_pass(Answer { place: self.mirrors().len(), ..answer })
-    }
-}
-
-/// Sorts out the statuses that ask for patience (distribution-spec, error codes; RFC 9110).
-pub(super) fn may_pass(answer: Answer) -> Result<Answer, Failure> {
-    match answer.status() {
-        407 => {
-            let message = format!("{}: the proxy on the way: {}", asked_host(&answer), outcome(answer));
-            Err(Failure::last(proxy::wants_login(message)))
-        }
-        408 | 425 | 429 | 500 | 502 | 503 | 504 => Err(passing(answer)),
-        _ => Ok(answer),
-    }
-}
-
-/// The failure that an answer stands for, which will pass.
-pub(super) fn passing(answer: Answer) -> Failure {
-    let asked = answer.retry_after();
-    let busy = answer.status() == 429;
-    let error = Error::new(Kind::Network, format!("{}: {}", asked_host(&answer), outcome(answer)));
-    let error = match busy {
-        true => error.hint("the registry limits how much is pulled: wait, or log in"),
-        false => error,
-    };
-    Failure { retry_after: asked, ..Failure::new(Class::Passing, error) }
-}
-
-/// Who gave an answer, for messages.
-pub(super) fn asked_host(answer: &Answer) -> String {
-    answer.url.authority().map_or_else(String::new, |authority| authority.to_string())
-}
-
-/// `HTTP 404 (NAME_UNKNOWN: repository name not known to registry)`.
-pub(super) fn outcome(answer: Answer) -> String {
-    #[derive(Deserialize)]
-    struct Errors {
-        errors: [One; 1],
-    }
-    #[derive(Deserialize)]
-    struct One {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let status = answer.status();
-    let mut body = Vec::new();
-    // What cannot be read is not told; the status says enough.
-    let _ = answer.into_body().take(ERROR_BODY_MAX).read_to_end(&mut body);
-    match serde_json::from_slice::<Errors>(&body) {
-        Ok(Errors { errors: [One { code, message }] }) => {
-            format!("HTTP {status} ({}: {})", sanitized(&code), sanitized(&message))
-        }
-        Err(_) => format!("HTTP {status}"),
-    }
-}
-
-/// A server's text, fit for a terminal.
-pub(super) fn sanitized(text: &str) -> String {
-    let visible = |character: char| if character.is_control() { ' ' } else { character };
-    text.chars().take(SHOWN_MAX).map(visible).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_cannot_write_to_the_terminal() {
-        assert_eq!(sanitized("a\x1b[2Jb\nc\u{9b}d"), "a [2Jb c d");
-        assert_eq!(sanitized(&"é".repeat(1000)).chars().count(), SHOWN_MAX);
     }
 }

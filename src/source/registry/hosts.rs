@@ -10,14 +10,12 @@
 //!
 //! Two things are stricter than there: `skip_verify` is never obeyed, and a broken file is an error.
 
-use super::client::DOCKER_HUB_API;
 use super::toml::{self, Entry, Value};
 use super::url::{Own, absolute, is_loopback};
+use super::{file, hub};
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::DEFAULT_HOST;
 use crate::source::Options;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::http::{HeaderName, HeaderValue};
@@ -63,7 +61,7 @@ impl Place {
             true => Some(false),
             false => (!is_loopback(host)).then_some(true),
         };
-        let authority = if host == DEFAULT_HOST { DOCKER_HUB_API } else { host };
+        let authority = if host == DEFAULT_HOST { hub::API } else { host };
         Place {
             authority: authority.to_owned(),
             path: "/v2".to_owned(),
@@ -99,8 +97,13 @@ pub(super) fn places(host: &str, options: &Options) -> Result<Vec<Place>> {
     let mut registry = Place::registry(host, options);
     let mut places = Vec::new();
     if let Some(directory) = directory(root, host) {
-        match read(&directory.join("hosts.toml"))?.filter(|text| !text.is_empty()) {
-            Some(text) => places = read_hosts(&text, &directory, host, &mut registry)?,
+        let path = directory.join("hosts.toml");
+        match file::read(&path, FILE_MAX, "FILE_MAX for hosts.toml", None)?.filter(|text| !text.is_empty()) {
+            Some(bytes) => {
+                let text = String::from_utf8(bytes)
+                    .map_err(|_| Error::new(Kind::Usage, format!("{} is no text", path.display())))?;
+                places = read_hosts(&text, &directory, host, &mut registry)?;
+            }
             None => certificates(&directory, &mut registry)?,
         }
     }
@@ -140,22 +143,6 @@ fn from_credentials(directory: &Path, place: &mut Place) {
 
 fn failed(path: &Path, error: std::io::Error) -> Error {
     Error::from_io(Kind::Usage, error).context(path.display())
-}
-
-/// A whole file; `None` if there is none.
-fn read(path: &Path) -> Result<Option<String>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(path, error)),
-    };
-    let mut text = String::new();
-    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(|error| failed(path, error))?;
-    match text.len() as u64 > FILE_MAX {
-        true => Err(Error::new(Kind::Usage, format!("{} is larger than 64 KiB", path.display()))
-            .hint("edgepull's limit FILE_MAX for hosts.toml")),
-        false => Ok(Some(text)),
-    }
 }
 
 /// Docker's layout: every `*.crt` is an authority, every `*.cert` a client certificate with its `*.key`.
@@ -244,7 +231,7 @@ fn at(url: &str, override_path: bool, host: &str) -> Result<Place, &'static str>
         path.push_str("/v2");
     }
     let authority = url.authority().map_or("", |authority| authority.as_str()).to_owned();
-    let same = authority.eq_ignore_ascii_case(host) || (host == DEFAULT_HOST && authority == DOCKER_HUB_API);
+    let same = authority.eq_ignore_ascii_case(host) || (host == DEFAULT_HOST && authority == hub::API);
     Ok(Place {
         secure: Some(url.scheme_str() == Some("https")),
         namespace: (!same).then(|| host.to_owned()),

@@ -3,7 +3,7 @@
 //! RSA and ECDSA keys, in PKCS#8, PKCS#1 or SEC1; encrypted ones cannot be read, as nobody is there to type a
 //! password. Ed25519 would be 8 KB for what hardly any authority issues.
 
-use super::credentials::warn_if_readable;
+use super::file::warn_if_readable;
 use super::network::Network;
 use crate::error::{Error, Kind, Result};
 use rustls::SignatureScheme;

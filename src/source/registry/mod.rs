@@ -5,10 +5,9 @@
 //!   signatures        what is attached to a digest
 //!   blob              one blob as an unbroken stream: ranges, foreign urls
 //!   client            one repository: mirrors, then the registry; 429/5xx -> retry
-//!     hosts, toml     hosts.toml: which mirrors, and how each is reached
 //!     endpoint        one of them: 401 -> auth, loopback without TLS
 //!       auth          challenge, credentials -> token
-//!       credentials   files, and helper programs (helper)
+//!       outcome       what an answer stands for that is none
 //!       http, body    one request with its redirects; what kind of failure
 //!         dns, near   names, where there is a DNS; addresses that nobody may refer to
 //!         tcp         one connection, and how much of it may lie unread
@@ -17,7 +16,10 @@
 //!           identity  client certificates
 //!           verify    by which time a certificate is judged
 //!           refusal   why one is refused, in words
+//! hosts, toml         hosts.toml: which mirrors, and how each is reached
+//! credentials         files, and helper programs (helper)
 //! network             what all of these share in a run
+//! file, url, hub      small files, addresses, Docker Hub's names
 //! ```
 
 mod auth;
@@ -28,14 +30,17 @@ mod client;
 mod credentials;
 mod dns;
 mod endpoint;
+mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod helper;
 mod hosts;
 mod http;
+mod hub;
 mod identity;
 mod near;
 mod network;
+mod outcome;
 mod proxy;
 mod refusal;
 mod retry;
@@ -50,8 +55,10 @@ mod verify;
 pub use self::network::{Learnt, Network, RATE_MIN};
 
 use self::blob::BlobReader;
-use self::client::{Ask, Client, asked_host, outcome};
+use self::client::Client;
+use self::endpoint::Ask;
 use self::http::{Answer, Class, Failure};
+use self::outcome::{asked_host, outcome};
 use super::{Fetched, Found, Options, Source, read_document, verified};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;

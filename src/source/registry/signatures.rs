@@ -2,7 +2,7 @@
 //! among the digest's referrers (distribution-spec, "Listing Referrers"), or where the registry does not know
 //! those, behind their tag ("Referrers Tag Schema").
 
-use super::client::Ask;
+use super::endpoint::Ask;
 use super::http::Answer;
 use super::url::{Origin, resolve};
 use super::{ACCEPT, Registry};
