@@ -98,3 +98,24 @@ fn open(path: &Path, secret: Option<&Network>) -> Result<BufReader<Take<File>>> 
     // The same type as for trusted roots: PEM is read by the same code.
     Ok(BufReader::new(file.take(FILE_MAX)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_is_refused_by_its_limit() {
+        let root = include_str!("../../../tests/data/root.pem");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("board.cert");
+        let refused = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let pair = (path.clone(), path.clone());
+            let loaded = load(&[pair], &rustls::crypto::ring::default_provider(), &Network::default());
+            loaded.map(drop).unwrap_err().to_string()
+        };
+        assert!(refused(&root.repeat(CHAIN_MAX)).contains("no private key"));
+        assert!(refused(&root.repeat(CHAIN_MAX + 1)).contains("CHAIN_MAX"));
+        assert!(refused(&"#\n".repeat(FILE_MAX as usize)).contains("FILE_MAX"));
+    }
+}
