@@ -36,7 +36,7 @@ pub(super) struct BlobReader {
     attempts: Attempts,
     /// Those that ended because too little came: these are counted for the whole blob.
     slow: Attempts,
-    /// Ranges were answered wrongly by the last of the places: ask for the whole and skip.
+    /// Ranges were answered wrongly, and not by a mirror, which is left for that: ask for the whole and skip.
     no_ranges: bool,
 }
 
