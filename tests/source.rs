@@ -21,6 +21,8 @@ mod manifests;
 mod mirrors;
 #[path = "source/networks.rs"]
 mod networks;
+#[path = "source/port.rs"]
+mod port;
 #[path = "source/server.rs"]
 mod server;
 #[path = "source/tls.rs"]
@@ -34,11 +36,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Options that find no credentials and don't wait long.
+/// Options that find no credentials, hosts or proxies of whoever runs this, and don't wait long.
 fn options() -> Options {
     Options {
         plain_http: true,
         auth_file: Some(PathBuf::from("/nonexistent/auth.json")),
+        // A directory that is always there, with none in it that is called like a host.
+        hosts_dir: Some(PathBuf::from("/proc/self/fdinfo")),
+        proxies: false,
         pause: Duration::from_millis(1),
         ..Options::default()
     }

@@ -122,9 +122,11 @@ impl<'a> Plan<'a> {
                 let mut open =
                     |offset| source.layer(descriptor, offset).map_err(|error| error.context(&name));
                 match self.layers.fetch(&step.promise(&name), &options, &mut open, &progress) {
-                    // Wrong bytes of a mirror: there are fewer places to ask each time.
+                    // Wrong bytes of a mirror, which looked like a bad image only as long as their digest was not
+                    // known: there are fewer places to ask each time.
                     Err(error)
-                        if matches!(error.kind(), Kind::Verification | Kind::BadImage)
+                        if error.kind() == Kind::Verification
+                            && progress.may_be_damaged()
                             && source.distrust(descriptor) =>
                     {
                         log::warn!("{error}; it starts over");

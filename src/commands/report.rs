@@ -74,7 +74,14 @@ impl Report {
 
     /// Begins to follow layer `number` of `count`.
     pub fn layer(&self, number: usize, count: usize, digest: Digest, size: u64) -> LayerProgress<'_> {
-        let state = State { spared: 0, wire: 0, unpacked: 0, entries: 0, drawn: Instant::now() };
+        let state = State {
+            spared: 0,
+            wire: 0,
+            unpacked: 0,
+            entries: 0,
+            wire_is_right: false,
+            drawn: Instant::now(),
+        };
         LayerProgress {
             report: self,
             number,
@@ -110,6 +117,7 @@ struct State {
     wire: u64,
     unpacked: u64,
     entries: u64,
+    wire_is_right: bool,
     drawn: Instant,
 }
 
@@ -133,6 +141,11 @@ impl LayerProgress<'_> {
                 let _ = write!(io::stderr(), "\r\x1b[K{}", self.bar(&state));
             }
         }
+    }
+
+    /// May bytes have been changed on the way? Not once the wire's digest was right.
+    pub fn may_be_damaged(&self) -> bool {
+        !self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).wire_is_right
     }
 
     /// The layer is unpacked: its last line.
@@ -214,7 +227,13 @@ impl Observer for LayerProgress<'_> {
         self.update(|state| state.spared = n);
     }
     fn starts_over(&self) {
-        self.update(|state| (state.spared, state.unpacked, state.entries) = (0, 0, 0));
+        self.update(|state| {
+            (state.spared, state.unpacked, state.entries) = (0, 0, 0);
+            state.wire_is_right = false;
+        });
+    }
+    fn wire_is_right(&self) {
+        self.update(|state| state.wire_is_right = true);
     }
 }
 

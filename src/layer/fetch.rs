@@ -242,6 +242,7 @@ fn stream<'scope, 'a: 'scope>(
         return Err(blame(error, &mut reader));
     }
     saved?;
+    observer.wire_is_right();
     let (wire_bytes, wire_cpu) = reader.finish();
     let (tar_bytes, digest, diff_cpu) = hasher.finish();
     hash::check_diff_id(&digest, &layer.diff_id)?;
@@ -298,15 +299,13 @@ fn keep_all<'scope, 'a>(
 }
 
 /// Bytes that were damaged on the way mostly look like a broken image first. Then the rest is read for
-/// its digest, to tell the two apart: the one may be mended by pulling again, the other can't.
+/// its digest, to tell the two apart: the one may be mended by pulling again, the other can't. While the rest cannot be
+/// had, nobody knows which it is.
 fn blame(error: Error, wire: &mut WireReader<'_, '_>) -> Error {
     if error.kind() != Kind::BadImage {
         return error;
     }
-    match wire.drain() {
-        Err(damaged) if damaged.kind() == Kind::Verification => damaged,
-        _ => error,
-    }
+    wire.drain().err().unwrap_or(error)
 }
 
 /// Decides when a checkpoint is due, and has it written.

@@ -85,6 +85,8 @@ pub trait Observer: Sync {
     }
     /// What came until now is of no use: it starts over.
     fn starts_over(&self) {}
+    /// Size and digest of the wire are right: what is wrong with the layer from now on, nobody on the way has done.
+    fn wire_is_right(&self) {}
 }
 
 /// What a layer was, and what it cost.

@@ -21,7 +21,7 @@ pub const SIGNATURES_MAX: usize = 64;
 pub const PAYLOAD_MAX: u64 = 64 << 10;
 /// The longest signature in an annotation, in characters. One of P-384 has 144.
 const SIGNATURE_MAX: usize = 1024;
-/// The most referrers that are fetched for one digest.
+/// The most referrers that are fetched for one digest, from however many pages.
 const REFERRERS_MAX: usize = 64;
 
 /// cosign's payload (specs/SIGNATURE_SPEC.md).
@@ -56,15 +56,22 @@ pub type Found<'a> = dyn FnMut(Attached) -> bool + 'a;
 pub(super) struct Search<'a, 'f> {
     digest: String,
     found: &'a mut Found<'f>,
-    /// How many signatures may still come.
+    /// How many signatures may still come, and be fetched for.
     left: usize,
+    referrers_left: usize,
     /// It is enough.
     done: bool,
 }
 
 impl<'a, 'f> Search<'a, 'f> {
     pub(super) fn of(digest: &Digest, found: &'a mut Found<'f>) -> Search<'a, 'f> {
-        Search { digest: digest.to_string(), found, left: SIGNATURES_MAX, done: false }
+        Search {
+            digest: digest.to_string(),
+            found,
+            left: SIGNATURES_MAX,
+            referrers_left: REFERRERS_MAX,
+            done: false,
+        }
     }
 
     /// Whether it is enough.
@@ -183,10 +190,11 @@ impl<'a, 'f> Search<'a, 'f> {
                 && note.is_none_or(|note| note == COSIGN_SIGN)
                 && entry.artifact_type.as_deref().is_none_or(is_signature)
         };
-        for entry in entries.into_iter().filter(may_sign).take(REFERRERS_MAX) {
-            if self.is_done() {
+        for entry in entries.into_iter().filter(may_sign) {
+            if self.is_done() || self.referrers_left == 0 {
                 break;
             }
+            self.referrers_left -= 1;
             if self.fits(&entry)? {
                 let got = source.manifest(&entry);
                 if let Some(manifest) = self.take(got)? {

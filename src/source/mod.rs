@@ -88,12 +88,16 @@ pub struct Options {
     pub auth_file: Option<PathBuf>,
     /// Where the hosts' directories with `hosts.toml` and certificates are; `None`: `/etc/edgepull/certs.d`.
     pub hosts_dir: Option<PathBuf>,
+    /// Go by the proxies that the environment names.
+    pub proxies: bool,
     /// What all connections of a run share.
     pub network: Arc<Network>,
     /// By which servers' certificates are judged, and which learns from servers what time it is.
     pub clock: Arc<Clock>,
     /// How long a connection may send nothing before it counts as dead.
     pub stall: Duration,
+    /// How long a connection may take for 64 KiB of a blob, or for a whole document; what is slower counts as dead, too.
+    pub slow: Duration,
     /// The pause before the first retry; every further one is twice as long, up to 30 s.
     pub pause: Duration,
 }
@@ -105,9 +109,11 @@ impl Default for Options {
             ca_file: None,
             auth_file: None,
             hosts_dir: None,
+            proxies: true,
             network: Arc::default(),
             clock: Arc::default(),
             stall: Duration::from_secs(30),
+            slow: Duration::from_secs(600),
             pause: Duration::from_millis(500),
         }
     }

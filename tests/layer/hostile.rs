@@ -127,6 +127,13 @@ fn errors_of_the_source_come_out_whole() {
             assert_eq!(error.kind(), Kind::Network);
             assert_eq!(error.to_string(), "layer 1/1: cable cut; plug it in");
         }
+        // What looks like a bad image is none while the rest cannot be had, which would tell.
+        let bench = Bench::new();
+        let source = Box::new(Breaks(vec![0x10; 70_000], 0));
+        let layer = edgepull::layer::Layer { wire_size: 1 << 20, ..promise(&tar, &tar) };
+        let error =
+            unpack_from(&mut bench.open(PLAIN), Way { threads, ..PLAIN }, source, &layer).unwrap_err();
+        assert_eq!(error.to_string(), "layer 1/1: cable cut; plug it in");
     }
 }
 

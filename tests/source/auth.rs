@@ -88,6 +88,28 @@ fn a_registry_token_is_shown_as_it_is() {
 }
 
 #[test]
+fn long_tokens_up_to_a_limit_that_is_named() {
+    for (length, fits) in [(6 << 10, true), (16_000, true), (20_000, false)] {
+        let token = "x".repeat(length);
+        let wanted = format!("Bearer {token}");
+        let tokens = Server::start(move |_, _| Reply::new(200, format!(r#"{{"token":"{token}"}}"#)));
+        let server = guarded(format!("http://{}/token", tokens.address), move |token| token == wanted);
+        let root = registry(server.address, &options()).root();
+        match fits {
+            true => assert_eq!(root.unwrap().bytes, b"{}"),
+            false => {
+                let text =
+                    refused(root, Kind::Network, &["authorization would have 20007 bytes", "LINE_MAX"]);
+                assert!(!text.contains("xxx"), "{text}");
+            }
+        }
+    }
+    let long = format!(r#"Bearer realm="http://127.0.0.1:1/",scope="{}""#, "/".repeat(6000));
+    let server = Server::start(move |_, _| Reply::new(401, "").with("WWW-Authenticate", &long));
+    refused(registry(server.address, &options()).root(), Kind::Network, &["URL would have 180", "LINE_MAX"]);
+}
+
+#[test]
 fn a_token_that_expires_on_the_way_is_replaced() {
     let tokens = Server::start(|_, before| Reply::new(200, format!(r#"{{"token":"t{before}"}}"#)));
     let realm = format!("http://{}/token", tokens.address);
@@ -158,7 +180,10 @@ fn token_servers_that_misbehave() {
         (Reply::new(200, r#"{"token":["hunter2"]}"#), Kind::Auth, "holds no token"),
         (Reply::new(200, r#"{"token":"a\r\nHost: evil"}"#), Kind::Auth, "characters"),
         (Reply::new(200, [b' '; 4096]).endless(), Kind::Auth, "TOKEN_MAX"),
-        (Reply::new(503, ""), Kind::Network, "tried 6 times"),
+        (Reply::new(503, ""), Kind::Network, "tried 6 times: token server: 127.0.0.1:"),
+        (Reply::new(408, ""), Kind::Network, "tried 6 times"),
+        (Reply::new(425, ""), Kind::Network, "tried 6 times"),
+        (Reply::new(407, ""), Kind::Auth, "the proxy on the way"),
     ] {
         let tokens = Server::start(move |_, _| reply.clone());
         let server = guarded(format!("http://{}/token", tokens.address), |_| false);

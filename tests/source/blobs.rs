@@ -60,7 +60,7 @@ fn a_connection_that_stalls_is_left() {
             _ => reply,
         }
     });
-    let options = Options { stall: Duration::from_millis(200), ..options() };
+    let options = Options { stall: Duration::from_secs(2), ..options() };
     let read = read_layer(&mut *registry(server.address, &options), &image.layer_descriptor(), 0).unwrap();
     assert!(read == image.layer);
     let ranges: Vec<_> = server.requests().iter().map(Request::range).collect();

@@ -2,9 +2,9 @@
 
 use crate::image::Image;
 use crate::server::{Reply, Server};
+use crate::tls::{Pki, trusting};
 use crate::{options, read_layer, refused, registry};
 use edgepull::error::Kind;
-use edgepull::sys::peak_resident_kib;
 use std::net::{SocketAddr, UdpSocket};
 
 #[test]
@@ -69,10 +69,11 @@ fn a_registry_elsewhere_cannot_send_a_board_to_itself() {
 }
 
 #[test]
-fn floods_end_within_bounded_memory() {
+fn floods_end_while_little_has_come() {
+    // What edgepull takes without an answer in it, and what lies in its and the server's socket buffers.
+    let (fruitless, buffered) = (256 << 10, 1 << 20);
     let ok = "HTTP/1.1 200 OK\r\n";
     let chunked = format!("{ok}Content-Type: x/y\r\nTransfer-Encoding: chunked\r\n\r\n");
-    let before = peak_resident_kib();
     for (what, head, again) in [
         ("interim answers", String::new(), "HTTP/1.1 100 Continue\r\n\r\n".to_owned()),
         (
@@ -92,11 +93,24 @@ fn floods_end_within_bounded_memory() {
         let server = Server::start(move |_, _| Reply::flood(head.clone(), again.clone()));
         let error = registry(server.address, &options()).root().expect_err(what);
         assert!(matches!(error.kind(), Kind::Network | Kind::BadImage), "{what}: {error}");
-        assert!(server.requests().len() <= 6, "{what}");
+        let (requests, sent) = (server.requests().len(), server.sent());
+        assert!(requests <= 6, "{what}");
+        let of_a_body = if what == "a body" { 4 << 20 } else { 0 };
+        assert!(sent <= requests * (of_a_body + fruitless + buffered), "{what}: {sent} by {requests}");
     }
-    // The servers' buffers are in it, too.
-    let grown = peak_resident_kib().unwrap().saturating_sub(before.unwrap());
-    assert!(grown < 64 << 10, "{grown} KiB");
+}
+
+#[test]
+fn a_head_that_is_too_large_is_named_and_not_asked_for_again() {
+    let long = "y".repeat(20_000);
+    let server = Server::start(move |_, _| Reply::new(200, "{}").with("X-Long", &long));
+    refused(registry(server.address, &options()).root(), Kind::Network, &["head of the answer", "16 KiB"]);
+    assert_eq!(server.requests().len(), 1);
+    let Some(pki) = Pki::new() else { return };
+    let long = "y".repeat(20_000);
+    let server = Server::start_tls(pki.server(), move |_, _| Reply::new(200, "{}").with("X-Long", &long));
+    let trusting = trusting(&pki.path("ca.pem"));
+    refused(registry(server.address, &trusting).root(), Kind::Network, &["head of the answer", "16 KiB"]);
 }
 
 #[test]

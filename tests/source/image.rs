@@ -23,6 +23,10 @@ impl Image {
             Digest::of(&layer)
         )
         .into_bytes();
+        Image::with_config(config, layer)
+    }
+
+    pub fn with_config(config: Vec<u8>, layer: Vec<u8>) -> Image {
         let manifest = format!(
             r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[{}]}}"#,
             media_type::OCI_MANIFEST,

@@ -1,6 +1,6 @@
 //! Documents from a registry.
 
-use crate::image::{Image, descriptor};
+use crate::image::{Image, descriptor, pointer};
 use crate::server::{Reply, Server, closed_port};
 use crate::{options, read_layer, refused, registry};
 use edgepull::error::Kind;
@@ -121,7 +121,7 @@ fn bytes_that_are_not_what_was_promised() {
         Reply::typed(media_type::OCI_INDEX, "{}")
             .with("Docker-Content-Digest", &Digest::of(b"other").to_string())
     });
-    refused(registry(wrong.address, &options()).root(), Kind::Verification, &["the registry says sha256:"]);
+    refused(registry(wrong.address, &options()).root(), Kind::Verification, &["its head says sha256:"]);
 
     let other = Server::start(|_, _| Reply::typed(media_type::OCI_MANIFEST, "{ }"));
     let mut source = registry(other.address, &options());
@@ -148,6 +148,41 @@ fn schema_1_reaches_the_parser_by_its_media_type() {
     let root = registry(server.address, &options()).root().unwrap();
     let error = Document::parse(&root.media_type, &root.bytes).unwrap_err();
     assert!(error.to_string().contains("schema 1"));
+}
+
+/// The manifests that were asked for because a list of referrers, in pages of one, names them. `link` makes the header of
+/// a page out of the next one's number.
+fn referrers(link: impl Fn(usize) -> Option<String> + Send + Sync + 'static) -> usize {
+    let server = Server::start(move |request, _| {
+        let Some((_, query)) = request.target.split_once("/referrers/") else { return Reply::new(404, "") };
+        let page = query.split_once("last=").map_or(0, |(_, last)| last.parse::<usize>().unwrap());
+        let entry = pointer(media_type::OCI_MANIFEST, format!("referrer {page}").as_bytes());
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{entry}]}}"#);
+        match link(page + 1) {
+            Some(link) => Reply::typed(media_type::OCI_INDEX, index).with("Link", &link),
+            None => Reply::typed(media_type::OCI_INDEX, index),
+        }
+    });
+    let mut source = registry(server.address, &options());
+    source.signatures(&Digest::of(b"image"), &mut |_| false).unwrap();
+    server.asked("/manifests/sha256:").len()
+}
+
+#[test]
+fn referrers_come_in_pages() {
+    let digest = Digest::of(b"image");
+    let path = format!("/v2/team/app/referrers/{digest}");
+    let here = path.clone();
+    assert_eq!(referrers(move |next| (next < 3).then(|| format!("<{here}?last={next}>; rel=\"next\""))), 3);
+    assert_eq!(referrers(move |next| Some(format!("<?n=1&last={next}>; rel=\"next\""))), 16, "PAGES_MAX");
+    for elsewhere in [
+        format!("<http://127.0.0.1:1{path}?last=1>; rel=\"next\""),
+        "</v2/team/other/referrers/x?last=1>; rel=\"next\"".to_owned(),
+        format!("<{path}?last=1>; rel=\"prev\""),
+        format!("{path}?last=1"),
+    ] {
+        assert_eq!(referrers(move |_| Some(elsewhere.clone())), 1);
+    }
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use crate::image::Image;
 use crate::server::{Reply, Request, Server, closed_port};
+use crate::tls::Pki;
 use crate::{options, read_layer, refused, registry};
 use edgepull::error::Kind;
 use edgepull::image::digest::Digest;
 use edgepull::image::manifest::{Descriptor, media_type};
-use edgepull::source::{Options, Source};
+use edgepull::source::{Options, Source, open};
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// A `hosts.toml` for all hosts, as long as the test lives.
 struct Hosts(tempfile::TempDir);
@@ -222,6 +224,208 @@ fn a_mirror_that_gives_wrong_documents_is_never_asked_again() {
         assert!(read_layer(&mut *source, &image.layer_descriptor(), 0).unwrap() == image.layer);
         assert_eq!(mirror.requests().len(), 1, "{what}");
     }
+}
+
+/// A mirror that spoils everything, and what a pull makes of it: it is asked once, and the registry gives what is right.
+#[track_caller]
+fn spoilt(what: &str, script: impl Fn(&Image, &Request) -> Reply + Send + Sync + 'static) {
+    let image = Image::new();
+    let mirror = Server::start(move |request, _| script(&image, request));
+    let origin = honest();
+    let image = Image::new();
+    let hosts = Hosts::pull_only(mirror.address);
+    // By digest, its size unknown; then by a descriptor; then as a blob.
+    let reference = format!("{}/team/app@{}", origin.address, Digest::of(&image.manifest)).parse().unwrap();
+    assert_eq!(open(&reference, &hosts.options()).unwrap().root().unwrap().bytes, image.manifest, "{what}");
+    assert_eq!(mirror.requests().len(), 1, "{what}: root");
+    let manifest = Descriptor {
+        size: image.manifest.len() as u64,
+        digest: Digest::of(&image.manifest),
+        ..image.layer_descriptor()
+    };
+    let mut source = registry(origin.address, &hosts.options());
+    assert_eq!(source.manifest(&manifest).unwrap().bytes, image.manifest, "{what}");
+    assert_eq!(mirror.requests().len(), 2, "{what}: manifest");
+    let mut source = registry(origin.address, &hosts.options());
+    assert_eq!(source.config(&image.config_descriptor()).unwrap().bytes, image.config, "{what}");
+    assert_eq!(mirror.requests().len(), 3, "{what}: config");
+    assert_eq!(origin.requests().len(), 3, "{what}");
+}
+
+#[test]
+fn a_document_that_a_mirror_spoils_comes_from_the_registry() {
+    spoilt("cut", |image, request| serve(image, request).cut(10));
+    spoilt("of no length, and cut", |image, request| {
+        let whole = serve(image, request);
+        let less = whole.size() - 1;
+        whole.cut(less).length(None)
+    });
+    spoilt("a byte too many", |image, request| serve(image, request).and(b"x").length(None));
+    spoilt("without an end", |_, _| Reply::typed(media_type::OCI_MANIFEST, [b' '; 65536]).endless());
+    for status in [206, 416] {
+        spoilt("an answer to a range", move |_, _| Reply::new(status, "{}"));
+    }
+}
+
+#[test]
+fn a_mirror_s_head_is_not_believed_where_its_bytes_are_right() {
+    let image = Image::new();
+    let mirror = Server::start(move |request, _| {
+        serve(&image, request).with("Docker-Content-Digest", &Digest::of(b"other").to_string())
+    });
+    let (image, origin) = (Image::new(), honest());
+    let reference = format!("{}/team/app@{}", origin.address, Digest::of(&image.manifest)).parse().unwrap();
+    let mut source = open(&reference, &Hosts::pull_only(mirror.address).options()).unwrap();
+    assert_eq!(source.current().unwrap(), Some(Digest::of(&image.manifest)), "known without asking");
+    assert!(mirror.requests().is_empty() && origin.requests().is_empty());
+    assert_eq!(source.root().unwrap().bytes, image.manifest);
+    assert_eq!((mirror.requests().len(), origin.requests().len()), (1, 0));
+    // Where a tag is asked for, it has contradicted itself.
+    let hosts = Hosts::new(&format!("[host.\"http://{}\"]\n", mirror.address));
+    assert_eq!(registry(origin.address, &hosts.options()).root().unwrap().bytes, image.manifest);
+    assert_eq!((mirror.requests().len(), origin.requests().len()), (2, 1));
+}
+
+#[test]
+fn as_many_mirrors_as_there_may_be_lie_and_the_registry_is_asked_nevertheless() {
+    let mirrors: Vec<_> = (0..8).map(|_| liar()).collect();
+    let origin = honest();
+    let hosts: String = mirrors
+        .iter()
+        .map(|mirror| format!("[host.\"http://{}\"]\ncapabilities = [\"pull\"]\n", mirror.address))
+        .collect();
+    let image = Image::new();
+    let mut source = registry(origin.address, &Hosts::new(&hosts).options());
+    let manifest = Descriptor {
+        size: image.manifest.len() as u64,
+        digest: Digest::of(&image.manifest),
+        ..image.layer_descriptor()
+    };
+    assert_eq!(source.manifest(&manifest).unwrap().bytes, image.manifest);
+    assert!(mirrors.iter().all(|mirror| mirror.requests().len() == 1));
+}
+
+#[test]
+fn a_mirror_that_cuts_each_blob_is_left_at_the_first() {
+    let image = Image::new();
+    let mirror = Server::start(move |request, _| serve(&image, request).cut(5000));
+    let origin = honest();
+    let image = Image::new();
+    let mut source = registry(origin.address, &Hosts::pull_only(mirror.address).options());
+    assert!(read_layer(&mut *source, &image.layer_descriptor(), 0).unwrap() == image.layer);
+    assert_eq!(mirror.requests().len(), 1);
+    let ranges: Vec<_> = origin.requests().iter().map(Request::range).collect();
+    assert_eq!(ranges, [Some((5000, 99_999))]);
+}
+
+#[test]
+fn a_mirror_without_ranges_does_not_cost_the_registry_s() {
+    for wrong in [Reply::new(416, ""), Reply::new(206, "x").with("Content-Range", "bytes 0-0/1")] {
+        let mirror = Server::start(move |_, _| wrong.clone());
+        let (image, origin) = (Image::new(), honest());
+        let mut source = registry(origin.address, &Hosts::pull_only(mirror.address).options());
+        let read = read_layer(&mut *source, &image.layer_descriptor(), 4711).unwrap();
+        assert!(read == image.layer[4711..]);
+        let ranges: Vec<_> = origin.requests().iter().map(Request::range).collect();
+        assert_eq!((mirror.requests().len(), ranges), (1, vec![Some((4711, 99_999))]));
+    }
+}
+
+#[test]
+fn referrers_that_a_mirror_cuts_are_asked_for_elsewhere() {
+    let list = |request: &Request| match request.target.contains("/referrers/") {
+        true => Reply::typed(media_type::OCI_INDEX, r#"{"schemaVersion":2,"manifests":[]}"#),
+        false => Reply::new(404, ""),
+    };
+    for spoil in [|reply: Reply| reply.cut(3), |reply: Reply| reply.endless()] {
+        let mirror = Server::start(move |request, _| match request.target.contains("/referrers/") {
+            true => spoil(Reply::typed(media_type::OCI_INDEX, [b' '; 65536])),
+            false => Reply::new(404, ""),
+        });
+        let origin = Server::start(move |request, _| list(request));
+        let hosts = Hosts::new(&format!("[host.\"http://{}\"]\n", mirror.address));
+        let mut source = registry(origin.address, &hosts.options());
+        let digest = Digest::of(b"image");
+        source.signatures(&digest, &mut |found| panic!("{found:?}")).unwrap();
+        assert_eq!((mirror.asked("/referrers/").len(), origin.asked("/referrers/").len()), (1, 1));
+    }
+}
+
+#[test]
+fn a_tls_mirror_with_an_authority_and_headers_of_its_own() {
+    let Some(pki) = Pki::new() else { return };
+    let image = Image::new();
+    let mirror = Server::start_tls(pki.server(), move |request, _| serve(&image, request));
+    let (image, origin) = (Image::new(), honest());
+    let hosts = |ca: &str| {
+        Hosts::new(&format!(
+            "[host.\"https://{}\"]\ncapabilities = [\"pull\"]\n{ca}header = {{ X-Key = \"k\" }}\n",
+            mirror.address
+        ))
+    };
+    let known = hosts(&format!("ca = {:?}\n", pki.path("ca.pem").to_str().unwrap()));
+    let mut source = registry(origin.address, &known.options());
+    assert!(read_layer(&mut *source, &image.layer_descriptor(), 0).unwrap() == image.layer);
+    assert_eq!(mirror.requests()[0].header("x-key"), Some("k"));
+    assert_eq!((mirror.requests().len(), origin.requests().len()), (1, 0));
+    // Nobody else's authority vouches for it.
+    let mut source = registry(origin.address, &hosts("").options());
+    assert!(read_layer(&mut *source, &image.layer_descriptor(), 0).unwrap() == image.layer);
+    assert_eq!((mirror.requests().len(), origin.requests().len()), (1, 1));
+}
+
+#[test]
+fn what_an_image_names_is_asked_without_the_user_s_headers() {
+    let origin = honest();
+    let hosts =
+        Hosts::new(&format!("server = \"http://{}\"\nheader = {{ X-Key = \"k\" }}\n", origin.address));
+    let image = Image::new();
+    let path = format!("/elsewhere/{}", Digest::of(&image.layer));
+    let foreign = Descriptor {
+        urls: vec![format!("http://{}{path}", origin.address)],
+        media_type: "application/vnd.oci.image.layer.nondistributable.v1.tar".into(),
+        ..image.layer_descriptor()
+    };
+    let mut source = registry(origin.address, &hosts.options());
+    assert!(read_layer(&mut *source, &foreign, 0).unwrap() == image.layer);
+    assert_eq!(origin.asked(&path)[0].header("x-key"), None);
+    source.config(&image.config_descriptor()).unwrap();
+    assert_eq!(origin.asked("/v2/")[0].header("x-key"), Some("k"));
+}
+
+/// Pulls `image` from a registry with a pull-only mirror, and whether the registry was asked for its layer.
+fn pulled(image: fn() -> Image, code: i32, part: &str) -> bool {
+    let start = || {
+        let image = image();
+        Server::start(move |request, _| serve(&image, request))
+    };
+    let (mirror, origin) = (start(), start());
+    let hosts = Hosts::pull_only(mirror.address);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_edgepull"))
+        .args(["pull", "--platform", "linux/arm", "--plain-http", "--hosts-dir"])
+        .args([
+            hosts.0.path(),
+            Path::new(&format!("{}/team/app:v1", origin.address)),
+            &hosts.0.path().join("out"),
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.contains(part) && !said.contains("wrong bytes"), "{said}");
+    assert_eq!(mirror.asked(&Digest::of(&image().layer).to_string()).len(), 1);
+    !origin.asked(&Digest::of(&image().layer).to_string()).is_empty()
+}
+
+#[test]
+fn a_mirror_that_gave_what_was_asked_for_is_not_accused_of_a_bad_image() {
+    // A layer that is no tar; and an empty one, to which the config gives another diff-id.
+    assert!(!pulled(Image::new, 8, "tar"));
+    let mislabelled = || {
+        let empty = Image::with_layer(vec![0; 1024]);
+        Image::with_config(Image::new().config, empty.layer)
+    };
+    assert!(!pulled(mislabelled, 7, "as the config says"));
 }
 
 #[test]

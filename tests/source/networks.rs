@@ -1,23 +1,26 @@
-//! Networks as they are: not up yet, slow on purpose, IPv6; tokens that live shortly; helpers.
+//! Networks as they are: not up yet, slow on purpose or by malice, silent, IPv6; tokens that live shortly.
 
 use crate::image::Image;
+use crate::port::bound;
 use crate::server::{Reply, Server, closed_port};
 use crate::{options, read_layer, refused, registry};
 use edgepull::error::Kind;
 use edgepull::source::{Network, Options};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]
 fn a_registry_that_comes_up_late_is_waited_for() {
-    let address = closed_port();
+    let port = bound();
+    let address = port.local_addr().unwrap();
     let network = Arc::new(Network::new(None, Duration::from_secs(60)));
     let options = Options { network, ..options() };
     let server = std::thread::spawn(move || {
         // Later than all tries without waiting, which end within milliseconds here.
         std::thread::sleep(Duration::from_millis(700));
-        Server::start_at(&address.to_string(), |_, _| Reply::typed("x", "{}"))
+        Server::start_on(port, |_, _| Reply::typed("x", "{}"))
     });
     assert_eq!(registry(address, &options).root().unwrap().bytes, b"{}");
     server.join().unwrap();
@@ -36,24 +39,67 @@ fn waiting_ends_in_the_usual_error() {
 }
 
 #[test]
-fn a_limited_rate_holds_and_is_no_stall() {
+fn a_limited_rate_holds() {
     let image = Image::new();
     let layer = image.layer.clone();
     let server = Server::start(move |request, _| Reply::ranged(request, &layer));
     let rate = 160 << 10;
     let network = Arc::new(Network::new(Some(rate), Duration::ZERO));
-    let options = Options { network, stall: Duration::from_millis(100), ..options() };
+    let options = Options { network, ..options() };
     let started = Instant::now();
     let read = read_layer(&mut *registry(server.address, &options), &image.layer_descriptor(), 0).unwrap();
     assert!(read == image.layer);
     // All but the last read was paid for, less the burst of a quarter of a second.
     let least = Duration::from_secs_f64(80_000.0 / rate as f64 - 0.25);
     assert!(started.elapsed() >= least, "{:?} of {least:?}", started.elapsed());
-    assert_eq!(server.requests().len(), 1, "no time-out");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_blob_that_only_drips_is_given_up_although_bytes_keep_coming() {
+    let image = Image::new();
+    let layer = image.layer.clone();
+    let server = Server::start(move |request, _| Reply::ranged(request, &layer));
+    // Without any time, each read but the first of a connection comes too late.
+    let options = Options { slow: Duration::ZERO, ..options() };
+    refused(
+        read_layer(&mut *registry(server.address, &options), &image.layer_descriptor(), 0),
+        Kind::Network,
+        &["tried 6 times", "bytes in 0ns"],
+    );
+    let starts: Vec<_> = server.requests().iter().map(|request| request.range().map(|(at, _)| at)).collect();
+    assert_eq!(starts.len(), 6);
+    assert!(starts.is_sorted() && starts[5] > Some(0), "each goes on where the one before was: {starts:?}");
+    refused(registry(server.address, &options).root(), Kind::Network, &["tried 6 times", "bytes in 0ns"]);
+    // With time, the same comes whole.
+    let options = Options { slow: Duration::from_secs(600), ..options };
+    let read = read_layer(&mut *registry(server.address, &options), &image.layer_descriptor(), 0).unwrap();
+    assert!(read == image.layer);
+}
+
+#[test]
+fn a_dial_timeout_is_obeyed() {
+    let silent = bound();
+    // One whose queue is full drops what comes.
+    rustix::net::listen(&silent, 0).unwrap();
+    let address = silent.local_addr().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queue.push(stream);
+    }
+    let hosts = tempfile::tempdir().unwrap();
+    std::fs::create_dir(hosts.path().join("_default")).unwrap();
+    let toml = format!("server = \"http://{address}\"\ndial_timeout = \"60ms\"\n");
+    std::fs::write(hosts.path().join("_default/hosts.toml"), toml).unwrap();
+    let options = Options { hosts_dir: Some(hosts.path().to_owned()), ..options() };
+    refused(registry(address, &options).root(), Kind::Network, &["no connection within 60ms"]);
 }
 
 #[test]
 fn literal_ipv6_addresses() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return println!("skipped: this machine has no IPv6");
+    }
     let server = Server::start_at("[::1]:0", |_, _| Reply::typed("x", "{}"));
     assert_eq!(registry(server.address, &options()).root().unwrap().bytes, b"{}");
     assert_eq!(server.requests()[0].header("host"), Some(&*server.address.to_string()));

@@ -1,9 +1,14 @@
 //! A scripted HTTP server: each test says what is answered, byte by byte if need be, and afterwards
 //! looks at what was asked.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use crate::port::bound;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+
+/// What the kernel may hold of what a server has sent, in bytes as it counts them.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// What a client sent.
 #[derive(Debug, Clone)]
@@ -92,6 +97,12 @@ impl Reply {
         self.body.len()
     }
 
+    /// The same with more behind it, which its Content-Length does not know.
+    pub fn and(mut self, more: &[u8]) -> Reply {
+        self.body.extend_from_slice(more);
+        self
+    }
+
     pub fn length(mut self, length: Option<usize>) -> Reply {
         self.length = length;
         self
@@ -120,12 +131,32 @@ type Script = dyn Fn(&Request, usize) -> Reply + Send + Sync;
 pub struct Server {
     pub address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
+    sent: Arc<AtomicUsize>,
+}
+
+/// A connection; what is sent over it is counted.
+struct Counted(TcpStream, Arc<AtomicUsize>);
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).inspect(|written| _ = self.1.fetch_add(*written, Ordering::SeqCst))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 impl Server {
     /// `script` gets each request and how many there were before it.
     pub fn start(script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Server {
-        Server::listen("127.0.0.1:0", None, script)
+        Server::start_at("127.0.0.1:0", script)
     }
 
     /// The same at another address.
@@ -133,7 +164,16 @@ impl Server {
         address: &str,
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
-        Server::listen(address, None, script)
+        Server::listen(TcpListener::bind(address).unwrap(), None, script)
+    }
+
+    /// The same at a port where nobody has listened before.
+    pub fn start_on(
+        bound: TcpListener,
+        script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
+    ) -> Server {
+        rustix::net::listen(&bound, 16).unwrap();
+        Server::listen(bound, None, script)
     }
 
     /// The same over TLS.
@@ -141,23 +181,25 @@ impl Server {
         config: Arc<rustls::ServerConfig>,
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
-        Server::listen("127.0.0.1:0", Some(config), script)
+        Server::listen(TcpListener::bind("127.0.0.1:0").unwrap(), Some(config), script)
     }
 
     fn listen(
-        address: &str,
+        listener: TcpListener,
         tls: Option<Arc<rustls::ServerConfig>>,
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
-        let listener = TcpListener::bind(address).unwrap();
+        // Connections have what their listener has.
+        rustix::net::sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER).unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let script: Arc<Script> = Arc::new(script);
-        let seen = requests.clone();
+        let (seen, sent) = (requests.clone(), Arc::<AtomicUsize>::default());
+        let all_sent = sent.clone();
         std::thread::spawn(move || {
             for connection in listener.incoming() {
                 let (script, seen, tls) = (script.clone(), seen.clone(), tls.clone());
-                let connection = connection.unwrap();
+                let connection = Counted(connection.unwrap(), all_sent.clone());
                 std::thread::spawn(move || match tls {
                     None => serve(connection, &*script, &seen),
                     Some(config) => {
@@ -167,7 +209,12 @@ impl Server {
                 });
             }
         });
-        Server { address, requests }
+        Server { address, requests, sent }
+    }
+
+    /// How many bytes it could send so far.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
     }
 
     /// Everything that was asked so far.
@@ -259,7 +306,10 @@ fn write_reply(connection: &mut impl Write, reply: &Reply) -> std::io::Result<()
     connection.flush()
 }
 
-/// An address where nobody listens: its port was just given back.
+/// An address where nobody listens: its port stays taken as long as this process lives.
 pub fn closed_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let socket = bound();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket);
+    address
 }

@@ -5,10 +5,10 @@
 //! nobody but the host that the user chose to reach without TLS.
 
 use super::challenge::Challenge;
-use super::client::{asked_host, outcome};
 use super::credentials::{Credential, Lookup, Secret};
 use super::endpoint::Endpoint;
 use super::http::{Answer, Class, Failure};
+use super::outcome::{asked_host, may_pass, outcome};
 use super::url::{Origin, absolute, encode, shown};
 use crate::error::{Error, Kind};
 use serde::Deserialize;
@@ -120,17 +120,11 @@ fn token_of(client: &Endpoint, answer: Answer) -> Result<Secret, Failure> {
         access_token: Option<Secret>,
     }
     let server = asked_host(&answer);
-    match answer.status() {
-        200 => {}
-        429 | 500 | 502 | 503 | 504 => {
-            let asked = answer.retry_after();
-            let error = Error::new(Kind::Network, format!("token server {server}: {}", outcome(answer)));
-            return Err(Failure { retry_after: asked, ..Failure::new(Class::Passing, error) });
-        }
-        _ => {
-            let message = format!("{}: token server {server}: {}", client.host, outcome(answer));
-            return Err(Failure::last(explain(client, message)));
-        }
+    let answer = may_pass(answer)
+        .map_err(|failure| Failure { error: failure.error.context("token server"), ..failure })?;
+    if answer.status() != 200 {
+        let message = format!("{}: token server {server}: {}", client.host, outcome(answer));
+        return Err(Failure::last(explain(client, message)));
     }
     let wrong = |what: &str| {
         Failure::last(Error::new(Kind::Auth, format!("{}: token server {server}: {what}", client.host)))

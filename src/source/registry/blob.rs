@@ -2,11 +2,13 @@
 //!
 //! Where a connection ends too early, the rest is asked for anew by a closed range (`bytes=N-M`: some
 //! blob stores refuse open ones), starting at the registry, because the signed URL of a redirect may have
-//! expired. As long as bytes keep coming, it never gives up.
+//! expired. As long as bytes keep coming, and not too few of them, it never gives up.
 
 use super::body::BodyStream;
-use super::client::{Ask, Client, asked_host, outcome};
+use super::client::Client;
+use super::endpoint::Ask;
 use super::http::{Answer, Class, Failure};
+use super::outcome::{asked_host, outcome};
 use super::retry::Attempts;
 use super::url::{absolute, shown};
 use crate::error::{Error, Kind, Result};
@@ -32,7 +34,9 @@ pub(super) struct BlobReader {
     position: u64,
     body: Option<Open>,
     attempts: Attempts,
-    /// Ranges were answered wrongly: ask for the whole and skip.
+    /// Those that ended because too little came: these are counted for the whole blob.
+    slow: Attempts,
+    /// Ranges were answered wrongly, and not by a mirror, which is left for that: ask for the whole and skip.
     no_ranges: bool,
 }
 
@@ -41,8 +45,6 @@ struct Open {
     stream: BodyStream,
     /// Who gives it ([`Answer::place`]).
     place: usize,
-    /// The blob's first byte that it gave.
-    from: u64,
 }
 
 /// Why a place did not give the blob.
@@ -61,7 +63,7 @@ impl BlobReader {
         if !is_foreign(&descriptor.media_type) {
             places.rotate_right(1);
         }
-        let attempts = client.attempts();
+        let (attempts, slow) = (client.attempts(), client.attempts());
         let mut reader = BlobReader {
             client,
             digest: descriptor.digest,
@@ -70,6 +72,7 @@ impl BlobReader {
             position: offset,
             body: None,
             attempts,
+            slow,
             no_ranges: false,
         };
         if offset > reader.size {
@@ -103,12 +106,14 @@ impl BlobReader {
             log::info!("{error}; trying elsewhere");
             self.places.remove(0);
             self.attempts.reset();
+            self.no_ranges = false;
         }
     }
 
     fn wait(&mut self, failure: Failure) -> Result<()> {
         let what = self.what();
-        self.client.pause(&mut self.attempts, failure, &what)
+        let attempts = if failure.class == Class::Slow { &mut self.slow } else { &mut self.attempts };
+        self.client.pause(attempts, failure, &what)
     }
 
     /// One try at one place.
@@ -162,7 +167,7 @@ impl BlobReader {
     fn take_body(&mut self, answer: Answer) {
         let place = answer.place;
         self.client.gives(self.digest, place);
-        self.body = Some(Open { stream: answer.into_body(), place, from: self.position });
+        self.body = Some(Open { stream: answer.into_body().blob(), place });
     }
 
     fn absent(&self, answer: Answer) -> Error {
@@ -170,23 +175,20 @@ impl BlobReader {
         Error::new(Kind::NotFound, format!("{place} does not have it: {}", outcome(answer)))
     }
 
-    /// The answer to a range is not that range: the next try asks for the whole.
+    /// The answer to a range is not that range: the next try asks for the whole, or somebody who can do better.
     fn wrong_range(&mut self, answer: Answer) -> Failure {
         let given =
             answer.header(header::CONTENT_RANGE).unwrap_or("none").chars().take(80).collect::<String>();
         let asked = format!("bytes {}-{}/{}", self.position, self.size - 1, self.size);
-        self.no_ranges = true;
-        Failure::new(
-            Class::Passing,
-            Error::new(
-                Kind::Network,
-                format!(
-                    "{}: HTTP {} to a range: expected {asked}, got {given:?}",
-                    asked_host(&answer),
-                    answer.status()
-                ),
-            ),
-        )
+        let message = format!(
+            "{}: HTTP {} to a range: expected {asked}, got {given:?}",
+            asked_host(&answer),
+            answer.status()
+        );
+        let failure = Failure::new(Class::Passing, Error::new(Kind::Network, message));
+        let failure = self.client.broke_off(answer.place, failure);
+        self.no_ranges |= failure.class == Class::Passing;
+        failure
     }
 
     /// A whole blob's `Content-Length` is known beforehand: what lies about it isn't worth downloading.
@@ -198,8 +200,7 @@ impl BlobReader {
                     Kind::Verification,
                     format!("{} has {given} bytes, its descriptor says {}", shown(&answer.url), self.size),
                 );
-                let class = if self.client.lied(answer.place) { Class::Passing } else { Class::Final };
-                Err(Failure::new(class, error))
+                Err(self.client.wrong(answer.place, error))
             }
             _ => Ok(()),
         }
@@ -223,11 +224,9 @@ impl BlobReader {
             Ok(read) => return Ok(read),
             Err(failure) => failure,
         };
-        if self.position == open.from {
-            self.client.gave_nothing(open.place, &failure.error);
-        }
+        let place = open.place;
         self.body = None;
-        Err(failure)
+        Err(self.client.broke_off(place, failure))
     }
 
     /// After the last byte: nothing may follow. Reading the end also frees the connection for others.

@@ -5,29 +5,21 @@
 //! not asked again in the same run, unless the registry fails, too; one that has given wrong bytes never is. That
 //! it lacks something is no failure.
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Ask, Endpoint};
 use super::hosts::{Place, places};
 use super::http::{Answer, Class, Failure};
 use super::network::Network;
-use super::proxy::{self, Proxies};
+use super::outcome::{may_pass, outcome};
+use super::proxy::Proxies;
 use super::retry::{ATTEMPTS_MAX, ATTEMPTS_UNKNOWN_MAX, Attempts};
 use crate::decimal::Decimal;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::reference::RegistryReference;
-use crate::source::Options;
-use serde::Deserialize;
-use std::io::Read;
+use crate::source::{Options, read_document};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use ureq::http::{HeaderName, Method, Uri};
-
-/// Docker Hub's API is not where its name says.
-pub(super) const DOCKER_HUB_API: &str = "registry-1.docker.io";
-/// How much of an error's body is read, in bytes.
-const ERROR_BODY_MAX: u64 = 4 << 10;
-/// The longest message of a server that is shown, in characters.
-const SHOWN_MAX: usize = 200;
+use ureq::http::{HeaderName, Uri};
 
 /// Asks about one repository.
 pub(super) struct Client {
@@ -42,29 +34,12 @@ pub(super) struct Client {
     given: Mutex<Vec<(Digest, u32)>>,
 }
 
-/// One thing to ask the registry for.
-pub(super) struct Ask<'a> {
-    /// GET or HEAD.
-    pub(super) method: Method,
-    /// What follows `/v2/<repository>/`.
-    pub(super) path: &'a str,
-    /// Request headers.
-    pub(super) headers: &'a [(HeaderName, &'a str)],
-}
-
-impl Ask<'_> {
-    /// Can nobody lie about the answer without being found out?
-    fn is_by_digest(&self) -> bool {
-        let named = self.path.strip_prefix("manifests/").unwrap_or_default();
-        self.path.starts_with("blobs/") || named.contains(':')
-    }
-}
-
 impl Client {
     /// Finds out whom to ask, and all credentials, for which helper programs may be run. Nothing is sent yet.
     pub(super) fn new(image: &RegistryReference, options: &Options) -> Result<Client> {
         let places = places(&image.host, options)?;
-        let (mirrors, proxies) = (places.len() - 1, Arc::new(Proxies::of_environment()));
+        let proxies = if options.proxies { Proxies::of_environment() } else { Proxies::default() };
+        let (mirrors, proxies) = (places.len() - 1, Arc::new(proxies));
         let endpoint = |(at, place): (usize, Place)| {
             let host = if place.namespace.is_none() { image.host.clone() } else { place.authority.clone() };
             Endpoint::new(place, &host, &image.repository, at < mirrors, &proxies, options)
@@ -102,8 +77,12 @@ impl Client {
         let answered = self.endpoints.iter().any(Endpoint::answered);
         let most = match failure.class {
             Class::Final => return Err(failure.error.context(what)),
+            Class::Elsewhere => {
+                log::info!("{what}: {}; asking elsewhere", failure.error);
+                return Ok(());
+            }
             Class::Unreachable if !answered => ATTEMPTS_UNKNOWN_MAX,
-            Class::Unreachable | Class::Passing => ATTEMPTS_MAX,
+            Class::Unreachable | Class::Passing | Class::Slow => ATTEMPTS_MAX,
         };
         match attempts.pause(most, failure.retry_after) {
             Some(pause) => {
@@ -122,11 +101,11 @@ impl Client {
     pub(super) fn attempt(&self, ask: &Ask) -> Result<Answer, Failure> {
         let may = |place: &Place| if ask.is_by_digest() { place.pull } else { place.resolve };
         for (at, mirror) in self.mirrors().iter().enumerate() {
-            if !may(&mirror.place) || self.network.is_set_aside(&mirror.place.shown()) {
+            if !may(&mirror.place) || self.network.is_set_aside(&mirror.place.key()) {
                 continue;
             }
             match mirror.attempt(ask) {
-                Ok(answer) if matches!(answer.status(), 200 | 206 | 416) => {
+                Ok(answer) if ask.may_get(answer.status()) => {
                     self.network.online();
                     return Ok(Answer { place: at, ..answer });
                 }
@@ -153,7 +132,7 @@ impl Client {
             }
             Err(failure) if failure.class == Class::Final && !failure.offline => Err(failure),
             Err(failure) => {
-                let names: Vec<String> = self.mirrors().iter().map(|mirror| mirror.place.shown()).collect();
+                let names: Vec<String> = self.mirrors().iter().map(|mirror| mirror.place.key()).collect();
                 match self.network.give_another_chance(names.iter().map(String::as_str)) {
                     true => Err(Failure { class: Class::Passing, ..failure }),
                     false => Err(failure),
@@ -164,26 +143,41 @@ impl Client {
 
     /// A mirror has failed: it is not asked any more in this run, as long as the registry answers.
     fn set_aside(&self, place: usize, why: &str) {
-        let mirror = &self.endpoints[place];
-        let name = mirror.place.shown();
-        self.network.warn(format!("the mirror {name} is left out: {why}"));
-        self.network.set_aside(&name, false);
+        let mirror = &self.endpoints[place].place;
+        self.network.warn(format!("the mirror {} is left out: {why}", mirror.shown()));
+        self.network.set_aside(&mirror.key(), false);
     }
 
-    /// A body of this place broke off before it gave anything: a mirror is left out then.
-    pub(super) fn gave_nothing(&self, place: usize, why: &Error) {
-        if place < self.mirrors().len() {
-            self.set_aside(place, &why.to_string());
+    /// What this place had begun to give has failed: a mirror is left out then.
+    pub(super) fn broke_off(&self, place: usize, failure: Failure) -> Failure {
+        if place >= self.mirrors().len() {
+            return failure;
         }
+        self.set_aside(place, &failure.error.to_string());
+        Failure::new(Class::Elsewhere, failure.error)
     }
 
-    /// What this place gave is not what was asked for; whether it was a mirror, which is never asked again.
+    /// What this place gave is not what was asked for: a mirror is never asked again, and the registry has the last
+    /// word.
+    pub(super) fn wrong(&self, place: usize, error: Error) -> Failure {
+        Failure::new(if self.lied(place) { Class::Elsewhere } else { Class::Final }, error)
+    }
+
+    /// Whether it was a mirror that gave wrong bytes; then it is never asked again.
     pub(super) fn lied(&self, place: usize) -> bool {
-        let Some(mirror) = self.mirrors().get(place) else { return false };
-        let name = mirror.place.shown();
-        self.network.warn(format!("the mirror {name} is left out: it has given wrong bytes"));
-        self.network.set_aside(&name, true);
+        let Some(mirror) = self.mirrors().get(place).map(|mirror| &mirror.place) else { return false };
+        self.network.warn(format!("the mirror {} is left out: it has given wrong bytes", mirror.shown()));
+        self.network.set_aside(&mirror.key(), true);
         true
+    }
+
+    /// Reads a document whole. `size` is what a descriptor promised.
+    pub(super) fn read(&self, answer: Answer, size: Option<u64>, what: &str) -> Result<Vec<u8>, Failure> {
+        let place = answer.place;
+        read_document(answer.into_body(), size, Kind::Network, what).map_err(|error| match error.kind() {
+            Kind::Network => self.broke_off(place, Failure::new(Class::Passing, error)),
+            _ => self.wrong(place, error),
+        })
     }
 
     fn given(&self) -> MutexGuard<'_, Vec<(Digest, u32)>> {
@@ -212,84 +206,13 @@ impl Client {
             .fold(false, |_, place| self.lied(place))
     }
 
-    /// One try of a URL that is not the registry's (foreign layers): no credentials.
+    /// One try of a URL that an image has named (foreign layers): no credentials, and no headers of the user's.
     pub(super) fn attempt_elsewhere(
         &self,
         url: &Uri,
         headers: &[(HeaderName, &str)],
     ) -> Result<Answer, Failure> {
-        let answer = self.registry().http.get(&Method::GET, url, headers, None)?;
+        let answer = self.registry().http.get_foreign(url, headers)?;
         may_pass(Answer { place: self.mirrors().len(), ..answer })
-    }
-}
-
-/// Sorts out the statuses that ask for patience (distribution-spec, error codes; RFC 9110).
-pub(super) fn may_pass(answer: Answer) -> Result<Answer, Failure> {
-    match answer.status() {
-        407 => {
-            let message = format!("{}: the proxy on the way: {}", asked_host(&answer), outcome(answer));
-            Err(Failure::last(proxy::wants_login(message)))
-        }
-        408 | 425 | 429 | 500 | 502 | 503 | 504 => Err(passing(answer)),
-        _ => Ok(answer),
-    }
-}
-
-/// The failure that an answer stands for, which will pass.
-pub(super) fn passing(answer: Answer) -> Failure {
-    let asked = answer.retry_after();
-    let busy = answer.status() == 429;
-    let error = Error::new(Kind::Network, format!("{}: {}", asked_host(&answer), outcome(answer)));
-    let error = match busy {
-        true => error.hint("the registry limits how much is pulled: wait, or log in"),
-        false => error,
-    };
-    Failure { retry_after: asked, ..Failure::new(Class::Passing, error) }
-}
-
-/// Who gave an answer, for messages.
-pub(super) fn asked_host(answer: &Answer) -> String {
-    answer.url.authority().map_or_else(String::new, |authority| authority.to_string())
-}
-
-/// `HTTP 404 (NAME_UNKNOWN: repository name not known to registry)`.
-pub(super) fn outcome(answer: Answer) -> String {
-    #[derive(Deserialize)]
-    struct Errors {
-        errors: [One; 1],
-    }
-    #[derive(Deserialize)]
-    struct One {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let status = answer.status();
-    let mut body = Vec::new();
-    // What cannot be read is not told; the status says enough.
-    let _ = answer.into_body().take(ERROR_BODY_MAX).read_to_end(&mut body);
-    match serde_json::from_slice::<Errors>(&body) {
-        Ok(Errors { errors: [One { code, message }] }) => {
-            format!("HTTP {status} ({}: {})", sanitized(&code), sanitized(&message))
-        }
-        Err(_) => format!("HTTP {status}"),
-    }
-}
-
-/// A server's text, fit for a terminal.
-pub(super) fn sanitized(text: &str) -> String {
-    let visible = |character: char| if character.is_control() { ' ' } else { character };
-    text.chars().take(SHOWN_MAX).map(visible).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_cannot_write_to_the_terminal() {
-        assert_eq!(sanitized("a\x1b[2Jb\nc\u{9b}d"), "a [2Jb c d");
-        assert_eq!(sanitized(&"é".repeat(1000)).chars().count(), SHOWN_MAX);
     }
 }

@@ -14,6 +14,7 @@
 //! broken file is reported by line, not by content.
 
 use super::network::Network;
+use super::{file, hub};
 use crate::error::{Error, Kind, Result};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -22,17 +23,12 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The largest credentials file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 /// The last place that is looked at.
 const OWN_FILE: &str = "/etc/edgepull/auth.json";
-/// Docker Hub's entry in Docker's config.json.
-const DOCKER_HUB_KEY: &str = "index.docker.io";
 
 /// Standard base64; the padding may be missing, as some tools write it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -121,7 +117,9 @@ pub(super) fn lookup(
     let mut places = Vec::new();
     for path in &files {
         places.push(path.display().to_string());
-        let Some(bytes) = read(path, network)? else { continue };
+        let Some(bytes) = file::read(path, FILE_MAX, "FILE_MAX for credentials", Some(network))? else {
+            continue;
+        };
         let run = |helper: &str| network.helper(helper, host);
         let found = lookup_in(&bytes, path, host, repository, &run)?;
         if found.credential.is_some() {
@@ -131,37 +129,6 @@ pub(super) fn lookup(
         places.push(found.places);
     }
     Ok(Lookup { credential: None, places: places.join(", ") })
-}
-
-/// A whole credentials file; `None` if there is none.
-fn read(path: &Path, network: &Network) -> Result<Option<Vec<u8>>> {
-    let failed = |error| {
-        Error::from_io(Kind::Usage, error).context(format_args!("credentials file {}", path.display()))
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    warn_if_readable(&file, path, network);
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    match bytes.len() as u64 > FILE_MAX {
-        true => Err(Error::new(Kind::Usage, format!("{} is larger than 1 MiB", path.display()))
-            .hint("edgepull's limit FILE_MAX for credentials")),
-        false => Ok(Some(bytes)),
-    }
-}
-
-/// A file with a secret is not for everybody.
-pub(super) fn warn_if_readable(file: &File, path: &Path, network: &Network) {
-    if file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o004 != 0)
-    {
-        let path = path.display();
-        network.warn(format!("{path} holds secrets and can be read by everybody: chmod 600 {path}"));
-    }
 }
 
 /// Which files have the credentials, going by the environment; those of an empty variable are left out.
@@ -236,8 +203,7 @@ fn matches(key: &str, host: &str, repository: &str) -> usize {
         None => key.trim_end_matches('/'),
     };
     let (key_host, prefix) = key.split_once('/').unwrap_or((key, ""));
-    let hub = |name: &str| matches!(name, "docker.io" | DOCKER_HUB_KEY | "registry-1.docker.io");
-    if !(key_host.eq_ignore_ascii_case(host) || (hub(key_host) && hub(host))) {
+    if !(key_host.eq_ignore_ascii_case(host) || (hub::is(key_host) && hub::is(host))) {
         return 0;
     }
     let prefix = if matches!(prefix, "v1" | "v2") { "" } else { prefix };

@@ -7,6 +7,7 @@
 
 use super::near::{self, Ranges};
 use super::proxy::Proxies;
+use super::url::Own;
 use crate::error::{Error, Kind};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,21 +28,16 @@ const UNKNOWN: Ranges = 64;
 pub(super) struct Dns {
     resolver: DefaultResolver,
     proxies: Arc<Proxies>,
-    /// `host[:port]` that the user has named.
-    own: String,
+    /// Who the user has named.
+    own: Own,
     /// Which near ranges it has addresses of; or [`UNKNOWN`].
     near: AtomicU8,
 }
 
 impl Dns {
     /// For the host `own`.
-    pub(super) fn new(own: &str, proxies: Arc<Proxies>) -> Dns {
-        Dns {
-            resolver: DefaultResolver::default(),
-            proxies,
-            own: own.to_owned(),
-            near: AtomicU8::new(UNKNOWN),
-        }
+    pub(super) fn new(own: Own, proxies: Arc<Proxies>) -> Dns {
+        Dns { resolver: DefaultResolver::default(), proxies, own, near: AtomicU8::new(UNKNOWN) }
     }
 
     /// Those of `addresses` that `url` may lead to. `resolve` finds a name's.
@@ -53,7 +49,7 @@ impl Dns {
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let ranges =
             |addresses: &[SocketAddr]| addresses.iter().fold(0, |all, one| all | near::range(one.ip()));
-        if is_own(url, &self.own) {
+        if self.own.is(url) {
             self.near.store(ranges(&addresses), Ordering::Relaxed);
             return Ok(addresses);
         }
@@ -63,7 +59,7 @@ impl Dns {
         let mut known = self.near.load(Ordering::Relaxed);
         if known == UNKNOWN {
             // A layer's urls come before the registry.
-            let own = format!("http://{}/", self.own).parse().map_err(ureq::http::Error::from)?;
+            let own = format!("http://{}/", self.own.authority).parse().map_err(ureq::http::Error::from)?;
             known = resolve(&own).map_or(0, |addresses| ranges(&addresses));
         }
         let mut allowed = self.resolver.empty();
@@ -73,7 +69,7 @@ impl Dns {
         match addresses.first() {
             Some(address) if allowed.is_empty() => {
                 let host = url.host().unwrap_or_default();
-                let own = &self.own;
+                let own = &self.own.authority;
                 let message = format!(
                     "{own} refers to {host}, whose address {} only this board can reach",
                     address.ip()
@@ -85,11 +81,6 @@ impl Dns {
             _ => Ok(allowed),
         }
     }
-}
-
-/// Is this the host that the user has named?
-pub(super) fn is_own(url: &Uri, own: &str) -> bool {
-    url.authority().is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(own))
 }
 
 impl Resolver for Dns {
@@ -145,7 +136,7 @@ mod tests {
     use super::*;
 
     fn resolved(own: &str, addresses: &[&str], uri: &str) -> Result<Vec<String>, String> {
-        let dns = Dns::new(own, Arc::default());
+        let dns = Dns::new(Own { authority: own.to_owned(), secure: None }, Arc::default());
         let nobody = |_: &Uri| panic!("it is known already");
         let mut all = dns.resolver.empty();
         all.push("10.0.0.1:443".parse().unwrap());
@@ -169,6 +160,9 @@ mod tests {
         assert!(error.contains("r.example refers to cdn.example, whose address 127.0.0.1"), "{error}");
         assert!(resolved("r.example", &["169.254.169.254:80"], "http://cdn.example/").is_err());
         assert!(resolved("127.0.0.1:5000", &["169.254.169.254:80"], "http://cdn.example/").is_err());
+        for link in ["169.254.7.7:80", "[fe80::7]:80", "[::ffff:169.254.7.7]:80"] {
+            assert!(resolved("r.example", &[link], "http://cdn.example/").is_err(), "{link}");
+        }
         assert_eq!(
             resolved("r.example", &["127.0.0.1:443", "10.0.0.9:443"], "https://cdn.example/").unwrap(),
             ["10.0.0.9:443"]

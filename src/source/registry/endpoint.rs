@@ -1,16 +1,16 @@
 //! One repository at one place, the registry or a mirror of it: a request that is authorized.
 
 use super::auth;
-use super::client::{Ask, may_pass, outcome, passing};
 use super::credentials::{Lookup, Secret, lookup};
 use super::hosts::Place;
 use super::http::{Answer, Class, Failure, Http};
+use super::outcome::{may_pass, outcome, passing};
 use super::proxy::Proxies;
 use super::url::encode;
 use crate::error::{Error, Kind, Result};
 use crate::source::Options;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use ureq::http::Uri;
+use ureq::http::{HeaderName, Method, Uri, header};
 
 /// One place that is asked about one repository.
 pub(super) struct Endpoint {
@@ -21,6 +21,30 @@ pub(super) struct Endpoint {
     pub(super) repository: String,
     credentials: Result<Lookup>,
     state: Mutex<State>,
+}
+
+/// One thing to ask the registry for.
+pub(super) struct Ask<'a> {
+    /// GET or HEAD.
+    pub(super) method: Method,
+    /// What follows `/v2/<repository>/`.
+    pub(super) path: &'a str,
+    /// Request headers.
+    pub(super) headers: &'a [(HeaderName, &'a str)],
+}
+
+impl Ask<'_> {
+    /// Can nobody lie about the answer without being found out?
+    pub(super) fn is_by_digest(&self) -> bool {
+        let named = self.path.strip_prefix("manifests/").unwrap_or_default();
+        self.path.starts_with("blobs/") || named.contains(':')
+    }
+
+    /// Whether an answer of this status may be what was asked for.
+    pub(super) fn may_get(&self, status: u16) -> bool {
+        let is_ranged = self.headers.iter().any(|(name, _)| name == header::RANGE);
+        status == 200 || (is_ranged && matches!(status, 206 | 416))
+    }
 }
 
 /// What was learnt about it.

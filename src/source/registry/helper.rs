@@ -5,7 +5,9 @@
 //! shows up nowhere: neither its answer, nor its complaints, which may quote a secret.
 
 use super::credentials::{Credential, Secret, basic};
+use super::hub;
 use crate::error::{Error, Kind, Result};
+use crate::image::reference::DEFAULT_HOST;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -23,8 +25,6 @@ const ANSWER_MAX: usize = 64 << 10;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// What helpers print where they have nothing (docker-credential-helpers, `credentials.NewErrCredentialsNotFound`).
 const NOT_FOUND: &str = "credentials not found in native keychain";
-/// Docker Hub's name for helpers.
-const DOCKER_HUB_SERVER: &str = "https://index.docker.io/v1/";
 /// The user name that stands for an identity token.
 const TOKEN_USER: &str = "<token>";
 
@@ -46,7 +46,7 @@ pub(super) fn get(name: &str, host: &str) -> Result<Option<Credential>> {
 
 fn run(name: &str, host: &str, limit: Duration) -> Result<Option<Credential>> {
     let program = format!("docker-credential-{name}");
-    let server = if host == "docker.io" { DOCKER_HUB_SERVER } else { host };
+    let server = if host == DEFAULT_HOST { hub::SERVER } else { host };
     let wrong = |what: String| {
         Error::new(Kind::Usage, format!("{program}, which has the credentials for {host}: {what}"))
             .hint(format!("try it by hand: echo {server} | {program} get"))

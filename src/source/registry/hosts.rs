@@ -10,15 +10,14 @@
 //!
 //! Two things are stricter than there: `skip_verify` is never obeyed, and a broken file is an error.
 
-use super::client::DOCKER_HUB_API;
 use super::toml::{self, Entry, Value};
-use super::url::{absolute, is_loopback};
+use super::url::{Own, absolute, is_loopback};
+use super::{file, hub};
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::DEFAULT_HOST;
 use crate::source::Options;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use ureq::http::{HeaderName, HeaderValue};
 
 /// Where the hosts' directories are.
@@ -27,7 +26,7 @@ const DEFAULT_DIR: &str = "/etc/edgepull/certs.d";
 const FILE_MAX: u64 = 64 << 10;
 /// The most mirrors of a host: each may have roots, keys and connections of its own.
 const MIRRORS_MAX: usize = 8;
-/// The most certificates and keys that are taken from a host's directory.
+/// The most certificates in a host's directory.
 const CERTIFICATES_MAX: usize = 64;
 
 /// One place to ask.
@@ -49,6 +48,8 @@ pub(super) struct Place {
     pub(super) authorities: Vec<PathBuf>,
     /// PEM files: client certificate, and its key.
     pub(super) client: Vec<(PathBuf, PathBuf)>,
+    /// How long connecting may take; `None`: as usual.
+    pub(super) connect: Option<Duration>,
     /// For every request to it.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -60,7 +61,7 @@ impl Place {
             true => Some(false),
             false => (!is_loopback(host)).then_some(true),
         };
-        let authority = if host == DEFAULT_HOST { DOCKER_HUB_API } else { host };
+        let authority = if host == DEFAULT_HOST { hub::API } else { host };
         Place {
             authority: authority.to_owned(),
             path: "/v2".to_owned(),
@@ -69,6 +70,16 @@ impl Place {
             resolve: true,
             ..Place::default()
         }
+    }
+
+    /// Who is asked there.
+    pub(super) fn own(&self) -> Own {
+        Own { authority: self.authority.clone(), secure: self.secure }
+    }
+
+    /// What the place is known by: two that differ only in TLS are two.
+    pub(super) fn key(&self) -> String {
+        format!("{}{}", if self.secure == Some(false) { "http://" } else { "" }, self.shown())
     }
 
     /// For messages: without scheme, as a registry is called.
@@ -86,8 +97,13 @@ pub(super) fn places(host: &str, options: &Options) -> Result<Vec<Place>> {
     let mut registry = Place::registry(host, options);
     let mut places = Vec::new();
     if let Some(directory) = directory(root, host) {
-        match read(&directory.join("hosts.toml"))?.filter(|text| !text.is_empty()) {
-            Some(text) => places = read_hosts(&text, &directory, host, &mut registry)?,
+        let path = directory.join("hosts.toml");
+        match file::read(&path, FILE_MAX, "FILE_MAX for hosts.toml", None)?.filter(|text| !text.is_empty()) {
+            Some(bytes) => {
+                let text = String::from_utf8(bytes)
+                    .map_err(|_| Error::new(Kind::Usage, format!("{} is no text", path.display())))?;
+                places = read_hosts(&text, &directory, host, &mut registry)?;
+            }
             None => certificates(&directory, &mut registry)?,
         }
     }
@@ -129,38 +145,26 @@ fn failed(path: &Path, error: std::io::Error) -> Error {
     Error::from_io(Kind::Usage, error).context(path.display())
 }
 
-/// A whole file; `None` if there is none.
-fn read(path: &Path) -> Result<Option<String>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(path, error)),
-    };
-    let mut text = String::new();
-    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(|error| failed(path, error))?;
-    match text.len() as u64 > FILE_MAX {
-        true => Err(Error::new(Kind::Usage, format!("{} is larger than 64 KiB", path.display()))
-            .hint("edgepull's limit FILE_MAX for hosts.toml")),
-        false => Ok(Some(text)),
-    }
-}
-
 /// Docker's layout: every `*.crt` is an authority, every `*.cert` a client certificate with its `*.key`.
 fn certificates(directory: &Path, place: &mut Place) -> Result<()> {
-    let mut files = Vec::new();
-    for entry in
-        std::fs::read_dir(directory).map_err(|error| failed(directory, error))?.take(CERTIFICATES_MAX)
-    {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(|error| failed(directory, error))? {
         let file = entry.map_err(|error| failed(directory, error))?.path();
+        if !file.extension().is_some_and(|extension| extension == "crt" || extension == "cert") {
+            continue;
+        }
+        if files.len() == CERTIFICATES_MAX {
+            let message = format!("{} has more than 64 certificates", directory.display());
+            return Err(Error::new(Kind::Usage, message).hint("edgepull's limit CERTIFICATES_MAX"));
+        }
         // In the order of their names; std's sort would be 3 KB of code.
         let place = files.iter().position(|other| *other > file).unwrap_or(files.len());
         files.insert(place, file);
     }
     for file in files {
-        match file.extension().and_then(|extension| extension.to_str()) {
-            Some("crt") => place.authorities.push(file),
-            Some("cert") => place.client.push((file.clone(), file.with_extension("key"))),
-            _ => {}
+        match file.extension().is_some_and(|extension| extension == "crt") {
+            true => place.authorities.push(file),
+            false => place.client.push((file.clone(), file.with_extension("key"))),
         }
     }
     Ok(())
@@ -227,7 +231,7 @@ fn at(url: &str, override_path: bool, host: &str) -> Result<Place, &'static str>
         path.push_str("/v2");
     }
     let authority = url.authority().map_or("", |authority| authority.as_str()).to_owned();
-    let same = authority.eq_ignore_ascii_case(host) || (host == DEFAULT_HOST && authority == DOCKER_HUB_API);
+    let same = authority.eq_ignore_ascii_case(host) || (host == DEFAULT_HOST && authority == hub::API);
     Ok(Place {
         secure: Some(url.scheme_str() == Some("https")),
         namespace: (!same).then(|| host.to_owned()),
@@ -293,15 +297,44 @@ fn settings(
                     place.headers.push((name.clone(), value));
                 }
             }
-            (["skip_verify" | "override_path"], Value::Flag(_)) | (["header"], Value::Table) | ([], _) => {}
-            (["server"] | ["host", ..], _) if table.is_empty() => {}
-            (["skip_verify" | "override_path" | "client" | "header", ..], _) => {
+            (["dial_timeout"], Value::Text(text)) => {
+                let time = duration(text).ok_or(wrong("dial_timeout is no time such as 200ms, 5s or 1m"))?;
+                place.connect = Some(time);
+            }
+            (["skip_verify" | "override_path"], Value::Flag(_)) | (["header"] | [], Value::Table) => {}
+            (["server"] | ["host", _, ..], _) | (["host"], Value::Table) if table.is_empty() => {}
+            (
+                ["skip_verify" | "override_path" | "client" | "header" | "dial_timeout", ..] | ["host"] | [],
+                _,
+            ) => {
                 return Err(wrong("the value of this key is of another type"));
             }
             _ => log::info!("hosts.toml, line {}: {} is not known here", entry.line, entry.path.join(".")),
         }
     }
     Ok(())
+}
+
+/// A time as Go writes it (time.ParseDuration), to the millisecond: `1m30s`, `1.5s`. `None` for less than one, too.
+fn duration(text: &str) -> Option<Duration> {
+    let (mut rest, mut sum) = (text, 0u64);
+    while !rest.is_empty() {
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let digits = rest.find(|c: char| !is_number(c))?;
+        let unit = rest[digits..].find(is_number).map_or(rest.len(), |end| digits + end);
+        let millis = match &rest[digits..unit] {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        let (whole, fraction) = rest[..digits].split_once('.').unwrap_or((&rest[..digits], "0"));
+        let thousandths: u64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+        sum += u64::from(whole.parse::<u32>().ok()?) * millis + thousandths * millis / 1000;
+        rest = &rest[unit..];
+    }
+    (sum > 0).then_some(Duration::from_millis(sum))
 }
 
 /// A string, or an array of strings.
@@ -348,7 +381,7 @@ mod tests {
             "server = \"https://origin.example:5000\"\nca = \"root.pem\"\n\
              [host.\"https://z.example/v2/cache\"]\ncapabilities = [\"pull\"]\noverride_path = true\n\
              ca = [\"a.pem\", \"/b.pem\"]\nclient = [[\"c.cert\", \"c.key\"], [\"d.pem\", \"\"], \"e.pem\"]\n\
-             [host.\"https://z.example/v2/cache\".header]\nX-One = [\"1\", \"2\"]\n\
+             dial_timeout = \"1m30.2s\"\n[host.\"https://z.example/v2/cache\".header]\nX-One = [\"1\", \"2\"]\n\
              [host.\"http://a.example:81\"]\n[host.\"m.example/x/\"]\n",
         )
         .unwrap();
@@ -367,12 +400,16 @@ mod tests {
             [(true, false), (true, true)]
         );
         assert!(places.iter().all(|p| p.namespace.as_deref() == Some("r.example")));
+        let both = read("[host.\"http://m.example:5000\"]\n[host.\"https://m.example:5000\"]\n").unwrap();
+        assert_eq!(both[0].shown(), both[1].shown());
+        assert_ne!(both[0].key(), both[1].key(), "one that lied is not the other");
         let first = &places[0];
         assert_eq!(first.authorities.iter().map(|p| name(p)).collect::<Vec<_>>(), ["a.pem", "b.pem"]);
         assert_eq!(first.authorities[1], Path::new("/b.pem"));
         let pairs: Vec<_> = first.client.iter().map(|(c, k)| (name(c), name(k))).collect();
         assert_eq!(pairs, [("c.cert", "c.key"), ("d.pem", "d.pem"), ("e.pem", "e.pem")]);
         assert_eq!(first.headers.len(), 2);
+        assert_eq!((first.connect, places[1].connect), (Some(Duration::from_millis(90_200)), None));
         assert_eq!(name(&places[3].authorities[0]), "root.pem");
     }
 
@@ -397,6 +434,16 @@ mod tests {
             assert_eq!((name(&place.client[0].0), name(&place.client[0].1)), ("x.cert", "x.key"));
         }
         assert!(with("r.example", &files, "r.example:5000").unwrap()[0].client.is_empty());
+        let others: Vec<_> = (0..CERTIFICATES_MAX).map(|at| format!("{at:02}.txt")).collect();
+        let certificates: Vec<_> = (0..=CERTIFICATES_MAX).map(|at| format!("{at:02}.crt")).collect();
+        let all = others.iter().chain(&certificates[1..]).map(|name| (&**name, "")).collect::<Vec<_>>();
+        let places = with("r.example", &all, "r.example").unwrap();
+        assert_eq!(
+            places[0].authorities.iter().map(|path| name(path)).collect::<Vec<_>>(),
+            certificates[1..]
+        );
+        let all: Vec<_> = certificates.iter().map(|name| (&**name, "")).collect();
+        assert!(with("r.example", &all, "r.example").unwrap_err().to_string().contains("CERTIFICATES_MAX"));
         assert_eq!(with_port("[::1]"), "[::1]");
         assert_eq!(with_port("[::1]:5000"), "[::1]_5000_");
     }
@@ -416,6 +463,15 @@ mod tests {
             ("[host.\"https://u:p@x\"]", "no URL"),
             ("[host.\"https://x?a=b\"]", "no URL"),
             ("[host", "] is missing"),
+            ("host.\"https://x\" = \"pull\"", "line 1: the value of this key is of another type"),
+            ("\n[host]\n\"https://x\" = true", "line 3: the value of this key is of another type"),
+            ("host = [\"https://x\"]", "another type"),
+            ("dial_timeout = 5", "another type"),
+            ("dial_timeout = \"5\"", "no time"),
+            ("dial_timeout = \"-5s\"", "no time"),
+            ("dial_timeout = \"0s\"", "no time"),
+            ("dial_timeout = \"1.2.3s\"", "no time"),
+            ("capabilities = [\n\"pull\",\n\"x\"\n]", "line 1: the capabilities"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.kind() == Kind::Usage && error.to_string().contains(part), "{error}");

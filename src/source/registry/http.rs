@@ -6,13 +6,13 @@
 //! at all, are limited.
 
 use super::body::BodyStream;
-use super::dns::{self, Dns, is_own};
+use super::dns::{self, Dns};
 use super::hosts::Place;
 use super::proxy::{Proxies, Refused, Tunnel};
 use super::retry::retry_after;
 use super::tcp::{Fruitless, Tcp};
 use super::tls::{HandshakeFailed, Setup, Tls};
-use super::url::{Origin, resolve, shown};
+use super::url::{Origin, Own, resolve, shown};
 use crate::error::{Error, Kind};
 use crate::source::Options;
 use crate::sys;
@@ -32,10 +32,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const MIRROR_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the head of an answer may take, from its first byte awaited to its last.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// What one read takes from a connection at most, in bytes: one TLS record.
+/// What one read takes from a connection at most, in bytes: one TLS record. It is the longest head of an answer, too.
 const INPUT_BUFFER: usize = 16 << 10;
-/// Room for a request's head, in bytes. Longer ones (signed URLs) go out in several writes.
-const OUTPUT_BUFFER: usize = 4 << 10;
+/// The longest line of a request's head, in bytes: a signed URL, a token. ureq writes whole lines into its buffer, which
+/// has this size. Servers take less: 8 KiB is what nginx and Apache are built with.
+const LINE_MAX: usize = 16 << 10;
+/// What surrounds a URL or a header's name and value in their lines, at most: `HEAD `, ` HTTP/1.1`, `: `, the line's end.
+const LINE_FRAME: usize = 16;
 /// What a board without a network needs.
 const NO_ROUTE: &str = "is the network up? (ip link set eth0 up, an address, a default route; or DHCP)";
 /// Open connections that are kept for the next request: the registry's and its blob store's.
@@ -48,6 +51,10 @@ pub(super) enum Class {
     Unreachable,
     /// Will pass: reset, stalled, overloaded.
     Passing,
+    /// It sends, but too little to ever end: bytes that came are no reason to go on.
+    Slow,
+    /// A mirror's, which is not asked any more: somebody else is, at once, and no try is lost by it.
+    Elsewhere,
     /// Trying again would change nothing.
     Final,
 }
@@ -142,16 +149,18 @@ struct Shared {
     /// Shared with the connections.
     fruitless: Arc<Fruitless>,
     stall: Duration,
+    slow: Duration,
     connect: Duration,
-    /// `host[:port]` of the host, and what it is told in each request.
-    own: String,
+    /// The host, and what it is told in each request.
+    own: Own,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Http {
     /// A client with no connections yet, for `place`. A mirror has less time to connect.
     pub(super) fn new(place: &Place, is_mirror: bool, proxies: &Arc<Proxies>, options: &Options) -> Http {
-        let connect = if is_mirror { MIRROR_TIMEOUT } else { CONNECT_TIMEOUT };
+        let usual = if is_mirror { MIRROR_TIMEOUT } else { CONNECT_TIMEOUT };
+        let connect = place.connect.unwrap_or(usual);
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -165,7 +174,7 @@ impl Http {
             .timeout_per_read(Some(options.stall))
             .timeout_per_write(Some(options.stall))
             .input_buffer_size(INPUT_BUFFER)
-            .output_buffer_size(OUTPUT_BUFFER)
+            .output_buffer_size(LINE_MAX)
             .max_idle_connections(IDLE_CONNECTIONS)
             .max_idle_connections_per_host(1)
             .build();
@@ -173,7 +182,7 @@ impl Http {
             ca_file: options.ca_file.clone(),
             authorities: place.authorities.clone(),
             client: place.client.clone(),
-            own: place.authority.clone(),
+            own: place.own(),
             clock: options.clock.clone(),
             network: options.network.clone(),
         });
@@ -181,22 +190,28 @@ impl Http {
         let tcp = Tcp { network: options.network.clone(), fruitless: fruitless.clone() };
         let connector = tcp.chain(Tunnel(proxies.clone())).chain(tls.clone());
         Http(Arc::new(Shared {
-            agent: Agent::with_parts(config, connector, Dns::new(&place.authority, proxies.clone())),
+            agent: Agent::with_parts(config, connector, Dns::new(place.own(), proxies.clone())),
             tls,
             proxies: proxies.clone(),
             fruitless,
             stall: options.stall,
+            slow: options.slow,
             connect,
-            own: place.authority.clone(),
+            own: place.own(),
             headers: place.headers.clone(),
         }))
     }
 
     /// Sends one request to `url`, and hears what time the server says it is.
-    fn run(&self, mut request: Request<impl AsSendBody>, url: &Uri) -> Result<Response<Body>, Failure> {
-        if is_own(url, &self.0.own) {
-            for (name, value) in &self.0.headers {
-                request.headers_mut().append(name, value.clone());
+    fn run(&self, request: Request<impl AsSendBody>, url: &Uri) -> Result<Response<Body>, Failure> {
+        let path = url.path_and_query().map_or("", |path| path.as_str());
+        let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.len()));
+        for (name, length) in headers.chain([("URL", path.len())]) {
+            if name.len() + length + LINE_FRAME > LINE_MAX {
+                let message = format!("{}: a request's {name} would have {length} bytes", self.asked(url));
+                return Err(Failure::last(
+                    Error::new(Kind::Network, message).hint("edgepull's limit LINE_MAX, 16 KiB"),
+                ));
             }
         }
         self.0.fruitless.reset();
@@ -211,6 +226,16 @@ impl Http {
         self.0.fruitless.reset();
     }
 
+    /// How long a body may take for the least that has to come of it.
+    pub(super) fn slow(&self) -> Duration {
+        self.0.slow
+    }
+
+    /// A body that does not come fast enough.
+    pub(super) fn too_slow(&self, message: String, url: &Uri) -> Failure {
+        Failure::new(Class::Slow, Error::new(Kind::Network, format!("{}: {message}", self.asked(url))))
+    }
+
     /// Who was asked, for messages: the host, and the proxy on the way to it.
     fn asked(&self, url: &Uri) -> String {
         let host = url.authority().map_or("", |authority| authority.as_str());
@@ -220,13 +245,30 @@ impl Http {
         }
     }
 
-    /// GET or HEAD, following redirects. `authorization` goes to the origin of `url` only.
+    /// GET or HEAD, following redirects. `authorization` goes to the origin of `url` only, and the user's headers only to
+    /// the host that they are for.
     pub(super) fn get(
         &self,
         method: &Method,
         url: &Uri,
         headers: &[(HeaderName, &str)],
         authorization: Option<&str>,
+    ) -> Result<Answer, Failure> {
+        self.follow(method, url, headers, authorization, &self.0.headers)
+    }
+
+    /// GET of a URL that an image has named, following redirects. Nothing is added for anybody.
+    pub(super) fn get_foreign(&self, url: &Uri, headers: &[(HeaderName, &str)]) -> Result<Answer, Failure> {
+        self.follow(&Method::GET, url, headers, None, &[])
+    }
+
+    fn follow(
+        &self,
+        method: &Method,
+        url: &Uri,
+        headers: &[(HeaderName, &str)],
+        authorization: Option<&str>,
+        own: &[(HeaderName, HeaderValue)],
     ) -> Result<Answer, Failure> {
         let first = Origin::of(url);
         let mut url = url.clone();
@@ -238,6 +280,9 @@ impl Http {
             }
             if let (Some(authorization), true) = (authorization, same_origin) {
                 request = request.header(header::AUTHORIZATION, authorization);
+            }
+            for (name, value) in own.iter().filter(|_| self.0.own.is(&url)) {
+                request = request.header(name, value);
             }
             let request = request.body(()).map_err(|error| self.failure(error.into(), &url))?;
             let response = self
@@ -255,10 +300,12 @@ impl Http {
 
     /// POST of a form. A redirect is an answer like any other: a form with a secret follows none.
     pub(super) fn post(&self, url: &Uri, form: &str) -> Result<Answer, Failure> {
-        let request = Request::post(url)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(form)
-            .map_err(|error| self.failure(error.into(), url))?;
+        let mut request =
+            Request::post(url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        for (name, value) in self.0.headers.iter().filter(|_| self.0.own.is(url)) {
+            request = request.header(name, value);
+        }
+        let request = request.body(form).map_err(|error| self.failure(error.into(), url))?;
         let response = self.run(request, url)?;
         Ok(Answer { response, url: url.clone(), same_origin: true, http: self.clone(), place: 0 })
     }
@@ -295,7 +342,7 @@ impl Http {
                 }
             }
             ureq::Error::LargeResponseHeader(..) => {
-                Failure::last(network("the head of the answer is larger than 64 KiB".into()))
+                Failure::last(network("the head of the answer is larger than 16 KiB".into()))
             }
             ureq::Error::Io(error) => self.io(error, &host),
             ureq::Error::Protocol(_) => Failure::last(

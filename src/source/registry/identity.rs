@@ -3,7 +3,7 @@
 //! RSA and ECDSA keys, in PKCS#8, PKCS#1 or SEC1; encrypted ones cannot be read, as nobody is there to type a
 //! password. Ed25519 would be 8 KB for what hardly any authority issues.
 
-use super::credentials::warn_if_readable;
+use super::file::warn_if_readable;
 use super::network::Network;
 use crate::error::{Error, Kind, Result};
 use rustls::SignatureScheme;
@@ -66,11 +66,14 @@ fn one(certificate: &Path, key: &Path, provider: &CryptoProvider, network: &Netw
         Error::new(Kind::Usage, format!("client certificate: {}: {what}", path.display()))
     };
     let chain: Vec<_> = CertificateDer::pem_reader_iter(open(certificate, None)?)
-        .take(CHAIN_MAX)
+        .take(CHAIN_MAX + 1)
         .collect::<Result<_, _>>()
         .map_err(|_| wrong(certificate, "broken PEM"))?;
     if chain.is_empty() {
         return Err(wrong(certificate, "no certificate in it (-----BEGIN CERTIFICATE-----)"));
+    }
+    if chain.len() > CHAIN_MAX {
+        return Err(wrong(certificate, "more than 8 certificates in it (edgepull's limit CHAIN_MAX)"));
     }
     let secret = PrivateKeyDer::from_pem_reader(open(key, Some(network))?)
         .map_err(|_| wrong(key, "no private key in it (-----BEGIN PRIVATE KEY-----, not encrypted)"))?;
@@ -85,9 +88,34 @@ fn open(path: &Path, secret: Option<&Network>) -> Result<BufReader<Take<File>>> 
     let file = File::open(path).map_err(|error| {
         Error::from_io(Kind::Usage, error).context(format_args!("client certificate: {}", path.display()))
     })?;
+    if file.metadata().is_ok_and(|metadata| metadata.len() > FILE_MAX) {
+        let message = format!("client certificate: {} is larger than 256 KiB", path.display());
+        return Err(Error::new(Kind::Usage, message).hint("edgepull's limit FILE_MAX for certificates"));
+    }
     if let Some(network) = secret {
         warn_if_readable(&file, path, network);
     }
     // The same type as for trusted roots: PEM is read by the same code.
     Ok(BufReader::new(file.take(FILE_MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_is_refused_by_its_limit() {
+        let root = include_str!("../../../tests/data/root.pem");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("board.cert");
+        let refused = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let pair = (path.clone(), path.clone());
+            let loaded = load(&[pair], &rustls::crypto::ring::default_provider(), &Network::default());
+            loaded.map(drop).unwrap_err().to_string()
+        };
+        assert!(refused(&root.repeat(CHAIN_MAX)).contains("no private key"));
+        assert!(refused(&root.repeat(CHAIN_MAX + 1)).contains("CHAIN_MAX"));
+        assert!(refused(&"#\n".repeat(FILE_MAX as usize)).contains("FILE_MAX"));
+    }
 }

@@ -5,10 +5,9 @@
 //!   signatures        what is attached to a digest
 //!   blob              one blob as an unbroken stream: ranges, foreign urls
 //!   client            one repository: mirrors, then the registry; 429/5xx -> retry
-//!     hosts, toml     hosts.toml: which mirrors, and how each is reached
 //!     endpoint        one of them: 401 -> auth, loopback without TLS
 //!       auth          challenge, credentials -> token
-//!       credentials   files, and helper programs (helper)
+//!       outcome       what an answer stands for that is none
 //!       http, body    one request with its redirects; what kind of failure
 //!         dns, near   names, where there is a DNS; addresses that nobody may refer to
 //!         tcp         one connection, and how much of it may lie unread
@@ -17,7 +16,10 @@
 //!           identity  client certificates
 //!           verify    by which time a certificate is judged
 //!           refusal   why one is refused, in words
+//! hosts, toml         hosts.toml: which mirrors, and how each is reached
+//! credentials         files, and helper programs (helper)
 //! network             what all of these share in a run
+//! file, url, hub      small files, addresses, Docker Hub's names
 //! ```
 
 mod auth;
@@ -28,14 +30,17 @@ mod client;
 mod credentials;
 mod dns;
 mod endpoint;
+mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod helper;
 mod hosts;
 mod http;
+mod hub;
 mod identity;
 mod near;
 mod network;
+mod outcome;
 mod proxy;
 mod refusal;
 mod retry;
@@ -50,8 +55,10 @@ mod verify;
 pub use self::network::{Learnt, Network, RATE_MIN};
 
 use self::blob::BlobReader;
-use self::client::{Ask, Client, asked_host, outcome};
+use self::client::Client;
+use self::endpoint::Ask;
 use self::http::{Answer, Class, Failure};
+use self::outcome::{asked_host, outcome};
 use super::{Fetched, Found, Options, Source, read_document, verified};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
@@ -90,14 +97,14 @@ impl Registry {
         let what = format!("manifest {name} of {}", self.image.repository);
         let mut attempts = self.client.attempts();
         loop {
-            match self.try_fetch(name, size, &what) {
+            match self.try_fetch(name, size) {
                 Ok(fetched) => return Ok(fetched),
                 Err(failure) => self.client.pause(&mut attempts, failure, &what)?,
             }
         }
     }
 
-    fn try_fetch(&self, name: &str, size: Option<u64>, what: &str) -> Result<Fetched, Failure> {
+    fn try_fetch(&self, name: &str, size: Option<u64>) -> Result<Fetched, Failure> {
         let path = format!("manifests/{name}");
         let headers = [(header::ACCEPT, ACCEPT)];
         let answer = self.client.attempt(&Ask { method: Method::GET, path: &path, headers: &headers })?;
@@ -117,25 +124,19 @@ impl Registry {
         let media_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
         let (promised, place) = (promised(&answer), answer.place);
-        let bytes =
-            read_document(answer.into_body(), size, Kind::Network, "the answer").map_err(|error| {
-                let class = if error.kind() == Kind::Network { Class::Passing } else { Class::Final };
-                Failure::new(class, error)
-            })?;
+        let bytes = self.client.read(answer, size, "the answer")?;
         let digest = Digest::of(&bytes);
-        // A mirror's answer is judged at once, as another one can be had.
-        let asked: Option<Digest> = name.parse().ok();
-        if asked.is_some_and(|asked| asked != digest) && self.client.lied(place) {
-            let message = format!("{host}: {what}: asked for {name}, got {digest}");
-            return Err(Failure::new(Class::Passing, Error::new(Kind::Verification, message)));
+        let wrong = |message: String| Error::new(Kind::Verification, format!("{host}: {message}"));
+        match (name.parse::<Digest>(), promised) {
+            // A mirror's answer is judged at once, as another one can be had; the registry's by who has asked.
+            (Ok(asked), _) if asked != digest && self.client.lied(place) => {
+                Err(Failure::new(Class::Elsewhere, wrong(format!("asked for {name}, got {digest}"))))
+            }
+            (Err(_), Some(promised)) if promised != digest => {
+                Err(self.client.wrong(place, wrong(format!("its head says {promised}, got {digest}"))))
+            }
+            _ => Ok(Fetched { bytes, digest, media_type }),
         }
-        if promised.is_some_and(|promised| promised != digest) {
-            return Err(Failure::last(Error::new(
-                Kind::Verification,
-                format!("{host}: {what}: the registry says {}, got {digest}", promised.expect("just seen")),
-            )));
-        }
-        Ok(Fetched { bytes, digest, media_type })
     }
 }
 
@@ -174,6 +175,9 @@ impl Source for Registry {
     }
 
     fn current(&mut self) -> Result<Option<Digest>> {
+        if self.image.digest.is_some() {
+            return Ok(self.image.digest);
+        }
         let name = self.image.tag_or_digest();
         let (path, what) =
             (format!("manifests/{name}"), format!("manifest {name} of {}", self.image.repository));
@@ -197,10 +201,11 @@ impl Source for Registry {
         let what = format!("{}: config {}", self.image.host, descriptor.digest);
         loop {
             let reader = BlobReader::open(self.client.clone(), descriptor, 0)?;
-            let bytes = read_document(reader, Some(descriptor.size), Kind::Network, &what)?;
-            match verified(bytes, descriptor, &what) {
+            let read = read_document(reader, Some(descriptor.size), Kind::Network, &what);
+            match read.and_then(|bytes| verified(bytes, descriptor, &what)) {
                 // There are fewer places to ask each time.
-                Err(_) if self.client.distrust(&descriptor.digest) => {}
+                Err(error)
+                    if error.kind() == Kind::Verification && self.client.distrust(&descriptor.digest) => {}
                 other => return other,
             }
         }

@@ -10,6 +10,7 @@ use super::http::{Class, Failure};
 use super::url::{absolute, is_loopback};
 use crate::error::{Error, Kind};
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use ureq::http::Uri;
@@ -189,7 +190,7 @@ impl<In: Transport> Connector<In> for Tunnel {
         let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n");
         send(&mut transport, request.as_bytes(), details.timeout)?;
         let status = answer(&mut transport, details.timeout)?;
-        if status != 200 {
+        if !(200..300).contains(&status) {
             return Err(ureq::Error::Other(Box::new(Refused(proxy.to_string(), target, status))));
         }
         Ok(Some(Either::A(transport)))
@@ -220,8 +221,12 @@ fn answer(transport: &mut dyn Transport, timeout: NextTimeout) -> Result<u16, ur
             transport.buffers().input_consume(end + 4);
             return Ok(status);
         }
-        if input.len() > HEAD_MAX || !transport.await_input(timeout)? {
+        if input.len() > HEAD_MAX {
             return Ok(0);
+        }
+        if !transport.await_input(timeout)? {
+            // One that is started anew, or overloaded.
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
     }
 }
@@ -303,6 +308,76 @@ impl<In: Transport> Transport for WholeUrls<In> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ureq::config::Config;
+    use ureq::unversioned::resolver::{DefaultResolver, Resolver};
+    use ureq::unversioned::transport::{LazyBuffers, time};
+
+    /// A proxy that answers to a CONNECT, and hangs up.
+    #[derive(Debug)]
+    struct Answers(LazyBuffers, &'static [u8]);
+
+    impl Transport for Answers {
+        fn buffers(&mut self) -> &mut dyn Buffers {
+            &mut self.0
+        }
+
+        fn transmit_output(&mut self, _: usize, _: NextTimeout) -> Result<(), ureq::Error> {
+            Ok(())
+        }
+
+        fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
+            let answer = std::mem::take(&mut self.1);
+            self.0.input_append_buf()[..answer.len()].copy_from_slice(answer);
+            self.0.input_appended(answer.len());
+            Ok(!answer.is_empty())
+        }
+
+        fn is_open(&mut self) -> bool {
+            true
+        }
+    }
+
+    fn tunnel(answer: &'static [u8]) -> Result<(), ureq::Error> {
+        let resolver = DefaultResolver::default();
+        let details = ConnectionDetails {
+            uri: &"https://r.example/".parse().unwrap(),
+            addrs: resolver.empty(),
+            config: &Config::default(),
+            request_level: false,
+            resolver: &resolver,
+            now: time::Instant::now(),
+            timeout: NextTimeout::default(),
+            current_time: Arc::new(time::Instant::now),
+            run_connector: Arc::new(|_| unreachable!()),
+            register_shutdown: Arc::new(|_| Ok(())),
+        };
+        let tunnel = Tunnel(Arc::new(proxies(&[("HTTPS_PROXY", "p.example:3128")])));
+        tunnel.connect(&details, Some(Answers(LazyBuffers::new(16 << 10, 64), answer))).map(drop)
+    }
+
+    #[test]
+    fn answers_to_connect() {
+        for good in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.0 200 \r\nX: y\r\n\r\n", "HTTP/1.1 204 None\r\n\r\n"]
+        {
+            tunnel(good.as_bytes()).expect(good);
+        }
+        for (answer, class) in [
+            ("HTTP/1.1 403 Forbidden\r\n\r\n", Class::Final),
+            ("HTTP/1.1 503 Busy\r\n\r\n", Class::Passing),
+            ("SSH-2.0-OpenSSH_9.2\r\n\r\n", Class::Final),
+        ] {
+            let Err(ureq::Error::Other(other)) = tunnel(answer.as_bytes()) else { panic!("{answer}") };
+            assert_eq!(other.downcast_ref::<Refused>().unwrap().failure().class, class, "{answer}");
+        }
+        // One that is started anew says nothing, or half of it.
+        for nothing in ["", "HTTP/1.1 200"] {
+            let result = tunnel(nothing.as_bytes());
+            assert!(
+                matches!(&result, Err(ureq::Error::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof),
+                "{result:?}"
+            );
+        }
+    }
 
     fn proxies(set: &[(&str, &str)]) -> Proxies {
         Proxies::new(&|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))

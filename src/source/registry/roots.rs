@@ -92,9 +92,24 @@ fn bundle(path: &Path, strict: bool) -> Result<RootCertStore> {
         ErrorKind::NotFound => Error::new(Kind::Usage, format!("CA file {}: no such file", path.display())),
         _ => Error::from_io(Kind::Usage, error).context(format_args!("CA file {}", path.display())),
     })?;
+    // What somebody has named for this one host has to be taken whole. A system's bundle that grows beyond all bounds
+    // must not end all updates: with the first of it, most servers can still be verified.
+    let too_much = |what: &str| {
+        if !strict {
+            log::warn!("CA file {}: {what}; only the first of it is trusted", path.display());
+        }
+        if strict { Err(wrong(what)) } else { Ok(()) }
+    };
+    if file.metadata().is_ok_and(|metadata| metadata.len() > BUNDLE_MAX) {
+        too_much("it is larger than 4 MiB (edgepull's limit BUNDLE_MAX)")?;
+    }
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_reader_iter(BufReader::new(file.take(BUNDLE_MAX))).take(ROOTS_MAX)
-    {
+    let certificates = CertificateDer::pem_reader_iter(BufReader::new(file.take(BUNDLE_MAX)));
+    for (at, certificate) in certificates.enumerate() {
+        if at == ROOTS_MAX {
+            too_much("more than 1024 certificates in it (edgepull's limit ROOTS_MAX)")?;
+            break;
+        }
         let added = certificate.map_err(|_| "broken PEM").and_then(|certificate| {
             roots.add(certificate).map_err(|_| "a certificate cannot be used as a trusted root")
         });
@@ -132,6 +147,23 @@ mod tests {
         }
         let error = load(None, &["/nonexistent/ca.pem".into()]).map(drop).unwrap_err();
         assert!(error.to_string().contains("no such file"), "{error}");
+    }
+
+    /// An authority that ECDSA has signed itself.
+    const ROOT: &str = include_str!("../../../tests/data/root.pem");
+
+    #[test]
+    fn what_is_too_much_is_refused_by_its_limit_and_of_a_system_s_bundle_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        std::fs::write(&path, ROOT.repeat(ROOTS_MAX)).unwrap();
+        assert_eq!(bundle(&path, true).unwrap().len(), ROOTS_MAX);
+        std::fs::write(&path, ROOT.repeat(ROOTS_MAX + 1)).unwrap();
+        assert!(bundle(&path, true).unwrap_err().to_string().contains("ROOTS_MAX"));
+        assert_eq!(bundle(&path, false).unwrap().len(), ROOTS_MAX);
+        std::fs::write(&path, format!("{ROOT}{}", "#\n".repeat(BUNDLE_MAX as usize / 2))).unwrap();
+        assert!(bundle(&path, true).unwrap_err().to_string().contains("BUNDLE_MAX"));
+        assert_eq!(bundle(&path, false).unwrap().len(), 1);
     }
 
     #[test]

@@ -2,14 +2,19 @@
 //! among the digest's referrers (distribution-spec, "Listing Referrers"), or where the registry does not know
 //! those, behind their tag ("Referrers Tag Schema").
 
-use super::client::Ask;
+use super::endpoint::Ask;
+use super::http::Answer;
+use super::url::{Origin, resolve};
 use super::{ACCEPT, Registry};
 use crate::error::{Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::media_type;
 use crate::source::attached::Search;
-use crate::source::{Fetched, Found, read_document};
+use crate::source::{Fetched, Found};
 use ureq::http::{Method, header};
+
+/// The most pages that a list of referrers is read from.
+const PAGES_MAX: usize = 16;
 
 /// Tells `found` of each, those behind cosign's tag first.
 pub(super) fn of(registry: &mut Registry, digest: &Digest, found: &mut Found) -> Result<()> {
@@ -21,14 +26,23 @@ pub(super) fn of(registry: &mut Registry, digest: &Digest, found: &mut Found) ->
     if search.is_done() {
         return Ok(());
     }
-    let index = match search.take(referrers(registry, digest))?.flatten() {
-        Some(index) => Some(index),
-        None => search.take(optional(registry, &tag))?.flatten(),
-    };
-    match index {
-        Some(index) => search.referrers(registry, &index),
-        None => Ok(()),
+    let mut path = format!("referrers/{digest}");
+    for page in 0..PAGES_MAX {
+        let Some((index, next)) = search.take(referrers(registry, digest, &path))?.flatten() else {
+            if page == 0
+                && let Some(index) = search.take(optional(registry, &tag))?.flatten()
+            {
+                search.referrers(registry, &index)?;
+            }
+            break;
+        };
+        search.referrers(registry, &index)?;
+        match next {
+            Some(query) if !search.is_done() => path = format!("referrers/{digest}?{query}"),
+            _ => break,
+        }
     }
+    Ok(())
 }
 
 /// A tag's manifest, if there is one.
@@ -40,22 +54,20 @@ fn optional(registry: &Registry, tag: &str) -> Result<Option<Fetched>> {
     }
 }
 
-/// The digest's referrers; `None` where the registry does not know what that is, which registries say in many ways.
-fn referrers(registry: &Registry, digest: &Digest) -> Result<Option<Fetched>> {
+/// A page of the digest's referrers, and the query for the next one; `None` where the registry does not know what that
+/// is, which registries say in many ways.
+fn referrers(registry: &Registry, digest: &Digest, path: &str) -> Result<Option<(Fetched, Option<String>)>> {
     let what = format!("referrers of {}", digest.short());
-    let path = format!("referrers/{digest}");
     let headers = [(header::ACCEPT, ACCEPT)];
     let client = &registry.client;
     let mut attempts = client.attempts();
     loop {
-        let failure = match client.attempt(&Ask { method: Method::GET, path: &path, headers: &headers }) {
+        let failure = match client.attempt(&Ask { method: Method::GET, path, headers: &headers }) {
             Ok(answer) if answer.status() == 200 => {
-                match read_document(answer.into_body(), None, Kind::Network, &what) {
-                    Ok(bytes) => return Ok(Some(listed(bytes))),
-                    Err(error) if error.kind() == Kind::Network => {
-                        super::Failure::new(super::Class::Passing, error)
-                    }
-                    Err(error) => return Err(error),
+                let next = next(&answer);
+                match client.read(answer, None, "the answer") {
+                    Ok(bytes) => return Ok(Some((listed(bytes), next))),
+                    Err(failure) => failure,
                 }
             }
             Ok(_) => return Ok(None),
@@ -67,6 +79,17 @@ fn referrers(registry: &Registry, digest: &Digest) -> Result<Option<Fetched>> {
         };
         client.pause(&mut attempts, failure, &what)?;
     }
+}
+
+/// The query by which the next page is asked for (`Link: <…>; rel="next"`, RFC 8288). Nothing else of the link counts: it
+/// is the same list, at the same place.
+fn next(answer: &Answer) -> Option<String> {
+    let (target, parameters) =
+        answer.header(header::LINK)?.trim_start().strip_prefix('<')?.split_once('>')?;
+    let is_next = |one: &str| matches!(one.trim(), "rel=next" | r#"rel="next""#);
+    let next = resolve(&answer.url, target).filter(|_| parameters.split(';').any(is_next))?;
+    let is_here = Origin::of(&next) == Origin::of(&answer.url) && next.path() == answer.url.path();
+    next.query().filter(|_| is_here).map(str::to_owned)
 }
 
 fn listed(bytes: Vec<u8>) -> Fetched {

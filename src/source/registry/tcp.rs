@@ -27,9 +27,12 @@ const UNREAD_MAX: i32 = 512 << 10;
 /// The least time that an address gets to answer, however many were tried before.
 const ADDRESS_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 
+/// Room for what TLS sends, in bytes.
+const BELOW_TLS: usize = 4 << 10;
+
 /// How much a server may send, in bytes, before a byte of the answer comes that somebody reads: heads, interim
-/// answers, trailers, TLS records without content. ureq bounds a head (64 KiB, 128 fields), a chunk's length
-/// and its extension (20 bytes), but not how many interim answers there are, or trailers.
+/// answers, trailers, TLS records without content. The input buffer bounds a head (16 KiB), ureq its fields (128) and a
+/// chunk's length and extension (20 bytes); nobody how many interim answers there are, or trailers.
 const FRUITLESS_MAX: usize = 256 << 10;
 
 /// What was received since the last byte that somebody could read.
@@ -75,8 +78,10 @@ impl Connector for Tcp {
             log::debug!("the receive buffer grows as it likes: {error}");
         }
         stream.set_nodelay(details.config.no_delay())?;
-        let buffers =
-            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        // TLS has a buffer of its own above, and sends what it makes of it in pieces of any size.
+        let output = details.config.output_buffer_size();
+        let output = if details.needs_tls() { output.min(BELOW_TLS) } else { output };
+        let buffers = LazyBuffers::new(details.config.input_buffer_size(), output);
         Ok(Some(TcpTransport {
             stream,
             network: self.network.clone(),
@@ -109,6 +114,14 @@ fn connect(addresses: &[SocketAddr], timeout: NextTimeout) -> Result<TcpStream, 
         log::debug!("{address}: {failed}");
     }
     Err(failed)
+}
+
+/// Where the next input goes. All of the buffer is taken only by a head, which ureq takes whole.
+pub(super) fn room(buffers: &mut LazyBuffers) -> Result<&mut [u8], ureq::Error> {
+    match buffers.input_append_buf() {
+        [] => Err(ureq::Error::LargeResponseHeader(0, 0)),
+        room => Ok(room),
+    }
 }
 
 /// One connection.
@@ -183,7 +196,7 @@ impl Transport for TcpTransport {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        let input = self.buffers.input_append_buf();
+        let input = room(&mut self.buffers)?;
         // A connection is made as fast as can be: that has a time-out of its own.
         let most = match timeout.reason {
             Timeout::Connect => input.len(),
@@ -210,7 +223,12 @@ impl Transport for TcpTransport {
 }
 
 #[cfg(test)]
+#[path = "../../../tests/source/port.rs"]
+mod port;
+
+#[cfg(test)]
 mod tests {
+    use super::port::bound;
     use super::*;
     use std::net::TcpListener;
     use std::sync::atomic::AtomicBool;
@@ -249,14 +267,6 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = transport(listener.local_addr().unwrap());
         (ours, listener.accept().unwrap().0)
-    }
-
-    /// A port that is taken, but where nobody listens.
-    fn bound() -> TcpListener {
-        use rustix::net::{AddressFamily, SocketType, bind, socket};
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        socket.into()
     }
 
     fn is_timeout<T>(result: &Result<T, ureq::Error>, reason: Timeout) -> bool {
@@ -349,6 +359,18 @@ mod tests {
         };
         assert!(is_timeout::<()>(&Err(full), Timeout::PerWrite));
         assert!(is_timeout(&ours.await_input(within(Duration::ZERO)), Timeout::Connect));
+    }
+
+    #[test]
+    fn a_limited_rate_is_no_stall() {
+        let (mut ours, mut theirs) = pair();
+        // What was read before costs longer than a read may wait; what comes next is there already.
+        ours.network = Arc::new(Network::new(Some(1 << 10), Duration::ZERO));
+        ours.network.spent(1 << 10);
+        theirs.write_all(b"x").unwrap();
+        ours.stream.peek(&mut [0]).unwrap();
+        let limits = NextTimeout { per_read: Some(SHORT.into()), ..NextTimeout::default() };
+        assert!(ours.await_input(limits).unwrap());
     }
 
     #[test]

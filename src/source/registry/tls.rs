@@ -6,11 +6,12 @@
 //! ([`super::verify`]). `ureq::unversioned` may change in any release, which
 //! is why Cargo.toml pins the version.
 
-use super::dns::is_own;
 use super::identity;
 use super::network::Network;
 use super::refusal;
 use super::roots::{self, Trust};
+use super::tcp::room;
+use super::url::Own;
 use super::verify::{Floored, Verifier};
 use crate::clock::{Clock, date};
 use crate::error::Error;
@@ -48,8 +49,8 @@ pub(super) struct Setup {
     pub(super) authorities: Vec<PathBuf>,
     /// Our certificates and their keys.
     pub(super) client: Vec<(PathBuf, PathBuf)>,
-    /// `host[:port]` of the only server that is shown one of them.
-    pub(super) own: String,
+    /// The only server that is shown one of them.
+    pub(super) own: Own,
     /// Judges certificates.
     pub(super) clock: Arc<Clock>,
     /// Warns of keys that everybody can read.
@@ -207,7 +208,7 @@ impl<In: Transport> Connector<In> for Tls {
         let made = self.made().map_err(|error| ureq::Error::Other(Box::new(error)))?;
         let name = server_name(details.uri)
             .ok_or(ureq::Error::Tls("no certificate can be issued for this host name"))?;
-        let config = if is_own(details.uri, &self.0.setup.own) { &made.own } else { &made.config };
+        let config = if self.0.setup.own.is(details.uri) { &made.own } else { &made.config };
         let mut connection = ClientConnection::new(config.clone(), name)?;
         connection.set_buffer_limit(Some(SEND_BUFFER));
         let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
@@ -245,7 +246,7 @@ impl Transport for TlsTransport {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         self.stream.sock.set_timeout(timeout);
-        let read = self.stream.read(self.buffers.input_append_buf())?;
+        let read = self.stream.read(room(&mut self.buffers)?)?;
         self.buffers.input_appended(read);
         Ok(read > 0)
     }

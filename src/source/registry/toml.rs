@@ -89,8 +89,11 @@ impl Parser<'_> {
         if self.take("{") {
             return self.inline_table(path, depth);
         }
-        let value = self.value(depth)?;
-        self.add(path, value)
+        self.add(path, Value::Other)?;
+        let at = self.entries.len() - 1;
+        // An array has no tables in it, so that nothing is added meanwhile.
+        self.entries[at].value = self.value(depth)?;
+        Ok(())
     }
 
     fn inline_table(&mut self, path: Vec<String>, depth: usize) -> Step<()> {

@@ -31,6 +31,26 @@ impl Origin {
     }
 }
 
+/// A host that the user has named: who gets the user's headers and certificates.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    /// `host[:port]`.
+    pub(super) authority: String,
+    /// Https? `None`: a loopback host that was not asked yet.
+    pub(super) secure: Option<bool>,
+}
+
+impl Own {
+    /// Is that who is asked by this URL? Without TLS it is somebody else, who may only call himself so.
+    pub(super) fn is(&self, url: &Uri) -> bool {
+        let Some(origin) = Origin::of(url) else { return false };
+        let scheme = if origin.secure { "https" } else { "http" };
+        let own = absolute(&format!("{scheme}://{}/", self.authority));
+        self.secure.is_none_or(|secure| secure == origin.secure)
+            && own.as_ref().and_then(Origin::of) == Some(origin)
+    }
+}
+
 /// An absolute `http` or `https` URL; `None` for anything else. A fragment is dropped.
 pub(super) fn absolute(text: &str) -> Option<Uri> {
     // RFC 3986 has ASCII only; `Uri` would take more, up to control characters.
@@ -157,6 +177,22 @@ mod tests {
         assert_eq!(origin("https://A.example/x"), origin("https://a.example:443/y"));
         assert_ne!(origin("https://a.example/"), origin("http://a.example/"));
         assert_ne!(origin("https://a.example/"), origin("https://a.example:444/"));
+    }
+
+    #[test]
+    fn a_host_without_tls_is_another() {
+        let is = |authority: &str, secure, url: &str| {
+            Own { authority: authority.to_owned(), secure }.is(&url.parse().unwrap())
+        };
+        assert!(is("R.example", Some(true), "https://r.example:443/x"));
+        assert!(is("r.example:80", Some(false), "http://r.example/x"));
+        assert!(!is("r.example", Some(true), "http://r.example/"));
+        assert!(!is("r.example:5000", Some(true), "http://r.example:5000/"));
+        assert!(!is("r.example", Some(true), "https://r.example:5000/"));
+        assert!(!is("r.example", Some(true), "https://evil-r.example/"));
+        for url in ["https://localhost:5000/", "http://localhost:5000/"] {
+            assert!(is("localhost:5000", None, url), "{url}");
+        }
     }
 
     #[test]
