@@ -188,9 +188,16 @@ fn debian_armhf_installs_runs_upgrades_and_removes_it() {
         "/usr/share/zsh/vendor-completions/_edgepull",
         "/usr/share/fish/vendor_completions.d/edgepull.fish",
         "/usr/share/doc/edgepull/copyright",
+        "/usr/share/doc/edgepull/NOTICES.gz",
     ] {
         assert!(files.lines().any(|line| line == file), "{file} in {files}");
     }
+    // Of whatever is linked: C, Rust, and what is no code.
+    let notices = chroot.does("zcat /usr/share/doc/edgepull/NOTICES.gz");
+    for linked in ["musl (MIT)", "\nring 0.", "\nrustls 0.", "\nwebpki-roots 1.", "\nsha2 0."] {
+        assert!(notices.contains(linked), "{linked:?} in {notices}");
+    }
+    assert!(!notices.contains("syn 3"), "what runs in the compiler is not linked");
 
     // Raspberry Pi OS's counts as the newer one, and Debian's not as an upgrade of that.
     chroot.lays(&package("armv6")).does("dpkg -i --refuse-downgrade /package.deb");
