@@ -12,6 +12,7 @@ mod framing;
 mod members;
 mod scale;
 mod sparse;
+mod terminal;
 mod truncated;
 mod victim;
 mod whiteout;
