@@ -10,6 +10,7 @@ mod compression;
 mod documents;
 mod framing;
 mod members;
+mod registries;
 mod scale;
 mod sparse;
 mod terminal;

@@ -72,6 +72,12 @@ impl Ground {
         ground
     }
 
+    /// Where names are looked up in this text alone, which has the form of /etc/hosts.
+    pub fn knowing(self, hosts: &str) -> Ground {
+        let hosts = self.scratch.write("hosts", hosts);
+        Ground { board: self.board.with_hosts_file(&hosts), ..self }
+    }
+
     /// Where images are pulled to.
     pub fn root(&self) -> PathBuf {
         self.scratch.path("home/root")
