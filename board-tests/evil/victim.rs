@@ -16,6 +16,9 @@ use crate::harness::*;
 
 /// The most memory that any of these may take, in KiB.
 pub const MEMORY_MAX: u64 = 8 << 10;
+/// The one exception: a zstd frame with the largest window that is allowed, which alone is 8 MiB (ZSTD_WINDOW_MAX; RFC
+/// 8878, 3.1.1.1.2, wants a decoder to have as much). All else takes what it always takes.
+pub const MEMORY_MAX_WITH_WINDOW: u64 = MEMORY_MAX + (5 << 10);
 /// When a run is taken for hung: no judgement on speed.
 const SECONDS_MAX: u32 = 300;
 /// `nobody`.
