@@ -357,6 +357,37 @@ fn what_is_pinned_stays() {
     fleet.has(&release(2));
 }
 
+/// The pinned image is not current any more, and what is there in its place is another one.
+#[test]
+fn a_pinned_deployment_refuses_any_other_image() {
+    let [one, two, three] = [1, 2, 3].map(release);
+    let scratch = Scratch::new();
+    let local = format!("oci:{}", one.layout(&scratch, "layout"));
+    let served =
+        one.blobs.iter().fold(two.clone(), |all, (digest, blob)| all.with_blob(digest, blob.clone()));
+    let media_type = three.descriptor["mediaType"].as_str().expect("a media type").to_owned();
+    let other = three.blobs[three.digest()].clone();
+    let other = Answer::Exactly(200, vec![("Content-Type", media_type)], other);
+    let registry = FakeRegistry::serving(&served).at(&format!("manifests/{}", two.digest()), vec![other; 10]);
+    let by_digest = format!("{}/board/app@{}", registry.address(), one.digest());
+    for (first, image, says) in
+        [(&local, &local, "app is pinned to"), (&by_digest, &registry.image(), "sha256")]
+    {
+        let board = Board::armv7();
+        let version = || fs::read(board.beside_state("state/deployments/app/current/rootfs/app/version"));
+        one.layout(&scratch, "layout");
+        board.edgepull(["deploy", "app", first]).succeeds();
+        two.layout(&scratch, "layout");
+        board.edgepull(["deploy", "app", image, "--pin-digest"]).succeeds();
+        assert_eq!(version().expect("a file"), [2]);
+        board.edgepull(["rollback", "app"]).succeeds();
+        three.layout(&scratch, "layout");
+        let refused = board.edgepull(["update", "app"]).fails_with(exit::VERIFICATION);
+        refused.saying(says).saying(two.digest()).saying(three.digest());
+        assert_eq!(version().expect("a file"), [1], "{image}");
+    }
+}
+
 #[test]
 fn verify_names_what_is_not_as_it_was_and_repair_fetches_only_that() {
     let fleet = Fleet::new();

@@ -1,6 +1,7 @@
 //! The board tests: the finished program against real registries, real tools and hostile servers.
 //! `board-tests/run` installs what they need and runs them; they want root, as they compare owners.
 
+mod background;
 mod bare;
 mod binaries;
 mod clock;
@@ -20,6 +21,7 @@ mod output;
 mod packages;
 mod powercut;
 mod registries;
+mod secrets;
 mod selection;
 mod signatures;
 mod trees;

@@ -387,3 +387,49 @@ fn systemd_credentials_and_files_that_everybody_can_read() {
     pull("second").without_saying(&format!("chmod 600 {file}"));
     assert_whole(&scratch, "second");
 }
+
+/// However slow the machine is, a limited pull takes at least as long as its bytes are worth.
+#[test]
+fn a_limited_pull_takes_its_time() {
+    const RATE: u32 = 100 << 10;
+    let size = 400_000;
+    let app = Image::of("linux/arm/v5").layer(Layer::new().file("noise", noise(size))).build();
+    let registry = FakeRegistry::serving(&app);
+    let scratch = Scratch::new();
+    let (image, root, least) =
+        (registry.image(), scratch.at("root"), Duration::from_secs_f64(size as f64 / f64::from(RATE) - 1.0));
+    for (board, words) in [
+        (Board::armv7(), &["--limit-rate", "100k", "pull", &image, &root][..]),
+        (Board::armv7(), &["--limit-rate", "102400", "deploy", "app", &image]),
+    ] {
+        let begun = Instant::now();
+        board.edgepull(words.iter().copied()).succeeds();
+        assert!(begun.elapsed() >= least, "{words:?} took {:?}, not {least:?}", begun.elapsed());
+    }
+}
+
+/// A name that is not known yet, as before the network of a board is up.
+#[test]
+fn the_network_is_waited_for() {
+    let registry = FakeRegistry::serving(&app());
+    let scratch = Scratch::new();
+    let hosts = scratch.write("hosts", "127.0.0.1 localhost\n");
+    let port = registry.address().rsplit_once(':').expect("a port").1;
+    let (image, root) = (format!("registry.test:{port}/board/app:1"), scratch.at("root"));
+    let words = ["-v", "--plain-http", "--wait-online", "600", "pull", &image, &root];
+    let board = Board::armv7().with_hosts_file(&hosts);
+    board.edgepull([&words[..2], &words[4..]].concat()).fails_with(exit::NETWORK);
+    assert!(registry.requests().is_empty());
+    let log = std::fs::File::create(scratch.path("log")).expect("a file");
+    let mut edgepull = board.command(words).stdout(Stdio::null()).stderr(log).spawn().expect("edgepull");
+    // More often than without the option it would have tried.
+    let waited =
+        || std::fs::read_to_string(scratch.path("log")).expect("the log").matches("waiting for").count();
+    while waited() < 4 {
+        assert_eq!(edgepull.try_wait().expect("a child"), None, "it has given up");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::fs::write(&hosts, "127.0.0.1 localhost registry.test\n").expect("a file");
+    assert!(edgepull.wait().expect("its end").success());
+    assert_whole(&scratch, "root");
+}

@@ -359,6 +359,13 @@ fn without_policy_json_in_etc_everything_is_accepted_and_with_it_not() {
     refused.saying("/etc/edgepull/policy.json, default");
     root.write("etc/edgepull/policy.json", r#"{"default":[]}"#);
     board.edgepull(["pull", "oci:/layout", "/two"]).fails_with(exit::USAGE).saying("default");
+    // What the policy is on is not mounted, perhaps.
+    std::fs::remove_file(root.path("etc/edgepull/policy.json")).expect("a file");
+    std::os::unix::fs::symlink("/data/policy.json", root.path("etc/edgepull/policy.json")).expect("a link");
+    board.edgepull(["pull", "oci:/layout", "/two"]).fails_with(exit::USAGE).saying("mounted");
+    std::fs::remove_dir_all(root.path("etc/edgepull")).expect("a folder");
+    std::os::unix::fs::symlink("/data/edgepull", root.path("etc/edgepull")).expect("a link");
+    board.edgepull(["pull", "oci:/layout", "/two"]).fails_with(exit::USAGE).saying("mounted");
     assert!(!root.names().contains(&"two".to_owned()));
 }
 
@@ -434,4 +441,38 @@ fn a_monotonic_deployment_goes_back_only_by_hand() {
         board.edgepull(["deploy", "app", &place, "--monotonic="]).succeeds();
         is("old");
     }
+}
+
+/// Who moves the tag has all that was ever signed: an image whose config has its base image's label, too.
+#[test]
+fn what_the_index_says_once_no_label_of_a_base_image_outdoes() {
+    let peer = Peer::new();
+    let (name, key) = ("board/app:1", data("keys/a.pub"));
+    let place = peer.registry.image(name);
+    let version = "org.opencontainers.image.version";
+    let labelled = |content: &str| {
+        Image::of(HERE)
+            .layer(Layer::new().file("content", content))
+            .configured("Labels", json!({ version: "22.04" }))
+            .build()
+    };
+    let released = |content: &str, number: &str| {
+        let index = Index::new().with(labelled(content)).build();
+        index.with_manifest(|index| index["annotations"] = json!({ version: number }))
+    };
+    let board = Board::this_machine();
+    peer.sign(&released("new", "1.10"), name, "a", None);
+    board.edgepull(["deploy", "app", &place, "--verify-key", &key, "--monotonic", "version"]).succeeds();
+    peer.sign(&labelled("old"), name, "a", None);
+    let refused = board.edgepull(["update", "app"]).fails_with(exit::VERIFICATION);
+    refused.saying("the config says its version, where for what is current the index does");
+    // The old entry in an index of somebody's own, who has no key: the index's word is nobody's.
+    let forged = Index::new().with(labelled("old")).build();
+    let forged = forged.with_manifest(|index| index["annotations"] = json!({ version: "99" }));
+    peer.push(&forged, name);
+    board.edgepull(["update", "app"]).fails_with(exit::VERIFICATION).saying("the config says its version");
+    peer.sign(&released("newer", "1.11"), name, "a", None);
+    board.edgepull(["update", "app"]).succeeds();
+    let current = board.beside_state("state/deployments/app/current/rootfs/content");
+    assert_eq!(std::fs::read_to_string(current).expect("a file"), "newer");
 }

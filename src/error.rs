@@ -147,31 +147,35 @@ fn describe(error: &io::Error) -> String {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        printable(f, &self.message)?;
+        Printable(&self.message).fmt(f)?;
         match &self.hint {
             Some(hint) => {
                 f.write_str("; ")?;
-                printable(f, hint)
+                Printable(hint).fmt(f)
             }
             None => Ok(()),
         }
     }
 }
 
-/// The most bytes of a message, and of a hint, that are shown.
+/// The most bytes of a message, of a hint, and of a line of the log that are shown.
 const SHOWN_MAX: usize = 4096;
 
-/// Writes the beginning of `text` with its control characters escaped: images, registries and files have a say in
-/// messages, but a terminal must not obey them.
-fn printable(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    for (at, character) in text.char_indices() {
-        match character {
-            _ if at >= SHOWN_MAX => return f.write_char('…'),
-            character if character.is_control() => write!(f, "{}", character.escape_default())?,
-            character => f.write_char(character)?,
+/// The beginning of a text, its control characters escaped: images, registries and files have a say in messages and in
+/// the log, but a terminal must not obey them.
+pub struct Printable<'a>(pub &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, character) in self.0.char_indices() {
+            match character {
+                _ if at >= SHOWN_MAX => return f.write_char('…'),
+                character if character.is_control() => write!(f, "{}", character.escape_default())?,
+                character => f.write_char(character)?,
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 impl std::error::Error for Error {}

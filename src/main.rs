@@ -2,13 +2,14 @@
 
 use edgepull::cli::{self, Options};
 use edgepull::commands;
-use edgepull::error::Error;
+use edgepull::error::{Error, Printable};
 use edgepull::sys;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-/// Log lines on standard error: `edgepull: warning: …`.
+/// Log lines on standard error: `edgepull: warning: …`. Those of one message that follow its first are set in, so that
+/// none is taken for another message.
 struct Stderr;
 
 impl Log for Stderr {
@@ -29,7 +30,14 @@ impl Log for Stderr {
         // On a terminal a progress bar may stand there, without a line end.
         let clear = if stderr.is_terminal() { "\r\x1b[K" } else { "" };
         // A log that cannot be written must not end a pull.
-        let _ = writeln!(stderr, "{clear}edgepull: {word}{}", record.args());
+        let text = record.args().to_string();
+        let mut lines = text.split('\n');
+        let first = lines.next().unwrap_or_default();
+        let _ = writeln!(stderr, "{clear}edgepull: {word}{}", Printable(first));
+        for line in lines {
+            let indent = if line.is_empty() { "" } else { "  " };
+            let _ = writeln!(stderr, "{indent}{}", Printable(line));
+        }
     }
     fn flush(&self) {}
 }

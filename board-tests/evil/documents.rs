@@ -370,6 +370,30 @@ fn circles_and_depth() {
     family.end();
 }
 
+/// An index of [`image`] for this board.
+fn index_of_one() -> String {
+    let mut entry = descriptor(MANIFEST, image().manifest().to_string().as_bytes());
+    entry["platform"] = json!({ "os": "linux", "architecture": "arm", "variant": "v7" });
+    json!({ "schemaVersion": 2, "manifests": [entry] }).to_string()
+}
+
+/// Writes a layout whose one image is the index `text`.
+fn with_index(scratch: &Scratch, text: &str) -> String {
+    let manifest = image().manifest().to_string();
+    blob(scratch, "image", MANIFEST, manifest.as_bytes());
+    with_manifest(scratch, INDEX, text)
+}
+
+/// A JSON text in which the field `name` occurs twice, with the value that it has: the first place where it stands.
+fn twice(text: &str, name: &str) -> String {
+    let at = text.find(&format!("\"{name}\":")).expect("such a field");
+    let value = &text[at + name.len() + 3..];
+    let mut values = serde_json::Deserializer::from_str(value).into_iter::<Value>();
+    values.next().expect("a value").expect("JSON");
+    let end = at + name.len() + 3 + values.byte_offset();
+    format!("{},{}", &text[..end], &text[at..])
+}
+
 #[test]
 fn json() {
     let mut family = Family::pulled_by("JSON", &[By::Root]).and_deployed();
@@ -436,6 +460,42 @@ fn json() {
                 1,
             );
             with_manifest(scratch, MANIFEST, &text)
+        });
+    }
+    // Of an index' entry: what names the image, and what says whom it is for.
+    let index = index_of_one();
+    for name in ["digest", "size", "mediaType", "platform", "os", "architecture", "variant"] {
+        let index = index.clone();
+        family.image(&format!("{name} of an entry twice"), refused("duplicate field"), move |scratch| {
+            with_index(scratch, &twice(&index, name))
+        });
+    }
+    for name in ["manifests", "schemaVersion"] {
+        let index = index.clone();
+        family.image(&format!("{name} of an index twice"), refused("duplicate field"), move |scratch| {
+            with_index(scratch, &twice(&index, name))
+        });
+    }
+    for name in [
+        "os",
+        "architecture",
+        "variant",
+        "config",
+        "rootfs",
+        "diff_ids",
+        "Entrypoint",
+        "Env",
+        "User",
+        "Labels",
+    ] {
+        family.image(&format!("{name} of a config twice"), refused("duplicate field"), move |scratch| {
+            let mut image = image();
+            image.config["config"] =
+                json!({ "Entrypoint": ["/d/f"], "Env": ["A=b"], "User": "0", "Labels": { "a": "b" } });
+            let config = twice(&image.config.to_string(), name);
+            let mut manifest = image.manifest();
+            manifest["config"] = blob(scratch, "image", CONFIG, config.as_bytes());
+            with_manifest(scratch, MANIFEST, &manifest.to_string())
         });
     }
     for (what, text) in [

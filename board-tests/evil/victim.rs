@@ -16,6 +16,9 @@ use crate::harness::*;
 
 /// The most memory that any of these may take, in KiB.
 pub const MEMORY_MAX: u64 = 8 << 10;
+/// The one exception: a zstd frame with the largest window that is allowed, which alone is 8 MiB (ZSTD_WINDOW_MAX; RFC
+/// 8878, 3.1.1.1.2, wants a decoder to have as much). All else takes what it always takes.
+pub const MEMORY_MAX_WITH_WINDOW: u64 = MEMORY_MAX + (5 << 10);
 /// When a run is taken for hung: no judgement on speed.
 const SECONDS_MAX: u32 = 300;
 /// `nobody`.
@@ -70,6 +73,12 @@ impl Ground {
         let mut ground = Ground { scratch, away, board, by, before: BTreeMap::new(), memory_max: MEMORY_MAX };
         ground.before = ground.outside();
         ground
+    }
+
+    /// Where names are looked up in this text alone, which has the form of /etc/hosts.
+    pub fn knowing(self, hosts: &str) -> Ground {
+        let hosts = self.scratch.write("hosts", hosts);
+        Ground { board: self.board.with_hosts_file(&hosts), ..self }
     }
 
     /// Where images are pulled to.

@@ -133,6 +133,17 @@ impl Board {
         self
     }
 
+    /// edgepull sees this file as /etc/hosts, also when it changes, and no name server: in a mount namespace of its own.
+    pub fn with_hosts_file(mut self, hosts: &str) -> Board {
+        let resolver =
+            self.state.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
+        let mount =
+            r#"mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf && shift 2 && exec "$@""#;
+        let private = ["unshare", "-m", "sh", "-c", mount, "sh", hosts, &resolver];
+        self.program.splice(..0, private.map(str::to_owned));
+        self
+    }
+
     /// edgepull is killed when it has not ended by itself after so many seconds.
     pub fn killed_after(mut self, seconds: u32) -> Board {
         self.program.splice(..0, ["timeout", "-s", "KILL", &seconds.to_string()].map(str::to_owned));

@@ -32,6 +32,8 @@ pub enum Answer {
     Exactly(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// Status 307 to another place.
     Redirect(String),
+    /// These bytes in place of status line and all that follows, and then those, until the client goes away.
+    Flood(Vec<u8>, Vec<u8>),
 }
 
 impl Answer {
@@ -225,6 +227,12 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()>
         (answer, honest, allowed)
     };
     let out = stream.get_mut();
+    if let Answer::Flood(head, again) = answer {
+        out.write_all(&head)?;
+        loop {
+            out.write_all(&again)?;
+        }
+    }
     if !allowed {
         let challenge = "Basic realm=\"board-tests\"".to_owned();
         return respond(out, &request, 401, &[("WWW-Authenticate", challenge)], b"", usize::MAX);
@@ -259,6 +267,7 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()>
         Answer::IgnoreRange => respond(out, &request, 200, &fields, &data, usize::MAX),
         Answer::Exactly(status, more, body) => respond(out, &request, status, &more, &body, usize::MAX),
         Answer::Redirect(url) => respond(out, &request, 307, &[("Location", url)], b"", usize::MAX),
+        Answer::Flood(..) => Ok(()), // above
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::Documents;
 use super::report::Report;
-use crate::error::{Error, Result};
+use crate::error::{Error, Printable, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Document, ImageConfig, Manifest};
 use crate::image::program::{self, Finding};
@@ -152,8 +152,10 @@ pub(super) fn warn(mut warnings: Vec<Warning>, summary: Summary) {
 pub(super) fn check_program(chosen: &Chosen, host: &Host, root: BorrowedFd<'_>, force: bool) -> Result<()> {
     let open = |path: &Path| open_in_root(root, path);
     match program::check(&chosen.config.config, &chosen.platform, host, &open) {
-        Ok(Finding::Fits(files)) => log::info!("checked against {}: {}", chosen.platform, files.join(", ")),
-        Ok(Finding::Unknown(why)) => log::info!("no program checked: {why}"),
+        Ok(Finding::Fits(files)) => {
+            log::info!("checked against {}: {}", chosen.platform, Printable(&files.join(", ")));
+        }
+        Ok(Finding::Unknown(why)) => log::info!("no program checked: {}", Printable(&why)),
         Err(error) => refuse(error, force)?,
     }
     Ok(())

@@ -56,11 +56,19 @@ impl Report {
         writeln!(out, "{text}").and_then(|()| out.flush()).map_err(unwritable)
     }
 
-    /// A result as one line of JSON.
+    /// A result as one line of JSON. DEL and U+0080 to U+009F, which JSON may hold as they are, are escaped, too: what
+    /// an index says must not be a terminal's order.
     pub fn json(&self, value: &impl Serialize) -> Result<()> {
         let line =
             serde_json::to_string(value).map_err(|error| Error::new(Kind::Other, error.to_string()))?;
-        self.text(line)
+        let mut shown = String::with_capacity(line.len());
+        for character in line.chars() {
+            match character.is_control() {
+                true => shown.push_str(&format!("\\u{:04x}", u32::from(character))),
+                false => shown.push(character),
+            }
+        }
+        self.text(shown)
     }
 
     /// Something that happened: a line for people, or an event for machines.

@@ -56,7 +56,8 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// Reads the file at `path`; `None` where there is none.
+    /// Reads the file at `path`; `None` where there is none. A link that leads nowhere is a policy that is lost, not
+    /// one that nobody has made.
     ///
     /// # Errors
     /// [`Kind::Usage`], with the place in the file.
@@ -68,7 +69,12 @@ impl Policy {
                 Err(Error::new(Kind::Usage, format!("policy {place}: larger than 256 KiB (POLICY_MAX)")))
             }
             Ok(_) => Policy::parse(&bytes, place).map(Some),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound && !dangles(path) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let error =
+                    Error::new(Kind::Usage, format!("policy {place}: a link leads to where nothing is"));
+                Err(error.hint("is the file system mounted that the policy is on?"))
+            }
             Err(error) => Err(Error::from_io(Kind::Usage, error).context(format_args!("policy {place}"))),
         }
     }
@@ -97,6 +103,12 @@ impl Policy {
         }
         (format!("{place}, default"), &self.default)
     }
+}
+
+/// Whether a path is not there because itself, or the nearest directory above it that there is, is a broken link.
+fn dangles(path: &Path) -> bool {
+    let nearest = path.ancestors().find(|path| path.symlink_metadata().is_ok());
+    nearest.is_some_and(|path| path.metadata().is_err())
 }
 
 /// The scopes that an image is in, most specific first, and its transport. What a registry's image is in comes from
@@ -163,12 +175,7 @@ fn check_scope(transport: &str, scope: &str) -> Result<(), &'static str> {
         ("docker-archive", _) => Err("archives of Docker have no scopes but \"\""),
         ("oci" | "oci-archive", "/") => Err("write \"\" for all there is"),
         ("oci" | "oci-archive", path) if !path.starts_with('/') => Err("no absolute path"),
-        ("oci" | "oci-archive", path)
-            if path.ends_with('/') || path.contains("//") || path.contains("/./") =>
-        {
-            Err("no path in its plain form")
-        }
-        ("oci" | "oci-archive", path) if path.split('/').any(|part| part == "..") => {
+        ("oci" | "oci-archive", path) if path[1..].split('/').any(|part| matches!(part, "" | "." | "..")) => {
             Err("no path in its plain form")
         }
         _ => Ok(()),
@@ -353,6 +360,45 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_is_not_plain_matches_nothing() {
+        for transport in ["oci", "oci-archive"] {
+            let scoped = |scope: &str| {
+                let accept = r#"[{"type":"insecureAcceptAnything"}]"#;
+                policy(&format!(
+                    r#"{{"default":{accept},"transports":{{"{transport}":{{"{scope}":{accept}}}}}}}"#
+                ))
+            };
+            for scope in ["/a/", "//a", "/a//b", "/./a", "/a/./b", "/a/.", "/..", "/../a", "/a/../b", "/a/.."]
+            {
+                let error = scoped(scope).expect_err(scope).to_string();
+                assert!(error.contains("no path in its plain form") && error.contains(scope), "{error}");
+            }
+            for scope in ["/a", "/a/b:1", "/.a/b.", "/a/...", "/a..b"] {
+                assert!(scoped(scope).is_ok(), "{scope}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_link_is_not_no_policy() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).unwrap();
+        std::fs::create_dir(at("etc")).unwrap();
+        link("gone/policy.json", "policy.json");
+        link("gone", "link-to-nothing");
+        link("etc", "link");
+        for lost in ["policy.json", "link-to-nothing/policy.json", "link-to-nothing/edgepull/policy.json"] {
+            let error = Policy::read(&at(lost)).unwrap_err();
+            assert_eq!(error.kind(), Kind::Usage);
+            assert!(error.to_string().contains("mounted"), "{error}");
+        }
+        for none in ["etc/policy.json", "link/policy.json", "none/edgepull/policy.json"] {
+            assert!(Policy::read(&at(none)).unwrap().is_none(), "{none}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place() {
         let docker = |inside: &str| {
             format!(r#"{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{"a.b/c":{inside}}}}}}}"#)
@@ -385,7 +431,6 @@ mod tests {
             (signed(r#""keyPath":"/a","signedIdentity":null"#), &["[1]", "signedIdentity"]),
             (docker("[]").replace("docker", "oci"), &["transports.oci", "absolute"]),
             (docker("[]").replace("docker\":{\"a.b/c", "oci\":{\"/"), &["write \"\""]),
-            (docker("[]").replace("docker\":{\"a.b/c", "oci\":{\"/a/../b"), &["plain"]),
             (docker("[]").replace("docker", "docker-archive"), &["no scopes"]),
         ] {
             let error = policy(&text).unwrap_err();

@@ -8,6 +8,9 @@
 //! The first of these that there is counts. An index's is heeded only where a signature covers the index: anybody can
 //! put a signed, old image into an index of today. A label may be inherited from a base image, which is why a label's
 //! `created` counts for nothing.
+//!
+//! Only words of one place are compared, or the new image's of a better one: who moves a tag has the choice among all
+//! that was ever signed, and so among the places, too. What an index has said once, a label says no more.
 
 use crate::clock::rfc3339;
 use crate::image::manifest::{Annotations, ImageConfig};
@@ -18,6 +21,8 @@ use std::cmp::Ordering;
 const VALUE_MAX: usize = 128;
 /// The most parts of a version before its `-`, and the most behind.
 const PARTS_MAX: usize = 8;
+/// The places where an image says its age, those of less weight first.
+const PLACES: [&str; 3] = ["the config", "the index", "the manifest"];
 
 /// What must not go back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,19 +42,24 @@ pub struct Age {
     pub created: Option<String>,
     /// A version.
     pub version: Option<String>,
+    /// The weight of the place where `created` stands: 2 is the manifest, 1 the index, 0 the config. Records of before
+    /// do not know, and whatever comes will do for them.
+    pub created_weight: u8,
+    /// The same of `version`.
+    pub version_weight: u8,
 }
 
 impl Age {
     /// What manifest, index (`None` where there is none, or its word is nobody's) and config say.
     pub fn of(manifest: &Annotations, index: Option<&Annotations>, config: &ImageConfig) -> Age {
         let first = |field: fn(&Annotations) -> &Option<String>, last: &Option<String>| {
-            let found = field(manifest).as_ref().or_else(|| field(index?).as_ref()).or(last.as_ref());
-            found.filter(|value| value.len() <= VALUE_MAX).cloned()
+            let places = [last, index.map_or(&None, field), field(manifest)];
+            let weight = places.iter().rposition(|value| value.is_some()).unwrap_or_default();
+            (places[weight].clone().filter(|value| value.len() <= VALUE_MAX), weight as u8)
         };
-        Age {
-            created: first(|notes| &notes.created, &config.created),
-            version: first(|notes| &notes.version, &config.config.labels.version),
-        }
+        let (created, created_weight) = first(|notes| &notes.created, &config.created);
+        let (version, version_weight) = first(|notes| &notes.version, &config.config.labels.version);
+        Age { created, version, created_weight, version_weight }
     }
 }
 
@@ -67,9 +77,14 @@ impl Monotonic {
     /// # Errors
     /// Why not, in words: also where either says nothing, or nothing that can be compared.
     pub fn allows(self, new: &Age, current: Option<&Age>) -> Result<(), String> {
-        let new = self.value(new).map_err(|why| format!("the image {why}"))?;
+        let (new, place) = self.value(new).map_err(|why| format!("the image {why}"))?;
         let Some(current) = current else { return self.order(new, new).map(drop) };
-        let current = self.value(current).map_err(|why| format!("what is current {why}"))?;
+        let (current, better) = self.value(current).map_err(|why| format!("what is current {why}"))?;
+        if place < better {
+            let says = |weight: u8| PLACES[usize::from(weight).min(PLACES.len() - 1)];
+            let (name, place, better) = (self.name(), says(place), says(better));
+            return Err(format!("{place} says its {name}, where for what is current {better} does"));
+        }
         match self.order(new, current)? {
             Ordering::Less => {
                 let (new, current) = (new.escape_debug(), current.escape_debug());
@@ -80,12 +95,14 @@ impl Monotonic {
         }
     }
 
-    fn value(self, age: &Age) -> Result<&str, String> {
-        let value = match self {
-            Monotonic::Created => &age.created,
-            Monotonic::Version => &age.version,
+    /// What an image says, and the weight of where.
+    fn value(self, age: &Age) -> Result<(&str, u8), String> {
+        let (value, weight) = match self {
+            Monotonic::Created => (&age.created, age.created_weight),
+            Monotonic::Version => (&age.version, age.version_weight),
         };
-        value.as_deref().ok_or_else(|| format!("does not say its {}", self.name()))
+        let value = value.as_deref().ok_or_else(|| format!("does not say its {}", self.name()))?;
+        Ok((value, weight))
     }
 
     fn order(self, new: &str, current: &str) -> Result<Ordering, String> {
@@ -169,7 +186,7 @@ mod tests {
     use super::*;
 
     fn age(created: Option<&str>, version: Option<&str>) -> Age {
-        Age { created: created.map(str::to_owned), version: version.map(str::to_owned) }
+        Age { created: created.map(str::to_owned), version: version.map(str::to_owned), ..Age::default() }
     }
 
     #[test]
@@ -253,6 +270,31 @@ mod tests {
     }
 
     #[test]
+    fn a_worse_place_is_not_compared_with_a_better_one() {
+        let placed = |weight: u8, value: &str| Age {
+            created_weight: weight,
+            version_weight: weight,
+            ..age(Some(&format!("{value}-01-01T00:00:00Z")), Some(value))
+        };
+        for rule in [Monotonic::Created, Monotonic::Version] {
+            for (new, current) in [(0, 1), (0, 2), (1, 2), (0, 200)] {
+                // However new it says it is: the label may be the base image's.
+                let why = rule.allows(&placed(new, "2026"), Some(&placed(current, "2001"))).unwrap_err();
+                assert!(why.starts_with(PLACES[usize::from(new)]) && why.contains(rule.name()), "{why}");
+                assert_eq!(rule.allows(&placed(current, "2026"), Some(&placed(new, "2001"))), Ok(()));
+                let older = rule.allows(&placed(current, "2001"), Some(&placed(new, "2026")));
+                assert!(older.unwrap_err().contains("older"));
+            }
+        }
+        // A record of before says nothing of places.
+        let record: Age =
+            serde_json::from_str(r#"{"created":"2026-01-01T00:00:00Z","version":"1"}"#).unwrap();
+        assert_eq!(record, age(Some("2026-01-01T00:00:00Z"), Some("1")));
+        let kept: Age = serde_json::from_slice(&serde_json::to_vec(&placed(1, "2026")).unwrap()).unwrap();
+        assert_eq!(kept, placed(1, "2026"));
+    }
+
+    #[test]
     fn the_manifest_s_word_goes_before_the_index_s_and_the_config_s() {
         let notes = |version: &str| Annotations { version: Some(version.into()), ..Annotations::default() };
         let none = Annotations::default();
@@ -261,12 +303,14 @@ mod tests {
             "org.opencontainers.image.created":"2025-01-01T00:00:00Z","x":"y"}}}"#;
         let config = ImageConfig::parse(config).unwrap();
         let version = |manifest: &Annotations, index: Option<&Annotations>| {
-            Age::of(manifest, index, &config).version.unwrap()
+            let age = Age::of(manifest, index, &config);
+            (age.version.unwrap(), PLACES[usize::from(age.version_weight)])
         };
-        assert_eq!(version(&notes("1"), Some(&notes("2"))), "1");
-        assert_eq!(version(&none, Some(&notes("2"))), "2");
-        assert_eq!(version(&none, Some(&none)), "3");
-        assert_eq!(version(&none, None), "3");
+        let says = |version: &str, place| (version.to_owned(), place);
+        assert_eq!(version(&notes("1"), Some(&notes("2"))), says("1", "the manifest"));
+        assert_eq!(version(&none, Some(&notes("2"))), says("2", "the index"));
+        assert_eq!(version(&none, Some(&none)), says("3", "the config"));
+        assert_eq!(version(&none, None), says("3", "the config"));
         let age = Age::of(&none, None, &config);
         assert_eq!(
             age.created.as_deref(),
