@@ -14,6 +14,8 @@ use std::str::FromStr;
 pub const DEFAULT_HOST: &str = "docker.io";
 /// The longest repository name that the distribution-spec's grammar lets through, host included.
 const NAME_MAX: usize = 255;
+/// How local references begin.
+const TRANSPORTS: [&str; 3] = ["oci:", "oci-archive:", "docker-archive:"];
 /// The longest tag (distribution-spec, `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
 const TAG_MAX: usize = 128;
 
@@ -226,7 +228,10 @@ impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (transport, local) = match self {
             Reference::Registry(registry) => {
-                write!(f, "{}/{}", registry.host, registry.repository)?;
+                // A host may have a transport's name, and a port.
+                let is_transport = TRANSPORTS.iter().any(|name| registry.host.starts_with(name));
+                let before = if is_transport { "docker://" } else { "" };
+                write!(f, "{before}{}/{}", registry.host, registry.repository)?;
                 if let Some(tag) = &registry.tag {
                     write!(f, ":{tag}")?;
                 }
@@ -272,6 +277,7 @@ mod tests {
             ("[::1]:5000/a", "[::1]:5000/a:latest"),
             ("Host/app", "Host/app:latest"),
             ("a__b/c--d.e_f", "docker.io/a__b/c--d.e_f:latest"),
+            ("docker://oci:5000/app", "docker://oci:5000/app:latest"),
         ] {
             assert_eq!(typed.parse::<Reference>().unwrap().to_string(), full, "{typed}");
         }
