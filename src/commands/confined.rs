@@ -60,7 +60,7 @@ impl Settled {
 /// What the process has to have asked for: who it is that it has come back with.
 ///
 /// # Errors
-/// [`Kind::Other`] where it has not.
+/// [`crate::error::Kind::Other`] where it has not.
 pub(super) fn settled(settled: Option<Settled>) -> Result<Settled> {
     settled.ok_or_else(sandbox::nonsense)
 }

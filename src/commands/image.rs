@@ -170,7 +170,7 @@ pub(super) fn process(chosen: &Chosen, root: BorrowedFd<'_>) -> Result<Process> 
 /// whose digest it returns. It is durable then.
 ///
 /// # Errors
-/// [`Kind::Disk`], also where these are no directories, or there is a `config.json`: whoever has composed may have
+/// [`crate::error::Kind::Disk`], also where these are no directories, or there is a `config.json`: whoever has composed may have
 /// become somebody else.
 pub(super) fn write_config(process: &Process, readonly: bool, directory: &Path) -> Result<Digest> {
     let rootless = match sys::effective_ids() {
