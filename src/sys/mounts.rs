@@ -2,10 +2,10 @@
 
 use super::check;
 use std::ffi::{CStr, CString};
-use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// mount_setattr(2): the same number on every architecture (asm-generic/unistd.h).
@@ -34,8 +34,7 @@ struct MountAttributes {
 /// for it, modes, owners, attributes and times, too, which [`super::write_only_beneath`] does not rule. In `home` no
 /// device can be opened. Directories that are open are closed, as they lead to the mounts of before.
 ///
-/// For a process that ends soon, and has nothing open that it has not opened for its work: where this fails half-way,
-/// what it sees may be read-only to the part.
+/// For a process that ends soon, and needs no directory that it has opened before.
 ///
 /// # Errors
 /// `EPERM` without CAP_SYS_ADMIN; `ENOSYS` before Linux 5.12; `EINVAL` where the root directory is no mount point, as
@@ -45,17 +44,18 @@ pub fn read_only_outside(home: Option<&Path>) -> io::Result<()> {
     let home = home.map(|home| CString::new(home.as_os_str().as_bytes())).transpose()?;
     // SAFETY: takes flags only.
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into())?;
-    let read_only = MountAttributes {
-        set: ATTRIBUTE_READ_ONLY,
-        // What is unmounted there is unmounted here, or the file system would stay in use.
-        propagation: PROPAGATION_SLAVE,
-        ..MountAttributes::default()
-    };
-    set_attributes(c"/", AT_RECURSIVE, &read_only)?;
+    // What is unmounted there is unmounted here, or the file system would stay in use; and nothing the other way.
+    let apart = MountAttributes { propagation: PROPAGATION_SLAVE, ..MountAttributes::default() };
+    set_attributes(c"/", AT_RECURSIVE, &apart)?;
     if let Some(home) = &home {
         let (kind, data) = (std::ptr::null(), std::ptr::null());
         // SAFETY: the paths are strings that end, and this operation takes neither a type nor data.
         check(unsafe { libc::mount(home.as_ptr(), home.as_ptr(), kind, libc::MS_BIND, data) }.into())?;
+    }
+    // Nothing before this is in the way of the work, if it fails.
+    let read_only = MountAttributes { set: ATTRIBUTE_READ_ONLY, ..MountAttributes::default() };
+    set_attributes(c"/", AT_RECURSIVE, &read_only)?;
+    if let Some(home) = &home {
         let writable = MountAttributes {
             clear: ATTRIBUTE_READ_ONLY,
             set: ATTRIBUTE_NO_DEVICES | ATTRIBUTE_NO_SET_USER_ID,
@@ -65,14 +65,15 @@ pub fn read_only_outside(home: Option<&Path>) -> io::Result<()> {
     }
     // It may be beneath `home`.
     std::env::set_current_dir(here)?;
-    let nothing = File::open("/dev/null")?;
+    // In an initramfs there may be no /dev.
+    let (nothing, _) = UnixStream::pair()?;
     for descriptor in 0..DESCRIPTORS {
         // SAFETY: stat is made of integers, for which zeros are a value.
         let mut stat: libc::stat = unsafe { std::mem::zeroed() };
         // SAFETY: `stat` is valid for the call to write to; what is not open is refused.
         let known = unsafe { libc::fstat(descriptor, &mut stat) } == 0;
         if known && stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-            // SAFETY: both are open. Whoever owns the number has a descriptor still, but of nothing.
+            // SAFETY: both are open. Whoever owns the number has a descriptor still, but of nothing that leads anywhere.
             check(unsafe { libc::dup3(nothing.as_raw_fd(), descriptor, libc::O_CLOEXEC) }.into())?;
         }
     }
