@@ -3,7 +3,7 @@
 #![no_main]
 
 use edgepull::image::manifest::{ImageConfig, RunConfig};
-use edgepull::image::runtime::config_json;
+use edgepull::image::runtime::{Process, config_json};
 use edgepull_fuzz::arbitrary::{self, Arbitrary};
 use edgepull_fuzz::{assert_message, fuzz_target, memory};
 use std::fs::File;
@@ -37,10 +37,11 @@ fuzz_target!(|input: Input<'_>| {
         Some("/etc/group") => file(input.group),
         _ => panic!("{} is nothing that is looked at for this", path.display()),
     };
-    let text = match config_json(&image, &open, input.rootless, true) {
-        Ok(text) => text,
+    let process = match Process::of(&image, &open) {
+        Ok(process) => process,
         Err(error) => return assert_message(&error.to_string()),
     };
+    let text = config_json(&process, input.rootless, true);
     let config: serde_json::Value = serde_json::from_str(&text).expect("config.json is JSON");
     let process = &config["process"];
     assert!(process["args"].as_array().is_some_and(|args| !args.is_empty()));
