@@ -121,9 +121,9 @@ fn answers_without_an_end() {
                 "FRUITLESS_MAX",
             ),
             ("fields", ok.to_owned(), "X-Field: y\r\n".to_owned(), "is no HTTP"),
-            ("one field", format!("{ok}X: "), "y".repeat(1000), "closed too early"),
-            ("a status line", "HTTP/1.1 200 ".to_owned(), "y".repeat(1000), "closed too early"),
-            ("a chunk's extension", format!("{chunked}5;"), "x=y;".repeat(100), "reading stalled"),
+            ("one field", format!("{ok}X: "), "y".repeat(1000), "larger than 16 KiB"),
+            ("a status line", "HTTP/1.1 200 ".to_owned(), "y".repeat(1000), "larger than 16 KiB"),
+            ("a chunk's extension", format!("{chunked}5;"), "x=y;".repeat(100), "larger than 16 KiB"),
             ("nothing but bytes", String::new(), "\0".repeat(4096), "is no HTTP"),
         ] {
             cases.push(case(what, place, Answer::Flood(head.into(), again.into()), exit::NETWORK, words));

@@ -341,9 +341,9 @@ impl Http {
                     },
                 }
             }
-            ureq::Error::LargeResponseHeader(..) => {
-                Failure::last(network("the head of the answer is larger than 16 KiB".into()))
-            }
+            ureq::Error::LargeResponseHeader(..) => Failure::last(network(
+                "the head of the answer, or of a chunk of it, is larger than 16 KiB".into(),
+            )),
             ureq::Error::Io(error) => self.io(error, &host),
             ureq::Error::Protocol(_) => Failure::last(
                 network("the answer is no HTTP".into())
