@@ -19,9 +19,9 @@ use crate::sys;
 use crate::trust::rollback::Age;
 use crate::trust::{Subject, Trust};
 use serde_json::json;
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -186,7 +186,8 @@ pub(super) fn write_config(process: &Process, readonly: bool, directory: &Path) 
         file.write_all(text.as_bytes())?;
         // Whatever the umask.
         file.set_permissions(Permissions::from_mode(0o644))?;
-        sys::sync_file_system(file.as_fd())
+        file.sync_all()?;
+        File::open(directory)?.sync_all()
     };
     written().map_err(|error| Error::disk(path.display(), error))?;
     Ok(Digest::of(text.as_bytes()))
