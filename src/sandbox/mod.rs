@@ -381,6 +381,10 @@ mod tests {
 
     #[test]
     fn it_starts_signals_and_reaches_nothing() {
+        if !sys::has_seccomp() {
+            eprintln!("LEFT OUT: this kernel has no seccomp filters");
+            return;
+        }
         let home = home();
         let listener = std::os::unix::net::UnixListener::bind(home.path().join("socket")).unwrap();
         let parent = nix::unistd::getpid();

@@ -285,3 +285,10 @@ pub fn signal_of_input(file: BorrowedFd<'_>, process: libc::pid_t) -> io::Result
     // SAFETY: this operation takes a number only.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, process) }.into()).map(drop)
 }
+
+/// Whether this kernel has seccomp filters: what emulates one for a program may not (PR_GET_SECCOMP, prctl(2)).
+#[cfg(test)]
+pub fn has_seccomp() -> bool {
+    // SAFETY: this operation takes nothing.
+    unsafe { libc::prctl(libc::PR_GET_SECCOMP) >= 0 }
+}
