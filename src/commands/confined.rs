@@ -13,7 +13,6 @@ use crate::sys;
 use crate::trust::rollback::Age;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The longest name of a platform that is taken over, in characters.
@@ -89,26 +88,15 @@ pub(super) fn peak_kib() -> u64 {
     PEAK_KIB.load(Ordering::Relaxed) as u64
 }
 
-/// Where the process writes, and links files from.
-#[derive(Debug, Default)]
-pub(super) struct Places {
-    /// Directories.
-    pub(super) writable: Vec<PathBuf>,
-    /// The root that unchanged files are linked from.
-    pub(super) linked: Option<PathBuf>,
-}
-
-/// Does `work` where it can only read, and write to `places`. `answer` knows what it may go on with.
+/// Does `work` where it can only read, and do what `rights` say. `answer` knows what it may go on with.
 pub(super) fn confined<T: Serialize + DeserializeOwned>(
-    places: &Places,
+    rights: Rights,
     options: &Options,
     clock: &Clock,
     work: impl FnOnce(&mut Line) -> Result<T>,
     mut answer: impl FnMut(Question) -> Result<bool>,
 ) -> Result<T> {
-    let writable: Vec<&Path> = places.writable.iter().map(PathBuf::as_path).collect();
-    let rights =
-        Rights { writable: &writable, linked: places.linked.as_deref(), background: options.background };
+    let rights = Rights { background: options.background, ..rights };
     let told: Told<T> = sandbox::run(
         &rights,
         |line| {

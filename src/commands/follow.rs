@@ -1,7 +1,7 @@
 //! A deployment is brought to what it tracks: what `deploy` and `update` have in common.
 
 use super::assemble::Assembly;
-use super::confined::{Places, Question, Settled, confined, said, settled};
+use super::confined::{Question, Settled, confined, said, settled};
 use super::image::write_config;
 use super::report::{Report, bytes};
 use super::{clock, host, open, verifier};
@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 use crate::platform::Platform;
-use crate::sandbox::Line;
+use crate::sandbox::{Line, Rights};
 use crate::store;
 use crate::store::deployment::{
     Bad, Board, Content, Deployment, Deployments, Generation, Outcome, Pending, State, Tracking,
@@ -113,14 +113,14 @@ fn tracked(
     let host = host(options)?;
     let layers = Layers::open(&options.state_dir)?;
     let (view, base) = (deployment.clone(), deployment.current_tree()?);
-    let places = places(&layers, deployment, base.as_deref());
+    let rights = rights(&layers, deployment, base.as_deref());
     let assemble = |line: &mut Line| {
         let assembly = Assembly { deployment: &view, layers: &layers, host: &host, options, report };
         assembly.follow(&image, by, base.as_deref(), &trust, &mut *source, line)
     };
     let mut books =
         Books { deployment, image: &image, by, pinned, current, report, settled: None, next: None };
-    let assembled = confined(&places, options, clock, assemble, |question| books.answer(question));
+    let assembled = confined(rights, options, clock, assemble, |question| books.answer(question));
     let (accepted, next) = (books.settled.take(), books.next.take());
     let number = match (next, assembled) {
         (Some(Next::Nothing), Ok(_)) => return Ok(false),
@@ -151,10 +151,11 @@ fn tracked(
 }
 
 /// Where the process that fetches for a deployment may write. `base` is the tree that it links unchanged files from.
-fn places(layers: &Layers, deployment: &Deployment, base: Option<&Path>) -> Places {
-    Places {
+fn rights(layers: &Layers, deployment: &Deployment, base: Option<&Path>) -> Rights {
+    Rights {
         writable: [layers.whole(), layers.partial(), &deployment.work()].map(Path::to_owned).to_vec(),
         linked: base.map(|tree| tree.join("rootfs")).filter(|root| root.exists()),
+        ..Rights::default()
     }
 }
 
@@ -325,13 +326,13 @@ pub(super) fn repair(
     let mut source = open(&image, options, &clock)?;
     let host = host(options)?;
     let layers = Layers::open(&options.state_dir)?;
-    let places = places(&layers, deployment, Some(&deployment.tree(number)));
+    let rights = rights(&layers, deployment, Some(&deployment.tree(number)));
     let mut accepted = None;
     let assemble = |line: &mut Line| {
         let assembly = Assembly { deployment, layers: &layers, host: &host, options, report };
         assembly.repair(&generation, damaged, &mut *source, line)
     };
-    let process = confined(&places, options, &clock, assemble, |question| match question {
+    let process = confined(rights, options, &clock, assemble, |question| match question {
         Question::Image(settled) if settled.digest != wanted => {
             let message = format!("{image} is {} now, and generation {number} is {wanted}", settled.digest);
             Err(Error::new(Kind::NotFound, message).hint("edgepull update gets what is there now"))

@@ -25,6 +25,7 @@ use crate::image::manifest::{Descriptor, Document, ImageConfig, Manifest};
 use crate::image::reference::Reference;
 use crate::image::select::Lookup;
 use crate::platform::{Host, Inputs, Platform, cpuinfo};
+use crate::sandbox::Rights;
 use crate::source::{self, Fetched, Source};
 use crate::store;
 use crate::store::deployment::{Deployment, Deployments};
@@ -64,7 +65,7 @@ fn dispatch(invocation: &Invocation) -> Result<()> {
             let (clock, host) = (clock(image, options), (!raw).then(|| host(options)).transpose()?);
             let mut source = open(image, options, &clock)?;
             let inspect = |_: &mut _| inspect::run(image, host.as_ref(), &mut *source, &report);
-            confined::confined::<()>(&confined::Places::default(), options, &clock, inspect, |_| Ok(true))
+            confined::confined::<()>(Rights::default(), options, &clock, inspect, |_| Ok(true))
         }
         Command::Pull(pull) => {
             let clock = clock(&pull.image, options);

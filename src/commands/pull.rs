@@ -1,6 +1,6 @@
 //! `edgepull pull`: the right entry's layers become a root file system, which shows only when it is whole.
 
-use super::confined::{Places, Question, Settled, confined, said, settled};
+use super::confined::{Question, Settled, confined, said, settled};
 use super::image::{announce, check_program, choose, process, warn, write_config};
 use super::plan::Plan;
 use super::report::{Report, bytes};
@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::runtime::Process;
 use crate::platform::Host;
-use crate::sandbox::Line;
+use crate::sandbox::{Line, Rights};
 use crate::source::Source;
 use crate::store::layers;
 use crate::store::staging::Staging;
@@ -48,9 +48,9 @@ pub fn run(
     let mut staging = Staging::begin(&pull.directory, pull.replace)?;
     let mut accepted = None;
     let pulled = open(&pull.image, options, clock).and_then(|mut source| {
-        let places = Places { writable: vec![staging.directory().to_owned()], linked: None };
+        let rights = Rights { writable: vec![staging.directory().to_owned()], ..Rights::default() };
         let work = |line: &mut Line| into(&staging, pull, host, &trust, &mut *source, line, report);
-        let pulled = confined(&places, options, clock, work, |question| match question {
+        let pulled = confined(rights, options, clock, work, |question| match question {
             Question::Image(settled) => {
                 verifier::ask(options.verifier.as_deref(), &pull.image, &settled)?;
                 accepted = Some(settled);

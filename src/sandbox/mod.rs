@@ -25,7 +25,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The largest message, in bytes: the longest ones name the layers of an image, of which a manifest can have 1024.
 const MESSAGE_MAX: u32 = 512 << 10;
@@ -43,12 +43,12 @@ const YES: u8 = b'y';
 const NO: u8 = b'n';
 
 /// What the confined process may do.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Rights<'a> {
+#[derive(Debug, Default)]
+pub struct Rights {
     /// Directories, beneath which it may write.
-    pub writable: &'a [&'a Path],
+    pub writable: Vec<PathBuf>,
     /// One more, whose files it may link, and write to where they are.
-    pub linked: Option<&'a Path>,
+    pub linked: Option<PathBuf>,
     /// It lets others have the processor and the disk first.
     pub background: bool,
 }
@@ -77,7 +77,7 @@ impl Line {
 /// # Errors
 /// Those of `work` and `answer`; [`Kind::Other`] where the process ends in another way.
 pub fn run<T: Serialize + DeserializeOwned>(
-    rights: &Rights<'_>,
+    rights: &Rights,
     work: impl FnOnce(&mut Line) -> Result<T>,
     mut answer: impl FnMut(&[u8]) -> Result<bool>,
 ) -> Result<T> {
@@ -92,7 +92,7 @@ pub fn run<T: Serialize + DeserializeOwned>(
 
 /// The same for bytes: once in the program, whatever is done.
 fn run_encoded(
-    rights: &Rights<'_>,
+    rights: &Rights,
     work: &mut dyn FnMut(&mut Line) -> Result<Vec<u8>>,
     answer: &mut dyn FnMut(&[u8]) -> Result<bool>,
 ) -> Result<Vec<u8>> {
@@ -135,7 +135,7 @@ fn listen(
 
 /// The other process: it gives up its rights, works, says what came of it, and ends.
 fn confined(
-    rights: &Rights<'_>,
+    rights: &Rights,
     parent: u32,
     line: UnixStream,
     work: &mut dyn FnMut(&mut Line) -> Result<Vec<u8>>,
@@ -152,7 +152,7 @@ fn confined(
 }
 
 /// Gives up, for good, what the work does not need.
-fn confine(rights: &Rights<'_>, parent: u32) -> Result<()> {
+fn confine(rights: &Rights, parent: u32) -> Result<()> {
     let _ = sys::die_with_parent();
     // It may have ended before that was said.
     if std::os::unix::process::parent_id() != parent {
@@ -162,10 +162,10 @@ fn confine(rights: &Rights<'_>, parent: u32) -> Result<()> {
         sys::background();
     }
     // Before any directory is opened.
-    let mounts = sys::read_only_outside(common(rights.writable.iter().copied().chain(rights.linked)));
+    let mounts = sys::read_only_outside(common(rights.writable.iter().chain(&rights.linked)));
     let opened = rights.writable.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let writable: Vec<BorrowedFd<'_>> = opened.iter().map(File::as_fd).collect();
-    let linked = rights.linked.map(open).transpose()?;
+    let linked = rights.linked.as_deref().map(open).transpose()?;
     let mut calls = calls::ALWAYS.to_vec();
     calls.extend_from_slice(calls::OWN);
     calls.extend_from_slice(calls::OLD);
@@ -195,8 +195,8 @@ fn open(path: &Path) -> Result<File> {
 }
 
 /// The deepest directory that all of these are in: files are linked from one into the other, which takes one mount.
-fn common<'a>(paths: impl Iterator<Item = &'a Path>) -> Option<&'a Path> {
-    paths.reduce(|common, path| {
+fn common<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Option<&'a Path> {
+    paths.map(PathBuf::as_path).reduce(|common, path| {
         common.ancestors().find(|ancestor| path.starts_with(ancestor)).unwrap_or(Path::new("/"))
     })
 }
@@ -266,8 +266,7 @@ mod tests {
     /// What `work` comes back with from a process that may write beneath `home/root`.
     fn inside<T: Serialize + DeserializeOwned>(home: &Path, work: impl FnOnce() -> T) -> T {
         let root = home.join("root");
-        let linked = home.join("linked");
-        let rights = Rights { writable: &[&root], linked: Some(&linked), background: true };
+        let rights = Rights { writable: vec![root], linked: Some(home.join("linked")), background: true };
         run(&rights, |_| Ok(work()), |_| Ok(true)).unwrap()
     }
 
