@@ -80,7 +80,8 @@ fn update(board: &'static Board, scratch: &Scratch, disk: &str, image: &str) -> 
     parse(&read(log).expect("a log"))
 }
 
-/// The log: a head, then entries of one sector each, all numbers of 64 bits, little endian; the data follows.
+/// The log: a head, then entries of one sector each, all numbers of 64 bits, little endian; the data follows. What is no
+/// such log ends the test: a write that it has lost would look like one that edgepull has not waited for.
 fn parse(log: &[u8]) -> Vec<Write> {
     const SECTOR: usize = 512;
     const FLUSH: u64 = 1;
@@ -91,6 +92,7 @@ fn parse(log: &[u8]) -> Vec<Write> {
     let (count, mut at) = (number(16), SECTOR);
     let entry = |_| {
         let [sector, sectors, flags] = [0, 8, 16].map(|field| number(at + field));
+        assert!(flags <= FLUSH | FUA | DISCARD && (sectors > 0 || flags & FLUSH != 0), "a torn log, at {at}");
         at += SECTOR;
         let length = if flags & DISCARD != 0 { 0 } else { sectors as usize * SECTOR };
         let data = log[at..at + length].to_vec();
