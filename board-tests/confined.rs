@@ -1,7 +1,7 @@
 //! What fetches does so in a process that can do little, and asks before it unpacks.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
 
 use crate::failures::noise;
@@ -214,4 +214,27 @@ fn a_layer_that_came_for_another_image_is_used_and_not_swept_away() {
     let current = board.beside_state("state/deployments/app/current/rootfs");
     assert_eq!(fs::read(current.join("shared")).expect("a file"), noise(200_000));
     assert_eq!(fs::read(current.join("other")).expect("a file"), b"two");
+}
+
+/// What fetches reads the layout, and what that is made of, wherever it is.
+#[test]
+fn layouts_of_links_are_read() {
+    let scratch = Scratch::new();
+    let layout = image(b"linked").layout(&scratch, "layout");
+    let (blobs, elsewhere) = (scratch.path("layout/blobs/sha256"), scratch.path("elsewhere"));
+    let pulls = |name: &str| {
+        let root = scratch.at(name);
+        Board::armv7().edgepull(["pull", &format!("oci:{layout}"), &root]).succeeds();
+        assert_eq!(fs::read(scratch.path(name).join("file")).expect("a file"), b"linked");
+    };
+    fs::rename(&blobs, &elsewhere).expect("renamed");
+    symlink(&elsewhere, &blobs).expect("a link");
+    pulls("directory");
+    fs::remove_file(&blobs).expect("no link");
+    fs::create_dir(&blobs).expect("a folder");
+    for blob in fs::read_dir(&elsewhere).expect("blobs") {
+        let blob = blob.expect("a blob");
+        symlink(blob.path(), blobs.join(blob.file_name())).expect("a link");
+    }
+    pulls("files");
 }

@@ -433,3 +433,31 @@ fn the_network_is_waited_for() {
     assert!(edgepull.wait().expect("its end").success());
     assert_whole(&scratch, "root");
 }
+
+/// Who writes the names of a network that has come up puts new files into the places of the old ones; what fetches, which
+/// reads little, is to see them.
+#[test]
+fn names_are_found_in_files_that_are_written_anew() {
+    let registry = FakeRegistry::serving(&app());
+    let scratch = Scratch::new();
+    scratch.write("etc/nsswitch.conf", "hosts: files\n");
+    scratch.write("etc/hosts", "127.0.0.1 localhost\n");
+    let port = registry.address().rsplit_once(':').expect("a port").1;
+    let (image, root) = (format!("registry.test:{port}/board/app:1"), scratch.at("root"));
+    let log = std::fs::File::create(scratch.path("log")).expect("a file");
+    let mut edgepull = Board::armv7()
+        .with_etc(&scratch.at("etc"))
+        .command(["-v", "--plain-http", "--wait-online", "600", "pull", &image, &root])
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("edgepull");
+    while !std::fs::read_to_string(scratch.path("log")).expect("the log").contains("waiting for") {
+        assert_eq!(edgepull.try_wait().expect("a child"), None, "it has given up");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let new = scratch.write("etc/hosts.new", "127.0.0.1 localhost registry.test\n");
+    std::fs::rename(new, scratch.path("etc/hosts")).expect("a new file in its place");
+    assert!(edgepull.wait().expect("its end").success());
+    assert_whole(&scratch, "root");
+}

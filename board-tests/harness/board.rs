@@ -144,6 +144,13 @@ impl Board {
         self
     }
 
+    /// edgepull sees this directory as /etc: in a mount namespace of its own.
+    pub fn with_etc(mut self, etc: &str) -> Board {
+        let mount = r#"mount --bind "$1" /etc && shift && exec "$@""#;
+        self.program.splice(..0, ["unshare", "-m", "sh", "-c", mount, "sh", etc].map(str::to_owned));
+        self
+    }
+
     /// edgepull is killed when it has not ended by itself after so many seconds.
     pub fn killed_after(mut self, seconds: u32) -> Board {
         self.program.splice(..0, ["timeout", "-s", "KILL", &seconds.to_string()].map(str::to_owned));

@@ -12,6 +12,7 @@ use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 use crate::platform::Platform;
 use crate::sandbox::{Line, Rights};
+use crate::source::Source;
 use crate::store;
 use crate::store::deployment::{
     Bad, Board, Content, Deployment, Deployments, Generation, Outcome, Pending, State, Tracking,
@@ -113,7 +114,7 @@ fn tracked(
     let host = host(options)?;
     let layers = Layers::open(&options.state_dir)?;
     let (view, base) = (deployment.clone(), deployment.current_tree()?);
-    let rights = rights(&layers, deployment, base.as_deref());
+    let rights = rights(&*source, &layers, deployment, base.as_deref(), options);
     let assemble = |line: &mut Line| {
         let assembly = Assembly { deployment: &view, layers: &layers, host: &host, options, report };
         assembly.follow(&image, by, base.as_deref(), &trust, &mut *source, line)
@@ -150,11 +151,21 @@ fn tracked(
     Ok(true)
 }
 
-/// Where the process that fetches for a deployment may write. `base` is the tree that it links unchanged files from.
-fn rights(layers: &Layers, deployment: &Deployment, base: Option<&Path>) -> Rights {
+/// What the process that fetches for a deployment may do. `base` is the tree that it links unchanged files from. It reads
+/// the state directory, as all records say together which layers are needed.
+fn rights(
+    source: &dyn Source,
+    layers: &Layers,
+    deployment: &Deployment,
+    base: Option<&Path>,
+    options: &Options,
+) -> Rights {
+    let mut readable = source.files();
+    readable.push(options.state_dir.clone());
     Rights {
         writable: [layers.whole(), layers.partial(), &deployment.work()].map(Path::to_owned).to_vec(),
         linked: base.map(|tree| tree.join("rootfs")).filter(|root| root.exists()),
+        readable,
         ..Rights::default()
     }
 }
@@ -326,7 +337,7 @@ pub(super) fn repair(
     let mut source = open(&image, options, &clock)?;
     let host = host(options)?;
     let layers = Layers::open(&options.state_dir)?;
-    let rights = rights(&layers, deployment, Some(&deployment.tree(number)));
+    let rights = rights(&*source, &layers, deployment, Some(&deployment.tree(number)), options);
     let mut accepted = None;
     let assemble = |line: &mut Line| {
         let assembly = Assembly { deployment, layers: &layers, host: &host, options, report };

@@ -64,8 +64,9 @@ fn dispatch(invocation: &Invocation) -> Result<()> {
         Command::Inspect { image, raw } => {
             let (clock, host) = (clock(image, options), (!raw).then(|| host(options)).transpose()?);
             let mut source = open(image, options, &clock)?;
+            let rights = Rights { readable: source.files(), ..Rights::default() };
             let inspect = |_: &mut _| inspect::run(image, host.as_ref(), &mut *source, &report);
-            confined::confined::<()>(Rights::default(), options, &clock, inspect, |_| Ok(true))
+            confined::confined::<()>(rights, options, &clock, inspect, |_| Ok(true))
         }
         Command::Pull(pull) => {
             let clock = clock(&pull.image, options);

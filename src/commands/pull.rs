@@ -48,7 +48,8 @@ pub fn run(
     let mut staging = Staging::begin(&pull.directory, pull.replace)?;
     let mut accepted = None;
     let pulled = open(&pull.image, options, clock).and_then(|mut source| {
-        let rights = Rights { writable: vec![staging.directory().to_owned()], ..Rights::default() };
+        let writable = vec![staging.directory().to_owned()];
+        let rights = Rights { writable, readable: source.files(), ..Rights::default() };
         let work = |line: &mut Line| into(&staging, pull, host, &trust, &mut *source, line, report);
         let pulled = confined(rights, options, clock, work, |question| match question {
             Question::Image(settled) => {

@@ -6,8 +6,8 @@
 //!            └── keeps the books: locks, records, links, the user's commands
 //! ```
 //!
-//! The confined process reads what edgepull could read, and talks to the internet; it cannot write outside of the
-//! directories that it is given, change modes, owners or times outside of the one that these are in, open a device, run a
+//! The confined process reads and writes where it is told, and talks to the internet; it cannot read or write elsewhere,
+//! change modes, owners or times outside of the one directory that all those to write to are in, open a device, run a
 //! program, signal, trace or start another process, or use any right of root's but those that unpacking takes. What it
 //! says is data: the process that has started it takes no more of it than 512 KiB, decides itself, and does itself what
 //! becomes visible.
@@ -17,12 +17,12 @@
 mod calls;
 
 use crate::error::{Error, Kind, Result};
-use crate::sys;
+use crate::sys::{self, Beneath};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,10 @@ const MESSAGE_MAX: u32 = 512 << 10;
 /// What unpacking takes of root's rights, by the numbers of capabilities(7): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD,
 /// SETFCAP.
 const CAPABILITIES: [u8; 6] = [0, 1, 3, 4, 27, 31];
+
+/// What it reads in any case: how much memory it takes, how many threads make sense, random numbers for TLS where the
+/// kernel gives them in no other way.
+const READABLE: [&str; 3] = ["/proc/self", "/sys/fs/cgroup", "/dev/urandom"];
 
 /// What the confined process says: a question, how it ended.
 const QUESTION: u8 = b'?';
@@ -45,10 +49,12 @@ const NO: u8 = b'n';
 /// What the confined process may do.
 #[derive(Debug, Default)]
 pub struct Rights {
-    /// Directories, beneath which it may write.
+    /// Directories, beneath which it may read and write.
     pub writable: Vec<PathBuf>,
-    /// One more, whose files it may link, and write to where they are.
+    /// One more, whose files it may read, link, and write to where they are.
     pub linked: Option<PathBuf>,
+    /// Files, and directories, beneath which it may read besides. Those that are not there are left out.
+    pub readable: Vec<PathBuf>,
     /// It lets others have the processor and the disk first.
     pub background: bool,
 }
@@ -141,7 +147,8 @@ fn confined(
     work: &mut dyn FnMut(&mut Line) -> Result<Vec<u8>>,
 ) -> ! {
     let mut line = Line(line);
-    let result = confine(rights, parent).and_then(|()| work(&mut line));
+    // What is let open stays what it is: the kernel makes entries of /proc anew when it has forgotten them.
+    let result = confine(rights, parent).and_then(|_open| work(&mut line));
     let sent = match &result {
         Ok(result) => send(&mut line.0, DONE, result),
         Err(error) => send(&mut line.0, FAILED, &encoded(error)),
@@ -151,8 +158,8 @@ fn confined(
     sys::exit_now(0)
 }
 
-/// Gives up, for good, what the work does not need.
-fn confine(rights: &Rights, parent: u32) -> Result<()> {
+/// Gives up, for good, what the work does not need. What it may read.
+fn confine(rights: &Rights, parent: u32) -> Result<Vec<File>> {
     let _ = sys::die_with_parent();
     // It may have ended before that was said.
     if std::os::unix::process::parent_id() != parent {
@@ -163,9 +170,15 @@ fn confine(rights: &Rights, parent: u32) -> Result<()> {
     }
     // Before any directory is opened.
     let mounts = sys::read_only_outside(common(rights.writable.iter().chain(&rights.linked)));
-    let opened = rights.writable.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
-    let writable: Vec<BorrowedFd<'_>> = opened.iter().map(File::as_fd).collect();
+    let writable = rights.writable.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let linked = rights.linked.as_deref().map(open).transpose()?;
+    let readable = READABLE.iter().map(Path::new).chain(rights.readable.iter().map(PathBuf::as_path));
+    let readable: Vec<File> = readable.filter_map(|path| place(0).open(path).ok()).collect();
+    let beneath = Beneath {
+        writable: writable.iter().map(File::as_fd).collect(),
+        linked: linked.as_ref().map(File::as_fd),
+        readable: readable.iter().map(File::as_fd).collect(),
+    };
     let mut calls = calls::ALWAYS.to_vec();
     calls.extend_from_slice(calls::OWN);
     calls.extend_from_slice(calls::OLD);
@@ -174,7 +187,7 @@ fn confine(rights: &Rights, parent: u32) -> Result<()> {
     for (name, outcome) in [
         ("mounts", mounts),
         ("no_new_privs", sys::no_new_privileges()),
-        ("Landlock", sys::write_only_beneath(&writable, linked.as_ref().map(File::as_fd))),
+        ("Landlock", sys::only_beneath(&beneath)),
         ("capabilities", sys::drop_capabilities(&CAPABILITIES)),
         ("seccomp", sys::only_these_calls(&calls, calls::SOMETIMES)),
     ] {
@@ -184,14 +197,19 @@ fn confine(rights: &Rights, parent: u32) -> Result<()> {
         }
     }
     log::info!("what fetches is confined by {}", in_force.join(", "));
-    Ok(())
+    Ok(readable)
 }
 
 /// Opens a directory that is one by itself, for its place.
 fn open(path: &Path) -> Result<File> {
-    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let directory = File::options().read(true).custom_flags(flags).open(path);
-    directory.map_err(|error| Error::disk(path.display(), error))
+    place(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path).map_err(|error| Error::disk(path.display(), error))
+}
+
+/// Opens something for its place only.
+fn place(flags: libc::c_int) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_PATH | flags);
+    options
 }
 
 /// The deepest directory that all of these are in: files are linked from one into the other, which takes one mount.
@@ -266,14 +284,19 @@ mod tests {
     /// What `work` comes back with from a process that may write beneath `home/root`.
     fn inside<T: Serialize + DeserializeOwned>(home: &Path, work: impl FnOnce() -> T) -> T {
         let root = home.join("root");
-        let rights = Rights { writable: vec![root], linked: Some(home.join("linked")), background: true };
+        let rights = Rights {
+            writable: vec![root],
+            linked: Some(home.join("linked")),
+            readable: vec![home.join("readable/there"), home.join("readable/file"), home.join("absent")],
+            background: true,
+        };
         run(&rights, |_| Ok(work()), |_| Ok(true)).unwrap()
     }
 
     /// A directory with `root`, which may be written to, and `beside`, which may not.
     fn home() -> tempfile::TempDir {
         let home = tempfile::tempdir().unwrap();
-        for name in ["root", "beside", "linked"] {
+        for name in ["root", "beside", "linked", "readable"] {
             fs::create_dir_all(home.path().join(name).join("there")).unwrap();
             fs::write(home.path().join(name).join("file"), "before").unwrap();
         }
@@ -313,8 +336,6 @@ mod tests {
         };
         let there = inside(home.path(), || attempts(&root));
         assert!(there.iter().all(|(_, done)| *done), "{there:?}");
-        let read = inside(home.path(), || fs::read_to_string(beside.join("file")).ok());
-        assert_eq!(read.as_deref(), Some("before"), "it reads what edgepull may read");
         if !has_mounts() && !has_landlock() {
             eprintln!("LEFT OUT: this kernel has no Landlock that edgepull can use");
             return;
@@ -322,6 +343,35 @@ mod tests {
         let elsewhere = inside(home.path(), || attempts(&beside));
         assert!(elsewhere.iter().all(|(_, done)| !done), "{elsewhere:?}");
         assert_eq!(fs::read_to_string(beside.join("file")).unwrap(), "before");
+    }
+
+    #[test]
+    fn it_reads_what_it_is_given_and_nothing_else() {
+        let home = home();
+        fs::write(home.path().join("readable/there/file"), "before").unwrap();
+        fs::write(home.path().join("readable/other"), "before").unwrap();
+        let at = |path: &str| home.path().join(path);
+        let read = inside(home.path(), || {
+            let file = |path: &str| fs::read(at(path)).is_ok();
+            let listed = |path: &str| fs::read_dir(at(path)).is_ok();
+            let given = [
+                file("root/file"),
+                listed("root"),
+                file("linked/file"),
+                listed("linked"),
+                file("readable/file"),
+                file("readable/there/file"),
+                listed("readable/there"),
+                sys::peak_resident_kib().is_some(),
+            ];
+            let not = [file("readable/other"), listed("readable"), file("beside/file"), listed("beside")];
+            // By another name, it is the same.
+            let linked = symlink(at("beside"), at("root/link")).is_ok();
+            let through = file("root/link/file");
+            (given.to_vec(), not.to_vec(), linked, through)
+        });
+        let free = !has_landlock();
+        assert_eq!(read, (vec![true; 8], vec![free; 4], true, free));
     }
 
     #[test]

@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 /// The most tags that an error message lists.
 const LISTED_MAX: usize = 20;
 
+/// The most blobs that are links.
+const LINKED_MAX: usize = 4096;
+
 /// A file of the layout, positioned, and its whole size in bytes.
 pub(super) type Opened = (Box<dyn Read + Send>, u64);
 
@@ -27,6 +30,11 @@ pub(super) type Opened = (Box<dyn Read + Send>, u64);
 pub(super) trait Files {
     /// Opens the regular file `path` at `offset`; `None` if there is none.
     fn open(&self, path: &str, offset: u64) -> Result<Option<Opened>>;
+
+    /// What is opened later: files, and directories with files.
+    fn places(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 /// One image in a layout.
@@ -163,6 +171,10 @@ impl Layout {
 }
 
 impl Source for Layout {
+    fn files(&self) -> Vec<PathBuf> {
+        self.files.places()
+    }
+
     fn current(&mut self) -> Result<Option<Digest>> {
         self.root().map(|root| Some(root.digest))
     }
@@ -338,6 +350,15 @@ impl Files for Directory {
         let size = file.metadata().map_err(|error| Error::disk(&place, error))?.len();
         file.seek(SeekFrom::Start(offset)).map_err(|error| Error::disk(&place, error))?;
         Ok(Some((Box::new(file), size)))
+    }
+
+    /// Some tools make layouts whose blobs, or whose directory of blobs, are links to where they have them.
+    fn places(&self) -> Vec<PathBuf> {
+        let blobs = self.0.join("blobs/sha256");
+        let entries = std::fs::read_dir(&blobs).into_iter().flatten().flatten();
+        let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+        let links: Vec<PathBuf> = links.map(|entry| entry.path()).take(LINKED_MAX).collect();
+        [self.0.clone(), self.0.join("index.json"), blobs].into_iter().chain(links).collect()
     }
 }
 

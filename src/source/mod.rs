@@ -69,6 +69,11 @@ pub trait Source {
         Ok(())
     }
 
+    /// The files that it has yet to open, and directories with such files. Those that are not there are left out.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// The bytes that [`Source::layer`] gave were not those that were promised. Whether it is worth to ask again:
     /// whoever gave them is left out then.
     fn distrust(&mut self, _: &Descriptor) -> bool {

@@ -10,6 +10,7 @@
 //! | Landlock | 5.13 (with links from one directory to another: 5.19), `CONFIG_SECURITY_LANDLOCK`, and not left out of `lsm=` | `ENOSYS`, `EOPNOTSUPP` |
 
 use super::check;
+use nix::sys::stat::fstat;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -108,6 +109,9 @@ const RULE_PATH_BENEATH: libc::c_int = 1;
 /// Rights to write of the first two versions: to files, to remove and make each kind of entry, and to link or rename
 /// from one directory into another.
 const WRITES: u64 = 1 << 1 | ((1 << 14) - (1 << 4));
+/// To read a file, and to list a directory.
+const READ_FILE: u64 = 1 << 2;
+const READS: u64 = READ_FILE | 1 << 3;
 /// To run a file.
 const EXECUTE: u64 = 1 << 0;
 /// To truncate, since version 3; devices' own operations, since 5.
@@ -115,8 +119,8 @@ const TRUNCATE: u64 = 1 << 14;
 const IOCTL_DEV: u64 = 1 << 15;
 /// To wait for TCP connections, since version 4.
 const BIND_TCP: u64 = 1 << 0;
-/// Of all these, what a file and its link have: to write to it, to truncate it, and to link it elsewhere.
-const LINKED: u64 = 1 << 1 | 1 << 13 | TRUNCATE;
+/// Of all these, what a file and its link have: to read it, to write to it, to truncate it, and to link it elsewhere.
+const LINKED: u64 = READS | 1 << 1 | 1 << 13 | TRUNCATE;
 /// Sockets by abstract names, and signals, of and to those outside, since version 6.
 const SCOPES: u64 = 0b11;
 
@@ -144,16 +148,27 @@ pub fn landlock_version() -> io::Result<usize> {
     check(unsafe { libc::syscall(LANDLOCK_CREATE_RULESET, none, zero, CREATE_RULESET_VERSION) })
 }
 
-/// From now on this process writes, makes and removes files beneath `writable` only, and runs none. Beneath `linked` it
-/// can link files and write to those that are there: Landlock lets nobody link a file to where he has more rights over
-/// it than where it is. It reads what it could read before. Needs [`no_new_privileges`].
+/// What [`only_beneath`] leaves: places as open directories, or files.
+#[derive(Debug, Default)]
+pub struct Beneath<'a> {
+    /// Here files are read, written, made and removed.
+    pub writable: Vec<BorrowedFd<'a>>,
+    /// Here they are read, linked, and written to where they are: Landlock lets nobody link a file to where he has more
+    /// rights over it than where it is.
+    pub linked: Option<BorrowedFd<'a>>,
+    /// Here they are read.
+    pub readable: Vec<BorrowedFd<'a>>,
+}
+
+/// From now on this process reads, writes, makes and removes files only beneath these places, and runs none. Needs
+/// [`no_new_privileges`]. What is open stays so, and what a file is called, its size, mode and times can still be seen.
 ///
 /// Landlock does not rule modes, owners, attributes and times: [`super::read_only_outside`].
 ///
 /// # Errors
 /// `ENOSYS` or `EOPNOTSUPP` where there is no Landlock; also `EOPNOTSUPP` for its first version, under which nothing
 /// can be linked from one directory into another, as edgepull does.
-pub fn write_only_beneath(writable: &[BorrowedFd<'_>], linked: Option<BorrowedFd<'_>>) -> io::Result<()> {
+pub fn only_beneath(places: &Beneath<'_>) -> io::Result<()> {
     let version = landlock_version()?;
     if version < 2 {
         return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
@@ -161,7 +176,7 @@ pub fn write_only_beneath(writable: &[BorrowedFd<'_>], linked: Option<BorrowedFd
     let since = |first: usize, rights: u64| if version >= first { rights } else { 0 };
     let writes = WRITES | since(3, TRUNCATE);
     let attributes = RulesetAttributes {
-        handled_access_fs: writes | EXECUTE | since(5, IOCTL_DEV),
+        handled_access_fs: writes | READS | EXECUTE | since(5, IOCTL_DEV),
         handled_access_net: since(4, BIND_TCP),
         scoped: since(6, SCOPES),
     };
@@ -172,11 +187,14 @@ pub fn write_only_beneath(writable: &[BorrowedFd<'_>], linked: Option<BorrowedFd
         check(unsafe { libc::syscall(LANDLOCK_CREATE_RULESET, &raw const attributes, size, unused) })?;
     // SAFETY: a new descriptor, which nobody else has.
     let ruleset = unsafe { OwnedFd::from_raw_fd(ruleset as libc::c_int) };
-    let rules = writable.iter().map(|directory| (directory, writes));
-    for (directory, allowed_access) in
-        rules.chain(linked.iter().map(|directory| (directory, writes & LINKED)))
-    {
-        let rule = PathBeneath { allowed_access, parent_fd: directory.as_raw_fd() };
+    let writable = places.writable.iter().map(|place| (place, writes | READS));
+    let linked = places.linked.iter().map(|place| (place, (writes | READS) & LINKED));
+    let readable = places.readable.iter().map(|place| (place, READS));
+    for (place, allowed_access) in writable.chain(linked).chain(readable) {
+        let is_directory = fstat(place)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        // A file has no right to be listed.
+        let allowed_access = if is_directory { allowed_access } else { allowed_access & READ_FILE };
+        let rule = PathBeneath { allowed_access, parent_fd: place.as_raw_fd() };
         // SAFETY: the structure is the one that this kind of rule has; both descriptors are open.
         check(unsafe {
             let rule = &raw const rule;

@@ -31,7 +31,7 @@ struct MountAttributes {
 }
 
 /// From now on this process, in a mount namespace of its own, changes nothing outside of `home`: all else is read-only
-/// for it, modes, owners, attributes and times, too, which [`super::write_only_beneath`] does not rule. In `home` no
+/// for it, modes, owners, attributes and times, too, which [`super::only_beneath`] does not rule. In `home` no
 /// device can be opened. Directories that are open are closed, as they lead to the mounts of before.
 ///
 /// For a process that ends soon, and needs no directory that it has opened before.

@@ -5,6 +5,7 @@
 //! not asked again in the same run, unless the registry fails, too; one that has given wrong bytes never is. That
 //! it lacks something is no failure.
 
+use super::dns;
 use super::endpoint::{Ask, Endpoint};
 use super::hosts::{Place, places};
 use super::http::{Answer, Class, Failure};
@@ -12,11 +13,13 @@ use super::network::Network;
 use super::outcome::{may_pass, outcome};
 use super::proxy::Proxies;
 use super::retry::{ATTEMPTS_MAX, ATTEMPTS_UNKNOWN_MAX, Attempts};
+use super::roots;
 use crate::decimal::Decimal;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::reference::RegistryReference;
 use crate::source::{Options, read_document};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use ureq::http::{HeaderName, Uri};
@@ -30,6 +33,8 @@ pub(super) struct Client {
     pub(super) repository: String,
     pause: Duration,
     network: Arc<Network>,
+    /// What is read when it is needed: for names, and for TLS.
+    pub(super) files: Vec<PathBuf>,
     /// Which mirrors have given bytes of which blob, as one bit each.
     given: Mutex<Vec<(Digest, u32)>>,
 }
@@ -39,6 +44,12 @@ impl Client {
     pub(super) fn new(image: &RegistryReference, options: &Options) -> Result<Client> {
         let places = places(&image.host, options)?;
         let proxies = if options.proxies { Proxies::of_environment() } else { Proxies::default() };
+        let mut files = dns::files();
+        files.extend(roots::files(options.ca_file.as_deref()));
+        for place in &places {
+            files.extend(place.authorities.iter().cloned());
+            files.extend(place.client.iter().flat_map(|(certificate, key)| [certificate, key]).cloned());
+        }
         let (mirrors, proxies) = (places.len() - 1, Arc::new(proxies));
         let endpoint = |(at, place): (usize, Place)| {
             let host = if place.namespace.is_none() { image.host.clone() } else { place.authority.clone() };
@@ -50,6 +61,7 @@ impl Client {
             repository: image.repository.clone(),
             pause: options.pause,
             network: options.network.clone(),
+            files,
             given: Mutex::default(),
         })
     }

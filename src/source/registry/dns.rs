@@ -9,8 +9,9 @@ use super::near::{self, Ranges};
 use super::proxy::Proxies;
 use super::url::Own;
 use crate::error::{Error, Kind};
+use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use ureq::http::Uri;
@@ -19,6 +20,17 @@ use ureq::unversioned::transport::NextTimeout;
 
 /// Where libc finds its name servers (resolv.conf(5)).
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// What glibc reads besides, and the libraries that it loads.
+const GLIBC: [&str; 7] = [
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/ld.so.cache",
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+];
 
 /// The host that the user has named was not looked up yet. No range has this bit.
 const UNKNOWN: Ranges = 64;
@@ -114,6 +126,28 @@ impl Resolver for Dns {
     }
 }
 
+/// What libc reads to look a name up. Of resolv.conf it is the directory that is named, as whoever writes it anew puts
+/// another file into its place.
+pub(super) fn files() -> Vec<PathBuf> {
+    let mut files = vec![PathBuf::from("/etc/hosts")];
+    if cfg!(target_env = "gnu") {
+        // nsswitch.conf(5) names libraries that are loaded then.
+        files.extend(GLIBC.map(PathBuf::from));
+    }
+    files.extend(written_in(Path::new(RESOLV_CONF)));
+    files
+}
+
+/// The directory in which `file`, or what it is a link to, is or will be written.
+fn written_in(file: &Path) -> Option<PathBuf> {
+    let there = fs::canonicalize(file).or_else(|_| {
+        // A link to what is made while the network comes up; or nothing yet.
+        fs::read_link(file).map(|target| file.with_file_name(target))
+    });
+    let there = there.as_deref().unwrap_or(file);
+    there.ancestors().skip(1).find(|path| path.is_dir()).map(Path::to_owned)
+}
+
 /// Whether there is a DNS server to ask. Where there is none, asking again is of no use.
 pub(super) fn is_set_up() -> bool {
     Path::new(RESOLV_CONF).exists()
@@ -151,6 +185,27 @@ mod tests {
         let allowed =
             dns.allowed(&uri.parse().unwrap(), theirs, &nobody).map_err(|error| error.to_string())?;
         Ok(allowed.iter().map(|address| address.to_string()).collect())
+    }
+
+    #[test]
+    fn where_name_servers_are_written_is_found_before_they_are() {
+        let home = tempfile::tempdir().unwrap();
+        let home = fs::canonicalize(home.path()).unwrap();
+        let (etc, run) = (home.join("etc"), home.join("run/resolve"));
+        fs::create_dir_all(&etc).unwrap();
+        fs::create_dir_all(run.parent().unwrap()).unwrap();
+        let file = etc.join("resolv.conf");
+        let found = || written_in(&file).map(|path| fs::canonicalize(path).unwrap()).unwrap();
+        assert_eq!(found(), etc, "nothing is there");
+        fs::write(&file, "nameserver 192.0.2.1\n").unwrap();
+        assert_eq!(found(), etc);
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("../run/resolve/stub.conf", &file).unwrap();
+        assert_eq!(found(), run.parent().unwrap(), "not even its directory is there");
+        fs::create_dir(&run).unwrap();
+        assert_eq!(found(), run);
+        fs::write(run.join("stub.conf"), "nameserver 192.0.2.1\n").unwrap();
+        assert_eq!(found(), run);
     }
 
     #[test]

@@ -66,6 +66,7 @@ use crate::image::manifest::Descriptor;
 use crate::image::reference::RegistryReference;
 use crate::sys::{self, Randomness};
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 use ureq::http::{HeaderName, Method, header};
 
@@ -217,6 +218,10 @@ impl Source for Registry {
 
     fn signatures(&mut self, digest: &Digest, found: &mut Found) -> Result<()> {
         signatures::of(self, digest, found)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.client.files.clone()
     }
 
     fn distrust(&mut self, descriptor: &Descriptor) -> bool {

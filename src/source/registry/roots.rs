@@ -52,6 +52,19 @@ impl fmt::Display for Trust {
     }
 }
 
+/// The files that [`load`] may read.
+pub(super) fn files(ca_file: Option<&Path>) -> Vec<PathBuf> {
+    match ca_file.map(Path::to_owned).or_else(named) {
+        Some(file) => vec![file],
+        None => BUNDLES.map(PathBuf::from).to_vec(),
+    }
+}
+
+/// `$SSL_CERT_FILE`.
+fn named() -> Option<PathBuf> {
+    std::env::var_os("SSL_CERT_FILE").filter(|name| !name.is_empty()).map(PathBuf::from)
+}
+
 /// The roots that `ca_file` names, else the system's, else those compiled in; and those of `besides`.
 pub(super) fn load(ca_file: Option<&Path>, besides: &[PathBuf]) -> Result<(RootCertStore, Trust)> {
     let (mut roots, trust) = usual(ca_file)?;
@@ -65,9 +78,8 @@ fn usual(ca_file: Option<&Path>) -> Result<(RootCertStore, Trust)> {
     if let Some(path) = ca_file {
         return Ok((bundle(path, true)?, Trust::File(path.to_owned())));
     }
-    if let Some(named) = std::env::var_os("SSL_CERT_FILE").filter(|name| !name.is_empty()) {
+    if let Some(path) = named() {
         // Who names a bundle means that one: no falling back to more trust than was asked for.
-        let path = PathBuf::from(named);
         let roots = bundle(&path, false).map_err(|error| error.context("$SSL_CERT_FILE"))?;
         return Ok((roots, Trust::File(path)));
     }
