@@ -4,12 +4,14 @@
 //! deployment or the new one, whole, and the next run has to end the update.
 
 use super::powercut::{HEALTH, command};
+use super::results::record;
 use super::table::Machine as Board;
 use crate::harness::{self, *};
 use crate::life::*;
 
 use std::fs::{File, read};
 use std::os::unix::fs::FileExt;
+use std::time::Instant;
 
 /// So many disks for every power cut of `powercut`; and how many of those there are when nobody asks for more.
 const DISKS: usize = 4;
@@ -29,6 +31,7 @@ struct Write {
 }
 
 pub fn prove(board: &'static Board) {
+    let begin = Instant::now();
     let (scratch, registry) = (Scratch::new(), Registry::start());
     let life = Life::new(board.candidates[0], LARGE);
     let proxy = Proxy::before(&registry);
@@ -64,6 +67,7 @@ pub fn prove(board: &'static Board) {
         writes.len()
     ));
     assert!(old > 0, "no cut was early enough");
+    record(board.model.name, "seconds", begin.elapsed().as_secs());
 }
 
 /// Updates on the board; what it wrote.
