@@ -30,7 +30,7 @@ pub use proxy::{End, Fault, Place, Proxy};
 pub use registry::Registry;
 pub use relay::Relay;
 pub use token::TokenServer;
-pub use tools::{Mounted, Scratch, SmallDisk, base64, docker_config, run, skopeo, umoci_unpack};
+pub use tools::{Mounted, Scratch, SmallDisk, base64, copy_disk, docker_config, run, skopeo, umoci_unpack};
 pub use tree::Tree;
 
 /// The example layout in the repository, as an image name.

@@ -63,6 +63,11 @@ fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
+/// Copies a disk's image to a new file: whoever has the old one open, a kernel that has it mounted for example, keeps that.
+pub fn copy_disk(from: &str, to: &str) {
+    run("cp", ["--remove-destination", "--sparse=always", from, to]);
+}
+
 /// An image of an ext4 file system that this machine has mounted.
 pub struct Mounted(PathBuf);
 
@@ -87,8 +92,12 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0).output();
         // When a test fails, that is not to hide why.
-        let _ = Command::new("umount").arg(&self.0).status();
+        if !std::thread::panicking() {
+            let unmounted = unmounted.expect("umount, of mount");
+            assert!(unmounted.status.success(), "{unmounted:?}");
+        }
     }
 }
 

@@ -196,7 +196,7 @@ impl Rig<'_> {
     /// What the next boot finds.
     fn mount_copy(&self) -> Mounted {
         let copy = self.scratch.at("copy");
-        run("cp", ["--sparse=always", &self.scratch.at("disk"), &copy]);
+        copy_disk(&self.scratch.at("disk"), &copy);
         Mounted::new(&copy, &self.scratch.at("mounted"))
     }
 }

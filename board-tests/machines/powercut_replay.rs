@@ -53,7 +53,7 @@ pub fn prove(board: &'static Board) {
         let part = |number: usize| number * writes.len() / wanted;
         let end = part(number) + chance.below((part(number + 1) - part(number)).max(1) as u64) as usize;
         let cut = scratch.at("cut");
-        run("cp", ["--sparse=always", &disk, &cut]);
+        copy_disk(&disk, &cut);
         write(&cut, &writes[..end], &mut chance);
         let mounted = Mounted::new(&cut, &scratch.at("mounted"));
         let is_new = whole(&mounted.path("state"), &operation, false);
@@ -73,7 +73,7 @@ pub fn prove(board: &'static Board) {
 /// Updates on the board; what it wrote.
 fn update(board: &'static Board, scratch: &Scratch, disk: &str, image: &str) -> Vec<Write> {
     let (copy, log) = (scratch.at("written"), scratch.write("log", ""));
-    run("cp", ["--sparse=always", disk, &copy]);
+    copy_disk(disk, &copy);
     let mut machine = Setup::of(&board.model).disk(&copy).logged_to(&log).boot();
     machine.proves("what an update writes, and in which order");
     machine.run(&format!("mount -t ext4 {} /mnt", machine.disk())).succeeds();
