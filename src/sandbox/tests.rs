@@ -1,0 +1,238 @@
+//! What the confined process can do, and what it cannot: it tries.
+
+use super::*;
+use crate::sys::effective_ids;
+use std::fs;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::process::Command;
+
+/// What `work` comes back with from a process that may write beneath `home/root`.
+fn inside<T: Serialize + DeserializeOwned>(home: &Path, work: impl FnOnce() -> T) -> T {
+    let root = home.join("root");
+    let rights = Rights {
+        writable: vec![root],
+        linked: Some(home.join("linked")),
+        readable: vec![home.join("readable/there"), home.join("readable/file"), home.join("absent")],
+        background: true,
+    };
+    run(&rights, |_| Ok(work()), |_| Ok(true)).unwrap()
+}
+
+/// A directory with `root`, which may be written to, and `beside`, which may not.
+fn home() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    for name in ["root", "beside", "linked", "readable"] {
+        fs::create_dir_all(home.path().join(name).join("there")).unwrap();
+        fs::write(home.path().join(name).join("file"), "before").unwrap();
+    }
+    home
+}
+
+fn has_landlock() -> bool {
+    sys::landlock_version().is_ok_and(|version| version >= 2)
+}
+
+/// Whether this process may do what mount(2) takes (CapEff of proc_pid_status(5)), on a kernel that has
+/// mount_setattr(2): not by what the code under test makes of it.
+fn has_mounts() -> bool {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
+    u64::from_str_radix(effective, 16).unwrap() & CAP_SYS_ADMIN != 0 && sys::has_mount_attributes()
+}
+
+#[test]
+fn it_writes_beneath_its_root_and_nowhere_else() {
+    let home = home();
+    let (root, beside) = (home.path().join("root"), home.path().join("beside"));
+    let attempts = |at: &Path| -> Vec<(String, bool)> {
+        let listed: [(&str, &dyn Fn() -> io::Result<()>); 9] = [
+            ("make a file", &|| fs::write(at.join("new"), "new")),
+            ("write to a file", &|| fs::write(at.join("file"), "after")),
+            ("make a directory", &|| fs::create_dir(at.join("directory"))),
+            ("make a link", &|| symlink("nowhere", at.join("symlink"))),
+            ("link to a file", &|| fs::hard_link(at.join("file"), at.join("there/link"))),
+            ("rename", &|| fs::rename(at.join("file"), at.join("there/renamed"))),
+            ("link one out of it", &|| fs::hard_link(root.join("there/link"), at.join("taken"))),
+            ("remove a file", &|| fs::remove_file(at.join("there/link"))),
+            ("remove a directory", &|| fs::remove_dir(at.join("directory"))),
+        ];
+        listed.iter().map(|(name, attempt)| ((*name).to_owned(), attempt().is_ok())).collect()
+    };
+    let there = inside(home.path(), || attempts(&root));
+    assert!(there.iter().all(|(_, done)| *done), "{there:?}");
+    if !has_mounts() && !has_landlock() {
+        eprintln!("LEFT OUT: this kernel has no Landlock that edgepull can use");
+        return;
+    }
+    let elsewhere = inside(home.path(), || attempts(&beside));
+    assert!(elsewhere.iter().all(|(_, done)| !done), "{elsewhere:?}");
+    assert_eq!(fs::read_to_string(beside.join("file")).unwrap(), "before");
+}
+
+#[test]
+fn it_reads_what_it_is_given_and_nothing_else() {
+    let home = home();
+    fs::write(home.path().join("readable/there/file"), "before").unwrap();
+    fs::write(home.path().join("readable/other"), "before").unwrap();
+    let at = |path: &str| home.path().join(path);
+    let read = inside(home.path(), || {
+        let file = |path: &str| fs::read(at(path)).is_ok();
+        let listed = |path: &str| fs::read_dir(at(path)).is_ok();
+        let given = [
+            file("root/file"),
+            listed("root"),
+            file("linked/file"),
+            listed("linked"),
+            file("readable/file"),
+            file("readable/there/file"),
+            listed("readable/there"),
+            sys::peak_resident_kib().is_some(),
+        ];
+        let not = [file("readable/other"), listed("readable"), file("beside/file"), listed("beside")];
+        // By another name, it is the same.
+        let linked = symlink(at("beside"), at("root/link")).is_ok();
+        let through = file("root/link/file");
+        (given.to_vec(), not.to_vec(), linked, through)
+    });
+    let free = !has_landlock();
+    assert_eq!(read, (vec![true; 8], vec![free; 4], true, free));
+}
+
+#[test]
+fn of_what_it_links_it_makes_nothing_new() {
+    let home = home();
+    let (root, linked) = (home.path().join("root"), home.path().join("linked"));
+    let done = inside(home.path(), || {
+        [
+            fs::hard_link(linked.join("file"), root.join("mine")).is_ok(),
+            fs::write(linked.join("config.json"), "mine").is_ok(),
+            fs::rename(root.join("there"), linked.join("mine")).is_ok(),
+            fs::remove_file(linked.join("file")).is_ok(),
+            symlink("/", linked.join("link")).is_ok(),
+        ]
+    });
+    let free = !has_landlock();
+    assert_eq!(done, [true, free, free, free, free]);
+}
+
+#[test]
+fn modes_owners_attributes_times_and_devices_are_not_its_own_elsewhere() {
+    if !has_mounts() {
+        eprintln!("LEFT OUT: this user may not mount, or the kernel cannot");
+        return;
+    }
+    let (home, elsewhere) = (home(), home());
+    // What is open leads to the mounts of before.
+    let open = File::open(elsewhere.path()).unwrap();
+    let attempts = |at: &Path| {
+        let null = at.join("null");
+        let (read_write, device) = (fs::Permissions::from_mode(0o666), nix::sys::stat::makedev(1, 3));
+        let kind = nix::sys::stat::SFlag::S_IFCHR;
+        let times = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+        let fd =
+            nix::fcntl::openat(&open, "beside", nix::fcntl::OFlag::O_RDONLY, nix::sys::stat::Mode::empty());
+        [
+            fs::set_permissions(at.join("file"), fs::Permissions::from_mode(0o4777)).is_ok(),
+            chown(at.join("file"), Some(7), Some(8)).is_ok(),
+            File::open(at.join("file")).is_ok_and(|file| file.set_times(times).is_ok()),
+            File::open(at.join("file"))
+                .is_ok_and(|file| sys::set_xattr(file.as_fd(), c"user.mine", b"mine").is_ok()),
+            nix::sys::stat::mknod(&null, kind, nix::sys::stat::Mode::empty(), device).is_ok()
+                && fs::set_permissions(&null, read_write).is_ok(),
+            File::open(&null).is_ok(),
+            fd.is_ok(),
+        ]
+    };
+    let (root, beside) = (home.path().join("root"), elsewhere.path().join("beside"));
+    assert_eq!(inside(home.path(), || attempts(&root)), [true, true, true, true, true, false, false]);
+    assert_eq!(inside(home.path(), || attempts(&beside)), [false; 7]);
+}
+
+#[test]
+fn it_starts_signals_and_reaches_nothing() {
+    if !sys::has_seccomp() {
+        eprintln!("LEFT OUT: this kernel has no seccomp filters");
+        return;
+    }
+    let home = home();
+    let listener = std::os::unix::net::UnixListener::bind(home.path().join("socket")).unwrap();
+    let parent = nix::unistd::getpid();
+    let done = inside(home.path(), || {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let attempts: [(&str, bool); 8] = [
+            ("have its parent signalled", sys::signal_of_input(socket.as_fd(), parent.as_raw()).is_ok()),
+            ("run a program", Command::new("/bin/true").status().is_ok()),
+            ("fork", sys::fork().is_ok_and(|child| child.is_some() || sys::exit_now(0))),
+            ("signal its parent", nix::sys::signal::kill(parent, None).is_ok()),
+            ("talk to a service of this machine", UnixStream::connect(home.path().join("socket")).is_ok()),
+            ("make a namespace", sys::new_user_namespace().is_ok()),
+            ("change the root", nix::unistd::chroot("/").is_ok()),
+            ("become somebody else", nix::unistd::setuid(nix::unistd::Uid::from_raw(1)).is_ok()),
+        ];
+        attempts.map(|(name, done)| (name.to_owned(), done)).to_vec()
+    });
+    assert!(done.iter().all(|(_, done)| !done), "{done:?}");
+    drop(listener);
+}
+
+#[test]
+fn it_does_what_unpacking_and_fetching_take() {
+    let home = home();
+    let root = home.path().join("root");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let is_root = effective_ids().0 == 0;
+    let done: Vec<(String, bool)> = inside(home.path(), || {
+        let file = root.join("file");
+        let owned =
+            || chown(&file, Some(7), Some(8)).and_then(|()| fs::metadata(&file)).map(|m| m.uid() == 7);
+        let attempts: [(&str, bool); 5] = [
+            ("threads", std::thread::spawn(|| 7).join().is_ok_and(|seven| seven == 7)),
+            ("TCP", TcpStream::connect(address).is_ok()),
+            ("UDP, for DNS", UdpSocket::bind("127.0.0.1:0").is_ok()),
+            ("owners", !is_root || owned().unwrap_or(false)),
+            ("modes", fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).is_ok()),
+        ];
+        attempts.map(|(name, done)| (name.to_owned(), done)).to_vec()
+    });
+    assert!(done.iter().all(|(_, done)| *done), "{done:?}");
+}
+
+#[test]
+fn it_asks_and_is_answered() {
+    let mut asked = Vec::new();
+    let outcome = run(
+        &Rights::default(),
+        |line| Ok((line.ask(&1)?, line.ask(&2)?, line.ask(&3).map_err(|error| error.to_string()))),
+        |question| {
+            asked.push(question.to_vec());
+            match question {
+                b"1" => Ok(true),
+                b"2" => Ok(false),
+                _ => Err(Error::new(Kind::Verification, "no").hint("never")),
+            }
+        },
+    );
+    assert_eq!(outcome.unwrap(), (true, false, Err("no; never".to_owned())));
+    assert_eq!(asked, [b"1", b"2", b"3"]);
+}
+
+#[test]
+fn however_it_ends_its_parent_says_so() {
+    let nothing = |_: &[u8]| Ok(true);
+    let refused = run(&Rights::default(), |_| Err::<(), _>(Error::new(Kind::BadImage, "bad")), nothing);
+    let refused = refused.unwrap_err();
+    assert_eq!((refused.kind(), refused.to_string()), (Kind::BadImage, "bad".to_owned()));
+    let killed: Result<()> = run(&Rights::default(), |_| std::process::abort(), nothing);
+    let killed = killed.unwrap_err().to_string();
+    assert!(killed.contains("ended by signal 6"), "{killed}");
+    let silent: Result<()> = run(&Rights::default(), |_| sys::exit_now(0), nothing);
+    assert_eq!(silent.unwrap_err().kind(), Kind::Other);
+    // More than MESSAGE_MAX is not even sent; a length that lies is not believed.
+    let (mut one, mut other) = UnixStream::pair().unwrap();
+    assert!(send(&mut one, DONE, &vec![0; MESSAGE_MAX as usize + 1]).is_err());
+    one.write_all(&[DONE, 255, 255, 255, 255]).unwrap();
+    assert_eq!(receive(&mut other).unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
