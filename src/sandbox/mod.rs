@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -147,8 +147,8 @@ fn confined(
     work: &mut dyn FnMut(&mut Line) -> Result<Vec<u8>>,
 ) -> ! {
     let mut line = Line(line);
-    // What is let open stays what it is: the kernel makes entries of /proc anew when it has forgotten them.
-    let result = confine(rights, parent).and_then(|_open| work(&mut line));
+    // The kernel makes entries of /proc anew when it has forgotten them, and with them what is allowed.
+    let result = confine(rights, parent).and_then(|_kept| work(&mut line));
     let sent = match &result {
         Ok(result) => send(&mut line.0, DONE, result),
         Err(error) => send(&mut line.0, FAILED, &encoded(error)),
@@ -158,7 +158,7 @@ fn confined(
     sys::exit_now(0)
 }
 
-/// Gives up, for good, what the work does not need. What it may read.
+/// Gives up, for good, what the work does not need. What is to be kept open meanwhile.
 fn confine(rights: &Rights, parent: u32) -> Result<Vec<File>> {
     let _ = sys::die_with_parent();
     // It may have ended before that was said.
@@ -172,12 +172,15 @@ fn confine(rights: &Rights, parent: u32) -> Result<Vec<File>> {
     let mounts = sys::read_only_outside(common(rights.writable.iter().chain(&rights.linked)));
     let writable = rights.writable.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let linked = rights.linked.as_deref().map(open).transpose()?;
-    let readable = READABLE.iter().map(Path::new).chain(rights.readable.iter().map(PathBuf::as_path));
-    let readable: Vec<File> = readable.filter_map(|path| place(0).open(path).ok()).collect();
+    let opened = |path: &Path| place(0).open(path).ok();
+    let kept: Vec<File> = READABLE.iter().filter_map(|path| opened(Path::new(path))).collect();
+    let kept_too = kept.iter().filter_map(|file| file.try_clone().ok());
+    let mut readable =
+        kept_too.chain(rights.readable.iter().filter_map(|path| opened(path))).map(OwnedFd::from);
     let beneath = Beneath {
         writable: writable.iter().map(File::as_fd).collect(),
         linked: linked.as_ref().map(File::as_fd),
-        readable: readable.iter().map(File::as_fd).collect(),
+        readable: &mut readable,
     };
     let mut calls = calls::ALWAYS.to_vec();
     calls.extend_from_slice(calls::OWN);
@@ -187,7 +190,7 @@ fn confine(rights: &Rights, parent: u32) -> Result<Vec<File>> {
     for (name, outcome) in [
         ("mounts", mounts),
         ("no_new_privs", sys::no_new_privileges()),
-        ("Landlock", sys::only_beneath(&beneath)),
+        ("Landlock", sys::only_beneath(beneath)),
         ("capabilities", sys::drop_capabilities(&CAPABILITIES)),
         ("seccomp", sys::only_these_calls(&calls, calls::SOMETIMES)),
     ] {
@@ -197,7 +200,7 @@ fn confine(rights: &Rights, parent: u32) -> Result<Vec<File>> {
         }
     }
     log::info!("what fetches is confined by {}", in_force.join(", "));
-    Ok(readable)
+    Ok(kept)
 }
 
 /// Opens a directory that is one by itself, for its place.

@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 /// The most tags that an error message lists.
 const LISTED_MAX: usize = 20;
 
-/// The most blobs that are links.
-const LINKED_MAX: usize = 4096;
+/// The most blobs that may be links, where there is Landlock: each is to be named to the kernel.
+const LINKED_MAX: usize = 1024;
 
 /// A file of the layout, positioned, and its whole size in bytes.
 pub(super) type Opened = (Box<dyn Read + Send>, u64);

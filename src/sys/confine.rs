@@ -12,7 +12,7 @@
 use super::check;
 use nix::sys::stat::fstat;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Neither a set-user-ID bit nor a file's capabilities give this process, or one that it starts, any right
 /// (PR_SET_NO_NEW_PRIVS, prctl(2)).
@@ -149,15 +149,14 @@ pub fn landlock_version() -> io::Result<usize> {
 }
 
 /// What [`only_beneath`] leaves: places as open directories, or files.
-#[derive(Debug, Default)]
 pub struct Beneath<'a> {
     /// Here files are read, written, made and removed.
     pub writable: Vec<BorrowedFd<'a>>,
     /// Here they are read, linked, and written to where they are: Landlock lets nobody link a file to where he has more
     /// rights over it than where it is.
     pub linked: Option<BorrowedFd<'a>>,
-    /// Here they are read.
-    pub readable: Vec<BorrowedFd<'a>>,
+    /// Here they are read. Each is closed when the kernel knows it.
+    pub readable: &'a mut dyn Iterator<Item = OwnedFd>,
 }
 
 /// From now on this process reads, writes, makes and removes files only beneath these places, and runs none. Needs
@@ -168,7 +167,7 @@ pub struct Beneath<'a> {
 /// # Errors
 /// `ENOSYS` or `EOPNOTSUPP` where there is no Landlock; also `EOPNOTSUPP` for its first version, under which nothing
 /// can be linked from one directory into another, as edgepull does.
-pub fn only_beneath(places: &Beneath<'_>) -> io::Result<()> {
+pub fn only_beneath(places: Beneath<'_>) -> io::Result<()> {
     let version = landlock_version()?;
     if version < 2 {
         return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
@@ -187,19 +186,22 @@ pub fn only_beneath(places: &Beneath<'_>) -> io::Result<()> {
         check(unsafe { libc::syscall(LANDLOCK_CREATE_RULESET, &raw const attributes, size, unused) })?;
     // SAFETY: a new descriptor, which nobody else has.
     let ruleset = unsafe { OwnedFd::from_raw_fd(ruleset as libc::c_int) };
-    let writable = places.writable.iter().map(|place| (place, writes | READS));
-    let linked = places.linked.iter().map(|place| (place, (writes | READS) & LINKED));
-    let readable = places.readable.iter().map(|place| (place, READS));
-    for (place, allowed_access) in writable.chain(linked).chain(readable) {
+    let allow = |place: BorrowedFd<'_>, rights: u64| {
         let is_directory = fstat(place)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
         // A file has no right to be listed.
-        let allowed_access = if is_directory { allowed_access } else { allowed_access & READ_FILE };
+        let allowed_access = if is_directory { rights } else { rights & READ_FILE };
         let rule = PathBeneath { allowed_access, parent_fd: place.as_raw_fd() };
         // SAFETY: the structure is the one that this kind of rule has; both descriptors are open.
         check(unsafe {
             let rule = &raw const rule;
             libc::syscall(LANDLOCK_ADD_RULE, ruleset.as_raw_fd(), RULE_PATH_BENEATH, rule, unused)
-        })?;
+        })
+        .map(drop)
+    };
+    places.writable.iter().try_for_each(|place| allow(*place, writes | READS))?;
+    places.linked.iter().try_for_each(|place| allow(*place, (writes | READS) & LINKED))?;
+    for place in places.readable {
+        allow(place.as_fd(), READS)?;
     }
     // SAFETY: takes a descriptor and flags only.
     check(unsafe { libc::syscall(LANDLOCK_RESTRICT_SELF, ruleset.as_raw_fd(), unused) }).map(drop)
