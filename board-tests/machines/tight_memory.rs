@@ -30,7 +30,7 @@ pub fn prove(board: &'static Board) {
     let pull = format!("/mnt/edgepull -v --ca-file /ca.pem pull {image} /mnt/work/image");
 
     let disk = scratch.at("disk");
-    run("mke2fs", ["-q", "-t", "ext4", &disk, "256M"]);
+    run("mke2fs", ["-q", "-t", "ext4", &disk, "384M"]);
     let mut machine =
         Setup::of(&board.model).with_least_memory().disk(&disk).file("/ca.pem", authority.ca()).boot();
     machine
@@ -46,7 +46,10 @@ pub fn prove(board: &'static Board) {
     let mut least = ENOUGH;
     for &limit in LESS {
         machine.proves(&format!("(how low it goes: {limit} MiB)"));
-        if limited(&mut machine, limit, &pull).code() != 0 {
+        let outcome = limited(&mut machine, limit, &pull);
+        if outcome.code() != 0 {
+            // The kernel's, or ours when it takes too long: not for another reason, as that there is no more room.
+            assert!(matches!(outcome.code(), 1 | 124 | 137), "{limit} MiB: {}", outcome.stderr());
             break;
         }
         least = limit;
