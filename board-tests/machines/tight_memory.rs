@@ -30,7 +30,7 @@ pub fn prove(board: &'static Board) {
     let pull = format!("/mnt/edgepull -v --ca-file /ca.pem pull {image} /mnt/work/image");
 
     let disk = scratch.at("disk");
-    run("mke2fs", ["-q", "-t", "ext4", &disk, "384M"]);
+    run("mke2fs", ["-q", "-t", "ext4", &disk, "512M"]); // an SD card has a power of two
     let mut machine =
         Setup::of(&board.model).with_least_memory().disk(&disk).file("/ca.pem", authority.ca()).boot();
     machine
