@@ -202,9 +202,9 @@ impl Setup {
                     {
                         command.args(["-blockdev", &format!("driver=file,{file}")]);
                     }
-                    // Zeroes are written as data: until QEMU 9.1 blklogwrites puts what is written beside a "write
-                    // zeroes" request into its place in the log, and that is lost to whoever reads it. ext4 makes such
-                    // requests while it initializes inode tables.
+                    // Zeroes are written as data: QEMU 7.2's blklogwrites puts what is written beside a "write zeroes"
+                    // request into its place in the log, and that is lost to whoever reads it. ext4 makes such requests
+                    // while it initializes inode tables.
                     command.args([
                         "-blockdev",
                         "driver=blklogwrites,file=file,log=log,log-sector-size=512,node-name=disk",
