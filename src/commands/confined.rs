@@ -88,7 +88,7 @@ pub(super) fn peak_kib() -> u64 {
     PEAK_KIB.load(Ordering::Relaxed) as u64
 }
 
-/// Does `work` where it can only read, and do what `rights` say. `answer` knows what it may go on with.
+/// Does `work` where it can do what `rights` say, and little else. `answer` knows what it may go on with.
 pub(super) fn confined<T: Serialize + DeserializeOwned>(
     rights: Rights,
     options: &Options,

@@ -138,14 +138,16 @@ pub(super) fn files() -> Vec<PathBuf> {
     files
 }
 
-/// The directory in which `file`, or what it is a link to, is or will be written.
+/// The directory in which `file`, or what it is a link to, is or will be written; none where nearer than the root directory
+/// there is none: that would be everything.
 fn written_in(file: &Path) -> Option<PathBuf> {
     let there = fs::canonicalize(file).or_else(|_| {
         // A link to what is made while the network comes up; or nothing yet.
         fs::read_link(file).map(|target| file.with_file_name(target))
     });
     let there = there.as_deref().unwrap_or(file);
-    there.ancestors().skip(1).find(|path| path.is_dir()).map(Path::to_owned)
+    let directory = there.ancestors().skip(1).find(|path| path.is_dir())?;
+    fs::canonicalize(directory).ok().filter(|directory| directory != Path::new("/"))
 }
 
 /// Whether there is a DNS server to ask. Where there is none, asking again is of no use.
@@ -195,7 +197,7 @@ mod tests {
         fs::create_dir_all(&etc).unwrap();
         fs::create_dir_all(run.parent().unwrap()).unwrap();
         let file = etc.join("resolv.conf");
-        let found = || written_in(&file).map(|path| fs::canonicalize(path).unwrap()).unwrap();
+        let found = || written_in(&file).unwrap();
         assert_eq!(found(), etc, "nothing is there");
         fs::write(&file, "nameserver 192.0.2.1\n").unwrap();
         assert_eq!(found(), etc);
@@ -206,6 +208,11 @@ mod tests {
         assert_eq!(found(), run);
         fs::write(run.join("stub.conf"), "nameserver 192.0.2.1\n").unwrap();
         assert_eq!(found(), run);
+        // Neither may that come to the root directory.
+        assert_eq!(written_in(Path::new("/nonexistent/resolv.conf")), None);
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("../".repeat(20) + "nonexistent/stub.conf", &file).unwrap();
+        assert_eq!(written_in(&file), None);
     }
 
     #[test]
