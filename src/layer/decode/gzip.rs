@@ -241,6 +241,8 @@ impl Frozen {
         decoder.place = if self.block.is_some() { Place::Body } else { Place::Between };
         if let Some(state) = &self.block {
             *decoder.inflate = DecompressorOxide::from_block_boundary_state(state);
+            // It may have bits that say what is wrong, even if no more come.
+            decoder.starved = false;
         }
         // An amount of 0 is right here: only the combination of two hashes asks for it.
         decoder.crc = crc32fast::Hasher::new_with_initial_len(self.crc, 0);
