@@ -164,6 +164,11 @@ fn memory_stays_within_3_mib_whatever_a_deployment_does() {
         let peak: u64 = peak.expect("its peak").parse().expect("a number");
         assert!(peak <= MOST_KIB, "{words:?}: {peak} KiB\n{said}");
     };
+    // What is repeated is 7 MiB back.
+    let far = crate::failures::noise(7 << 20);
+    let far = Layer::new().file("one", &far).file("two", &far).file("three", &far);
+    let far = Image::of("linux/arm/v7").layer(far).in_zstd().build().layout(&scratch, "zstd");
+    within(&["deploy", "far", &registry.push(&far, "board/far:now")]);
     within(&["deploy", "app", &release(1)]);
     release(2);
     within(&["update", "--all"]);

@@ -16,9 +16,6 @@ use crate::harness::*;
 
 /// The most memory that any of these may take, in KiB.
 pub const MEMORY_MAX: u64 = 8 << 10;
-/// The one exception: a zstd frame with the largest window that is allowed, which alone is 8 MiB (ZSTD_WINDOW_MAX; RFC
-/// 8878, 3.1.1.1.2, wants a decoder to have as much). All else takes what it always takes.
-pub const MEMORY_MAX_WITH_WINDOW: u64 = MEMORY_MAX + (5 << 10);
 /// When a run is taken for hung: no judgement on speed.
 const SECONDS_MAX: u32 = 300;
 /// `nobody`.
@@ -49,7 +46,6 @@ pub struct Ground {
     board: Board,
     by: By,
     before: BTreeMap<PathBuf, String>,
-    pub memory_max: u64,
 }
 
 impl Ground {
@@ -70,7 +66,7 @@ impl Ground {
         let state = Scratch::in_memory();
         fs::set_permissions(state.path(""), PermissionsExt::from_mode(0o777)).expect("a mode");
         let board = board.with_state_in(state).killed_after(SECONDS_MAX);
-        let mut ground = Ground { scratch, away, board, by, before: BTreeMap::new(), memory_max: MEMORY_MAX };
+        let mut ground = Ground { scratch, away, board, by, before: BTreeMap::new() };
         ground.before = ground.outside();
         ground
     }
@@ -119,7 +115,7 @@ impl Ground {
             said.rsplit_once("peak memory (VmHWM): ").and_then(|(_, rest)| rest.split_once(" KiB"));
         let resident =
             resident.and_then(|(kib, _)| kib.parse::<u64>().ok()).unwrap_or_else(|| panic!("{}", story()));
-        assert!(resident <= self.memory_max, "{resident} KiB of memory: {}", story());
+        assert!(resident <= MEMORY_MAX, "{resident} KiB of memory: {}", story());
         let control = |c: char| c.is_control() && c != '\n' && c != '\t';
         assert!(!said.contains(control) && !told.contains(control), "control characters: {}", story());
         assert!(!said.contains("panicked"), "{}", story());

@@ -257,7 +257,8 @@ impl Image {
             let data = match self.stored {
                 Stored::Plain => tar.clone(),
                 Stored::Gzip => gzip(tar),
-                Stored::Zstd => filtered("zstd", &["-q", "-c"], tar),
+                // With the window of BuildKit's and Podman's.
+                Stored::Zstd => filtered("zstd", &["-q", "-c", "--long=23"], tar),
             };
             layers.push(store(&mut blobs, data, self.media_type("layer")));
         }

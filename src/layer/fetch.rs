@@ -223,11 +223,12 @@ fn stream<'scope, 'a: 'scope>(
     let before = start.stream.wire.bytes();
     let layer = saver.layer;
     reader.skip(start.stream.skip)?;
+    let scratch = saver.dir.try_clone().map_err(|error| Error::disk("a kept layer", error))?;
     let decoder = match start.stream.decoder {
-        Some(frozen) => frozen.go_on(reader),
+        Some(frozen) => frozen.go_on(reader, scratch),
         None => {
             let (known, count) = reader.beginning()?;
-            Decoder::new(reader, &known[..count], layer.compression, layer.name)
+            Decoder::new(reader, &known[..count], layer.compression, layer.name, scratch)
         }
     };
     let tar = TarStream { decoder, hasher, observer, meter, fresh: 0, taken: 0, ahead: start.stream.ahead };

@@ -9,6 +9,7 @@ use super::{Compression, archive};
 use crate::error::{Error, Kind, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 
 /// Decodes `wire`, which comes in pieces of `piece` bytes; `each` hears of every piece of the tar, until it says
 /// no.
@@ -17,7 +18,7 @@ use std::io::{BufRead, BufReader, Read};
 /// Those that a broken stream gives.
 pub fn decode(wire: &[u8], piece: usize, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<()> {
     let reader = BufReader::with_capacity(piece, wire);
-    drain(&mut Decoder::new(reader, &wire[..wire.len().min(4)], Compression::None, "layer"), each)
+    drain(&mut Decoder::new(reader, &wire[..wire.len().min(4)], Compression::None, "layer", scratch()), each)
 }
 
 /// The same, but frozen and thawed at the first place where that is possible after `after` bytes of the tar. Whether
@@ -26,7 +27,7 @@ pub fn decode(wire: &[u8], piece: usize, each: &mut dyn FnMut(&[u8]) -> bool) ->
 /// # Errors
 /// Those that a broken stream gives.
 pub fn decode_in_two(wire: &[u8], after: usize, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool> {
-    let mut decoder = Decoder::new(wire, &wire[..wire.len().min(4)], Compression::None, "layer");
+    let mut decoder = Decoder::new(wire, &wire[..wire.len().min(4)], Compression::None, "layer", scratch());
     let mut done = 0;
     loop {
         decoder.stop_at_boundaries(done >= after);
@@ -47,7 +48,7 @@ pub fn decode_in_two(wire: &[u8], after: usize, each: &mut dyn FnMut(&[u8]) -> b
     decoder.freeze(&mut frozen);
     let rest = decoder.into_wire();
     let thawed = FrozenDecoder::thaw(&mut Input(&frozen)).expect("what was frozen can be thawed");
-    drain(&mut thawed.go_on(rest), each).map(|()| true)
+    drain(&mut thawed.go_on(rest, scratch()), each).map(|()| true)
 }
 
 /// What a checkpoint says of a decoder, and then `wire`.
@@ -56,7 +57,7 @@ pub fn decode_in_two(wire: &[u8], after: usize, each: &mut dyn FnMut(&[u8]) -> b
 /// Those that a broken stream gives.
 pub fn thaw(frozen: &[u8], wire: &[u8], each: &mut dyn FnMut(&[u8]) -> bool) -> Result<()> {
     match FrozenDecoder::thaw(&mut Input(frozen)) {
-        Some(frozen) => drain(&mut frozen.go_on(wire), each),
+        Some(frozen) => drain(&mut frozen.go_on(wire, scratch()), each),
         None => Ok(()),
     }
 }
@@ -70,6 +71,13 @@ fn drain(decoder: &mut impl BufRead, each: &mut dyn FnMut(&[u8]) -> bool) -> Res
         }
         decoder.consume(length);
     }
+}
+
+/// Where zstd's windows are: in a directory of this process's own.
+fn scratch() -> OwnedFd {
+    let path = std::env::temp_dir().join(std::process::id().to_string());
+    let opened = std::fs::create_dir_all(&path).and_then(|()| File::open(&path));
+    opened.expect("there is a directory for temporary files").into()
 }
 
 fn failed(error: std::io::Error) -> Error {

@@ -36,6 +36,7 @@ mod objects;
 mod queue;
 mod room;
 pub mod rootfs;
+mod scratch;
 
 use std::io;
 use std::ops::AddAssign;

@@ -60,6 +60,42 @@ fn real_compressors_frames_and_members() {
     }
 }
 
+/// What matches refer to is in memory, in a file, on the edge between the two, and on the edges of the file.
+#[test]
+fn zstd_of_every_strategy_with_windows_that_memory_does_not_hold() {
+    let mut state = 1u32;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    let mut data: Vec<u8> = (0..2_000_000).map(|_| random(96) as u8).collect();
+    while data.len() < 20_000_000 {
+        let (back, length) = (1 + random(data.len().min(8 << 20)), 20 + random(100_000));
+        let from = data.len() - back;
+        (0..length).for_each(|at| data.push(data[from + at]));
+        data.extend((0..random(300)).map(|_| random(128) as u8));
+    }
+    let data = String::from_utf8(data).unwrap();
+    let tar = tar().file("big", &data).end();
+    for arguments in [
+        &["-1", "--long=23"][..],
+        &["-3", "--long=23", "--check"],
+        &["-5", "--long=22"],
+        &["-7", "--long=20", "--no-content-size"],
+        &["-12", "-T2"],
+        &["--fast=5", "--long=23"],
+        &["-18", "--zstd=wlog=23,hlog=18,clog=18,slog=2"],
+    ] {
+        let Some(wire) = compress("zstd", &[&["-q", "-c"], arguments].concat(), &tar) else { return };
+        let bench = Bench::new();
+        let mut root = bench.open(PLAIN);
+        unpack_one(&mut root, PLAIN, wire.clone(), &promise(&wire, &tar))
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+        root.finish().unwrap();
+        assert!(bench.read("big") == data, "{arguments:?}");
+    }
+}
+
 #[test]
 fn damaged_bytes_are_a_matter_of_verification_wherever_they_are_noticed() {
     let tar = small();

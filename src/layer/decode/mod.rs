@@ -7,6 +7,7 @@ mod gzip;
 mod zstd;
 
 use std::io::{self, BufRead, Read};
+use std::os::fd::OwnedFd;
 
 pub(crate) use gzip::GzipDecoder;
 pub(crate) use zstd::ZstdDecoder;
@@ -29,8 +30,15 @@ pub(crate) enum Decoder<W> {
 impl<W: BufRead> Decoder<W> {
     /// A decoder for what `wire` really carries. Registries do hold layers whose media type is wrong;
     /// like containerd and umoci, the magic number decides, and `declared` only where there is none.
-    /// `start` is how the wire begins: four bytes, or all there are.
-    pub(crate) fn new(wire: W, start: &[u8], declared: Compression, name: &str) -> Decoder<W> {
+    /// `start` is how the wire begins: four bytes, or all there are. In the directory `scratch` there may be files
+    /// without names.
+    pub(crate) fn new(
+        wire: W,
+        start: &[u8],
+        declared: Compression,
+        name: &str,
+        scratch: OwnedFd,
+    ) -> Decoder<W> {
         let found = sniff(start);
         if found != declared {
             log::debug!("{name}: declared as {declared:?}, but it is {found:?}");
@@ -38,7 +46,7 @@ impl<W: BufRead> Decoder<W> {
         match found {
             Compression::None => Decoder::None(wire),
             Compression::Gzip => Decoder::Gzip(GzipDecoder::new(wire)),
-            Compression::Zstd => Decoder::Zstd(Box::new(ZstdDecoder::new(wire))),
+            Compression::Zstd => Decoder::Zstd(Box::new(ZstdDecoder::new(wire, scratch))),
         }
     }
 
@@ -116,12 +124,12 @@ impl FrozenDecoder {
         }
     }
 
-    /// Goes on with `wire`, which begins where the decoder was frozen.
-    pub(crate) fn go_on<W: BufRead>(self, wire: W) -> Decoder<W> {
+    /// Goes on with `wire`, which begins where the decoder was frozen, and `scratch` as [`Decoder::new`] has it.
+    pub(crate) fn go_on<W: BufRead>(self, wire: W, scratch: OwnedFd) -> Decoder<W> {
         match self {
             FrozenDecoder::None => Decoder::None(wire),
             FrozenDecoder::Gzip(frozen) => Decoder::Gzip(frozen.go_on(wire)),
-            FrozenDecoder::Zstd(frozen) => Decoder::Zstd(Box::new(frozen.go_on(wire))),
+            FrozenDecoder::Zstd(frozen) => Decoder::Zstd(Box::new(frozen.go_on(wire, scratch))),
         }
     }
 }
@@ -181,10 +189,12 @@ mod tests {
     fn the_magic_number_decides_not_the_media_type() {
         let tar = b"hello, tar";
         let gzip = gzip::tests::member(tar, &[]);
+        let home = tempfile::tempdir().unwrap();
+        let scratch = || std::fs::File::open(home.path()).unwrap().into();
         for declared in [Compression::None, Compression::Gzip, Compression::Zstd] {
             for bytes in [&gzip[..], tar] {
                 let mut out = Vec::new();
-                Decoder::new(bytes, bytes, declared, "layer").read_to_end(&mut out).unwrap();
+                Decoder::new(bytes, bytes, declared, "layer", scratch()).read_to_end(&mut out).unwrap();
                 assert_eq!(out, tar);
             }
         }

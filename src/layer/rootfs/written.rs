@@ -16,9 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use crate::layer::scratch;
 
 /// Keys kept in memory, 32 KiB of them.
 const RECENT: usize = 4096;
@@ -138,10 +136,8 @@ impl Written {
 }
 
 impl Spill {
-    fn new(scratch: &OwnedFd, bits: u32) -> io::Result<Spill> {
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let file = File::from(openat(scratch.as_fd(), SPILL_NAME, flags, Mode::from_bits_truncate(0o600))?);
-        unlinkat(scratch.as_fd(), SPILL_NAME, UnlinkatFlags::NoRemoveDir)?;
+    fn new(directory: &OwnedFd, bits: u32) -> io::Result<Spill> {
+        let file = scratch::unnamed(directory.as_fd(), SPILL_NAME)?;
         // A hole: pages cost nothing until they are used.
         file.set_len((PAGE as u64) << bits)?;
         Ok(Spill { file, bits, count: 0 })
