@@ -7,11 +7,15 @@ import json
 import os
 import platform
 import random
+import shutil
 import stat
+import subprocess
 import tarfile
+import tempfile
 
 PROGRAMS = ["/usr/lib", "/usr/share", "/usr/bin", "/usr/include", "/usr/libexec", "/usr/sbin"]
 GZIP_LEVEL = 6  # what registries hold: gzip's and Docker's default
+ZSTD = ["zstd", "-q", "-c", "-3", "--long=23"]  # the level and window of BuildKit and Podman
 LONG_NAME = 300 << 20
 
 
@@ -61,6 +65,7 @@ class Layout:
 
     def __init__(self, folder):
         self.folder, self.layers, self.diff_ids = folder, [], []
+        self.compression = "gzip"
         self.unpacked, self.names = 0, set()
         os.makedirs(os.path.join(folder, "blobs/sha256"))
 
@@ -77,14 +82,28 @@ class Layout:
         unfinished = f"{self.folder}/unfinished"
         with open(unfinished, "wb") as file:
             wire = Tee(file)
-            with gzip.GzipFile(filename="", fileobj=wire, mode="wb", compresslevel=GZIP_LEVEL, mtime=0) as packed:
-                tar = Tee(packed)
-                write(tar)
+            if self.compression == "zstd":
+                tar = self.zstd(wire, write)
+            else:
+                with gzip.GzipFile(filename="", fileobj=wire, mode="wb", compresslevel=GZIP_LEVEL, mtime=0) as packed:
+                    tar = Tee(packed)
+                    write(tar)
         os.rename(unfinished, f"{self.folder}/blobs/" + wire.digest().replace(":", "/"))
-        kind = "application/vnd.oci.image.layer.v1.tar+gzip"
+        kind = "application/vnd.oci.image.layer.v1.tar+" + self.compression
         self.layers.append({"mediaType": kind, "digest": wire.digest(), "size": wire.count})
         self.diff_ids.append(tar.digest())
         self.unpacked += tar.count
+
+    @staticmethod
+    def zstd(wire, write):
+        with tempfile.TemporaryFile() as plain, tempfile.TemporaryFile() as packed:
+            tar = Tee(plain)
+            write(tar)
+            plain.seek(0)
+            subprocess.run(ZSTD, stdin=plain, stdout=packed, check=True)
+            packed.seek(0)
+            shutil.copyfileobj(packed, wire)
+        return tar
 
     def tar_layer(self, members):
         """Adds a layer of (name, path of the content or bytes, metadata) in this order."""
@@ -131,7 +150,7 @@ class Layout:
                     "config": self.blob(config, "application/vnd.oci.image.config.v1+json")}
         top = self.blob(manifest, kind)
         top["annotations"] = {"org.opencontainers.image.ref.name": "latest"}
-        facts = {"layers": len(self.layers), "entries": len(self.names), "unpacked": self.unpacked,
+        facts = {"compression": self.compression, "layers": len(self.layers), "entries": len(self.names), "unpacked": self.unpacked,
                  "wire": sum(layer["size"] for layer in self.layers),
                  "digests": [layer["digest"] for layer in self.layers]}
         for name, content in [("index.json", {"schemaVersion": 2, "manifests": [top]}),
@@ -161,6 +180,12 @@ def big(layout, scale):
         filled += member[2].st_size
     for members in layers:
         layout.tar_layer(members)
+
+
+def zstd(layout, scale):
+    """The big image in zstd."""
+    layout.compression = "zstd"
+    big(layout, scale)
 
 
 def small(layout, scale):
@@ -232,7 +257,7 @@ def update(release):
     return write
 
 
-CONTENTS = {"big": big, "small": small, "few": few, "longname": longname,
+CONTENTS = {"big": big, "zstd": zstd, "small": small, "few": few, "longname": longname,
             "update1": update(1), "update2": update(2), "update3": update(3)}
 
 

@@ -7,8 +7,8 @@ use edgepull_fuzz::arbitrary::{self, Arbitrary};
 use edgepull_fuzz::ways::{OUTPUT_MAX, compared, decoded};
 use edgepull_fuzz::{UpTo, fuzz_target, gzip};
 
-/// The decoder, its window and what it is thawed from; the input here is copied, too.
-const MEMORY_MAX: usize = 256 * 1024;
+/// The decoder, its window and what it is thawed from.
+const MEMORY_MAX: usize = 192 * 1024;
 
 #[derive(Debug, Arbitrary)]
 enum Input<'a> {

@@ -5,7 +5,7 @@
 use std::io::Read;
 
 use edgepull_fuzz::arbitrary::{self, Arbitrary};
-use edgepull_fuzz::ways::{Decoded, OUTPUT_MAX, compared};
+use edgepull_fuzz::ways::{OUTPUT_MAX, compared};
 use edgepull_fuzz::{UpTo, fuzz_target};
 use ruzstd::decoding::StreamingDecoder;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
@@ -29,7 +29,7 @@ enum Frame<'a> {
 
 fuzz_target!(|input: Input<'_>| match input {
     Input::Raw { piece, after, wire } => {
-        let ended = decoded(wire, piece, after);
+        let ended = compared(wire, piece, after, MEMORY_MAX, WINDOW_FULL);
         if ended.error.is_empty() && !ended.is_full() && wire.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
             assert_eq!(others(wire).as_deref(), Some(&ended.out[..]), "another decoder has something else");
         }
@@ -54,7 +54,7 @@ fuzz_target!(|input: Input<'_>| match input {
             ends.push(wire.len());
         }
         let cut = cut.map_or(wire.len(), |cut| usize::from(cut).min(wire.len()));
-        let ended = decoded(&wire[..cut], piece, after);
+        let ended = compared(&wire[..cut], piece, after, MEMORY_MAX, WINDOW_FULL);
         // What has less than a magic number goes as it is.
         if cut >= 4 && !ended.is_full() {
             assert!(tar.starts_with(&ended.out), "something else came out");
@@ -64,11 +64,6 @@ fuzz_target!(|input: Input<'_>| match input {
         }
     }
 });
-
-/// In all ways, of which one has a copy of the whole.
-fn decoded(wire: &[u8], piece: u16, after: u16) -> Decoded {
-    compared(wire, piece, after, MEMORY_MAX + wire.len(), WINDOW_FULL)
-}
 
 /// What another decoder makes of the frames; `None` where it makes nothing.
 fn others(mut wire: &[u8]) -> Option<Vec<u8>> {

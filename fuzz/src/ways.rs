@@ -39,11 +39,12 @@ pub fn decoded(
 }
 
 /// `wire` as a whole until `most` have come out, in pieces of a size that `piece` says, and frozen and thawed `after`
-/// so many bytes, with `memory` bytes at a time.
+/// so many bytes, with `memory` bytes at a time besides a copy of `wire`.
 ///
 /// # Panics
 /// Where they are not the same, or take more.
 pub fn compared(wire: &[u8], piece: u16, after: u16, memory: usize, most: usize) -> Decoded {
+    let memory = memory + wire.len();
     let whole = decoded(memory, most, |each| decode(wire, wire.len().max(4), each));
     let pieces = decoded(memory, OUTPUT_MAX, |each| decode(wire, usize::from(piece) % 700 + 4, each));
     assert_same(&whole, &pieces, "in pieces");

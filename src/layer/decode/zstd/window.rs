@@ -15,7 +15,7 @@ use crate::layer::queue::BUFFER_SIZE;
 use crate::layer::scratch;
 
 /// What memory holds: the segment that is being filled, and those before it.
-const SEGMENTS: usize = 8;
+const SEGMENTS: usize = 6;
 const RING: usize = SEGMENTS * BUFFER_SIZE;
 /// How far back memory reaches at least.
 const NEAR: u64 = ((SEGMENTS - 1) * BUFFER_SIZE) as u64;
