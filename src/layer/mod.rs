@@ -16,7 +16,7 @@
 //! | `kept`, [`rootfs`] | a kept layer applied to a root: the only code that writes into one |
 //!
 //! Each stage owns a small explicit state and pulls from the one before it. A few fixed buffers are all
-//! the memory there is (about 450 KiB with threads, 150 KiB without; zstd adds its window), whatever
+//! the memory there is (about 450 KiB with threads, 150 KiB without; 300 KiB more for zstd), whatever
 //! the layer holds. Where there are two cores, reading the wire and hashing the tar run in threads of their own.
 
 pub mod archive;

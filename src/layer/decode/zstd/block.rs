@@ -52,7 +52,8 @@ impl Block {
 
     /// Whether everything has come.
     pub(super) fn is_done(&self) -> bool {
-        self.now == NO_SEQUENCE && self.sequences.left() == 0 && self.literals.left() == 0
+        let left = self.now.literals + self.now.length + self.literals.left();
+        left == 0 && self.sequences.left() == 0
     }
 
     /// Goes on until all has come, or the window is full.

@@ -1,7 +1,7 @@
 //! Zstandard (RFC 8878): a row of frames, some of them to be skipped.
 //!
 //! The format is the published one; the decoder is our own, because of where its window is ([`window`]) and because
-//! it stops wherever the reader is full: it needs 300 KiB of memory whatever a frame asks for. A decoder that has the
+//! it stops wherever the reader is full: it needs 340 KiB of memory whatever a frame asks for. A decoder that has the
 //! window in memory needs 8 MiB for what `zstd`, BuildKit and Podman make unless told otherwise.
 //!
 //! ```text
