@@ -234,11 +234,11 @@ mod tests {
         for size in [1000, 96 << 10, 97 << 10, 128 << 10, 300_000, 1 << 20] {
             let mut whole = Whole::new(size);
             whole.literals(&noise(size as usize + 5));
-            for round in 0..60 {
+            for round in 0..20 {
                 let around = edges.iter().flat_map(|&edge| [edge - 1, edge, edge + 1]);
                 for offset in around.map(|offset| offset as u64).chain([size / 2, size - 1, size]) {
                     if offset > 0 && offset <= whole.window.reach() {
-                        whole.matches(offset, 3 + round * 211);
+                        whole.matches(offset, 3 + round * 633);
                         whole.literals(&noise(round + 1));
                     }
                 }
