@@ -17,6 +17,13 @@ use crate::error::{Error, Kind, Result};
 /// A sha256 digest.
 pub(crate) type Sha = [u8; 32];
 
+/// Bytes that sha256 takes at a time.
+const SHA_BLOCK: u64 = 64;
+/// Where in sha2's serialized state (32 bytes of words come first) the number of blocks is, in 8 bytes.
+const HASHED_BLOCKS: usize = 32;
+/// No layer has as much: 64 PiB.
+const COUNT_MAX: u64 = 1 << 56;
+
 /// Sha256 and a byte count of what went through.
 #[derive(Clone, Default)]
 pub(crate) struct Tally {
@@ -44,11 +51,16 @@ impl Tally {
         put_bytes(out, &self.hash.serialize());
     }
 
-    /// Goes on where [`Tally::freeze`] was called.
+    /// Goes on where [`Tally::freeze`] was called. `None` where the two counts, ours and the hash's, are not the same,
+    /// or more than anybody has read: with such a one the hash would go beyond 64 bits.
     pub(crate) fn thaw(input: &mut Input<'_>) -> Option<Tally> {
-        let bytes = input.number()?;
-        let state = input.bytes()?.try_into().ok()?;
-        Some(Tally { hash: Sha256::deserialize(&state).ok()?, bytes })
+        let bytes = input.number().filter(|bytes| *bytes < COUNT_MAX)?;
+        let state = input.bytes()?;
+        let blocks = u64::from_le_bytes(*state.get(HASHED_BLOCKS..)?.first_chunk()?);
+        if blocks != bytes / SHA_BLOCK {
+            return None;
+        }
+        Some(Tally { hash: Sha256::deserialize(&state.try_into().ok()?).ok()?, bytes })
     }
 }
 
@@ -236,5 +248,32 @@ mod tests {
         assert_eq!(wire.fill(&mut buffer).unwrap(), 1);
         let error = wire.fill(&mut buffer).unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Network, "cable cut"));
+    }
+
+    #[test]
+    fn a_count_that_is_not_the_hash_s_is_no_tally() {
+        for length in [0, 1, 63, 64, 65, 128, 100_000] {
+            let mut tally = Tally::default();
+            tally.update(&vec![7; length]);
+            let mut frozen = Vec::new();
+            tally.freeze(&mut frozen);
+            let mut thawed = Tally::thaw(&mut Input(&frozen)).expect("it is whole");
+            thawed.update(b"and on");
+            tally.update(b"and on");
+            assert_eq!((thawed.bytes(), thawed.digest()), (tally.bytes(), tally.digest()));
+            let state = &frozen[frozen.len() - Sha256::default().serialize().len()..];
+            for wrong in [length as u64 + 64, u64::MAX, (length as u64) << 32 | 1 << 60] {
+                let mut forged = Vec::new();
+                put_number(&mut forged, wrong);
+                put_bytes(&mut forged, state);
+                assert!(Tally::thaw(&mut Input(&forged)).is_none(), "{wrong} instead of {length}");
+            }
+            let mut blocks = state.to_vec();
+            blocks[39] = 0xff;
+            let mut forged = Vec::new();
+            put_number(&mut forged, length as u64);
+            put_bytes(&mut forged, &blocks);
+            assert!(Tally::thaw(&mut Input(&forged)).is_none(), "{length}");
+        }
     }
 }
