@@ -150,8 +150,8 @@ class Layout:
                     "config": self.blob(config, "application/vnd.oci.image.config.v1+json")}
         top = self.blob(manifest, kind)
         top["annotations"] = {"org.opencontainers.image.ref.name": "latest"}
-        facts = {"compression": self.compression, "layers": len(self.layers), "entries": len(self.names), "unpacked": self.unpacked,
-                 "wire": sum(layer["size"] for layer in self.layers),
+        facts = {"compression": self.compression, "layers": len(self.layers), "entries": len(self.names),
+                 "unpacked": self.unpacked, "wire": sum(layer["size"] for layer in self.layers),
                  "digests": [layer["digest"] for layer in self.layers]}
         for name, content in [("index.json", {"schemaVersion": 2, "manifests": [top]}),
                               ("oci-layout", {"imageLayoutVersion": "1.0.0"}), ("facts.json", facts)]:

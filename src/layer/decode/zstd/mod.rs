@@ -269,21 +269,12 @@ impl<W: BufRead> ZstdDecoder<W> {
     }
 }
 
-/// Fills `into` from `wire`.
+/// Fills `into` from `wire`, whose own errors never are of this kind.
 fn exactly(wire: &mut impl BufRead, into: &mut [u8]) -> io::Result<()> {
-    let mut rest = into;
-    while !rest.is_empty() {
-        let here = wire.fill_buf()?;
-        if here.is_empty() {
-            return Err(truncated());
-        }
-        let n = here.len().min(rest.len());
-        let (now, later) = rest.split_at_mut(n);
-        now.copy_from_slice(&here[..n]);
-        wire.consume(n);
-        rest = later;
-    }
-    Ok(())
+    wire.read_exact(into).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => truncated(),
+        _ => error,
+    })
 }
 
 /// A decoder from a checkpoint: between two frames, with what was not consumed of the one before.

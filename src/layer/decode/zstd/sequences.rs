@@ -200,7 +200,7 @@ impl Sequences {
             if bits.is_overdrawn() {
                 return None;
             }
-        } else if !bits.is_at_end() {
+        } else {
             bits.refill(data);
             if !bits.is_at_end() {
                 return None;

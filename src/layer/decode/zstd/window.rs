@@ -98,14 +98,11 @@ impl Window {
     fn put_away(&mut self, at: usize) -> io::Result<()> {
         let place = (self.total - RING as u64) % self.file_size();
         let segment = &self.ring[at..at + BUFFER_SIZE];
-        let written = match &self.file {
-            Some(file) => file.write_all_at(segment, place),
-            None => scratch::unnamed(self.scratch.as_fd(), NAME).and_then(|file| {
-                let file = self.file.insert(file);
-                file.write_all_at(segment, place)
-            }),
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(scratch::unnamed(self.scratch.as_fd(), NAME).map_err(failed)?),
         };
-        written.map_err(failed)
+        file.write_all_at(segment, place).map_err(failed)
     }
 
     /// Whole segments, so that each has one place.
