@@ -61,22 +61,23 @@ impl Resolver {
     /// Opens the regular file at `path`.
     fn file(&mut self, root: BorrowedFd<'_>, path: &[u8]) -> io::Result<File> {
         if !self.emulate {
-            // Nothing but a regular file may be opened: devices and pipes do things when they are.
-            let probe = OFlag::O_PATH | OFlag::O_CLOEXEC;
-            match self.kernel(root, path, probe) {
-                Err(error) if unusable(error) => {}
-                Err(error) => return Err(error.into()),
-                Ok(probe) => {
-                    regular(&fstatat(probe.as_fd(), "", AtFlags::AT_EMPTY_PATH)?)?;
-                    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_LARGEFILE;
-                    return Ok(self.kernel(root, path, flags)?.into());
-                }
+            match self.kernel_file(root, path) {
+                Err(error) if error.raw_os_error().is_some_and(|errno| unusable(Errno::from_raw(errno))) => {}
+                other => return other,
             }
         }
         let (directory, Some(name)) = walk(root, path, None)? else { return Err(Errno::EISDIR.into()) };
         regular(&fstatat(directory.as_fd(), &name[..], AtFlags::AT_SYMLINK_NOFOLLOW)?)?;
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
         Ok(openat(directory.as_fd(), &name[..], flags, Mode::empty())?.into())
+    }
+
+    fn kernel_file(&mut self, root: BorrowedFd<'_>, path: &[u8]) -> io::Result<File> {
+        // Nothing but a regular file may be opened: devices and pipes do things when they are.
+        let probe = self.kernel(root, path, OFlag::O_PATH | OFlag::O_CLOEXEC)?;
+        regular(&fstatat(probe.as_fd(), "", AtFlags::AT_EMPTY_PATH)?)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_LARGEFILE;
+        Ok(self.kernel(root, path, flags)?.into())
     }
 
     fn kernel(&mut self, root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> nix::Result<OwnedFd> {
@@ -183,6 +184,7 @@ mod tests {
     use std::fs;
     use std::io::Read;
     use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// A root beside a secret that must not be found.
     fn root() -> (tempfile::TempDir, OwnedFd) {
@@ -259,6 +261,30 @@ mod tests {
                 assert_eq!(read(path), Err(errno.map(|e| e as i32)), "{path}, emulated: {emulate}");
             }
         }
+    }
+
+    /// The kernel does not vouch for a `..` while anybody on the machine renames anything: openat2(2), `EAGAIN`.
+    #[test]
+    fn renames_elsewhere_change_nothing() {
+        let (_dir, root) = root();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let (one, other) = (elsewhere.path().join("one"), elsewhere.path().join("other"));
+        fs::write(&one, "").unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    fs::rename(&one, &other).unwrap();
+                    fs::rename(&other, &one).unwrap();
+                }
+            });
+            let failed = (0..5_000).find_map(|_| {
+                let file = open_in_root(root.as_fd(), "usr/lib/deep/back").err();
+                file.or_else(|| Resolver::default().directory(root.as_fd(), b"chain", None).err())
+            });
+            done.store(true, Ordering::Relaxed);
+            assert!(failed.is_none(), "{failed:?}");
+        });
     }
 
     #[test]
