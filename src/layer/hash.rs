@@ -269,7 +269,7 @@ mod tests {
                 assert!(Tally::thaw(&mut Input(&forged)).is_none(), "{wrong} instead of {length}");
             }
             let mut blocks = state.to_vec();
-            blocks[39] = 0xff;
+            blocks[HASHED_BLOCKS + 7] = 0xff;
             let mut forged = Vec::new();
             put_number(&mut forged, length as u64);
             put_bytes(&mut forged, &blocks);

@@ -33,6 +33,20 @@ pub(crate) fn read_buffered(from: &mut impl BufRead, into: &mut [u8]) -> io::Res
     Ok(n)
 }
 
+/// Drops up to `length` bytes. Returns how many are missing because the stream ends.
+pub(crate) fn skip_buffered(from: &mut (impl BufRead + ?Sized), mut length: u64) -> io::Result<u64> {
+    while length > 0 {
+        let here = from.fill_buf()?.len();
+        if here == 0 {
+            break;
+        }
+        let n = length.min(here as u64);
+        from.consume(n as usize);
+        length -= n;
+    }
+    Ok(length)
+}
+
 /// A buffer with `len` bytes in it.
 pub(crate) struct Filled {
     bytes: Box<[u8]>,
@@ -146,17 +160,11 @@ impl WireReader<'_, '_> {
     }
 
     /// Reads and drops `length` bytes, which are already hashed.
-    pub(crate) fn skip(&mut self, mut length: u64) -> Result<()> {
-        while length > 0 {
-            let here = self.fill_buf().map_err(|error| Error::from_io(Kind::Other, error))?.len();
-            if here == 0 {
-                return Err(Error::new(Kind::Verification, "the blob ends before its checkpoint"));
-            }
-            let n = length.min(here as u64) as usize;
-            self.consume(n);
-            length -= n as u64;
+    pub(crate) fn skip(&mut self, length: u64) -> Result<()> {
+        match skip_buffered(self, length).map_err(|error| Error::from_io(Kind::Other, error))? {
+            0 => Ok(()),
+            _ => Err(Error::new(Kind::Verification, "the blob ends before its checkpoint")),
         }
-        Ok(())
     }
 
     /// Bytes of the blob that were consumed.

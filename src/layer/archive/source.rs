@@ -4,6 +4,7 @@ use std::io::BufRead;
 
 use super::PATH_MAX;
 use crate::error::{Error, Kind, Result};
+use crate::layer::queue::skip_buffered;
 
 /// An error about the archive.
 pub(super) fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
@@ -42,17 +43,8 @@ pub(super) fn exactly(source: &mut dyn BufRead, into: &mut [u8]) -> Result<()> {
 }
 
 /// Drops up to `length` bytes. Returns how many are missing because the archive ends.
-pub(super) fn skip_up_to(source: &mut dyn BufRead, mut length: u64) -> Result<u64> {
-    while length > 0 {
-        let here = more(source)?.len();
-        if here == 0 {
-            break;
-        }
-        let n = length.min(here as u64);
-        source.consume(n as usize);
-        length -= n;
-    }
-    Ok(length)
+pub(super) fn skip_up_to(source: &mut dyn BufRead, length: u64) -> Result<u64> {
+    skip_buffered(source, length).map_err(|error| Error::from_io(Kind::BadImage, error))
 }
 
 /// Drops exactly `length` bytes.

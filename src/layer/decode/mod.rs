@@ -67,7 +67,7 @@ impl<W: BufRead> Decoder<W> {
     }
 
     /// Whether it can be frozen after the bytes that it has handed out last: gzip between two blocks, zstd between two
-    /// frames, for nobody can freeze its decoder within one.
+    /// frames. Within a frame its window would have to be kept, too, up to 8 MiB.
     pub(crate) fn can_freeze(&self) -> bool {
         match self {
             Decoder::None(_) => true,

@@ -26,7 +26,7 @@ use self::block::Block;
 use self::window::Window;
 use super::broken;
 use crate::layer::codec::{Input, put_bytes};
-use crate::layer::queue::{BUFFER_SIZE, read_buffered};
+use crate::layer::queue::{BUFFER_SIZE, read_buffered, skip_buffered};
 
 /// The largest window that a frame may ask for: what RFC 8878 (3.1.1.1.2) recommends decoders to
 /// support, and the most that `zstd` uses up to level 19.
@@ -247,15 +247,9 @@ impl<W: BufRead> ZstdDecoder<W> {
     }
 
     fn skip(&mut self) -> io::Result<()> {
-        let mut left = self.number(4)?;
-        while left > 0 {
-            let here = self.wire.fill_buf()?.len();
-            if here == 0 {
-                return Err(truncated());
-            }
-            let n = left.min(here as u64) as usize;
-            self.wire.consume(n);
-            left -= n as u64;
+        let length = self.number(4)?;
+        if skip_buffered(&mut self.wire, length)? > 0 {
+            return Err(truncated());
         }
         self.place = Place::Between;
         Ok(())
