@@ -10,12 +10,16 @@
 
 mod archive;
 mod attached;
+#[cfg(feature = "publish")]
+mod destination;
 mod docker_archive;
 mod layout;
 mod registry;
 
 pub(crate) use attached::COSIGN_SIGN;
 pub use attached::{Attached, Found, PAYLOAD_MAX, SIGNATURES_MAX};
+#[cfg(feature = "publish")]
+pub use destination::{Destination, Open};
 #[cfg(fuzzing)]
 pub use registry::fuzzing;
 pub use registry::{Learnt, Network, RATE_MIN};

@@ -1,0 +1,42 @@
+//! Where an image is written to: the other direction of [`super::Source`], for whoever publishes.
+//!
+//! An image is written from its leaves up: blobs, then the manifests that point at them, then the index; last it gets
+//! its name. So nothing is ever visible whose parts are missing, and what was written before an interruption is found
+//! again ([`Destination::has_blob`], [`Destination::has_manifest`]) by the next run.
+
+use super::Fetched;
+use crate::error::Result;
+use crate::image::manifest::Descriptor;
+use crate::image::reference::Reference;
+use std::io::Read;
+
+/// Opens a blob's bytes from an offset on. It is called again where a connection broke.
+pub type Open<'a> = dyn FnMut(u64) -> Result<Box<dyn Read + Send>> + 'a;
+
+/// A place that one image is written to.
+pub trait Destination {
+    /// Whether the blob is there, whole.
+    fn has_blob(&mut self, blob: &Descriptor) -> Result<bool>;
+
+    /// Takes the blob over from another image's place without its bytes being sent; whether that could be done.
+    fn mount(&mut self, _blob: &Descriptor, _from: &Reference) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Takes a blob's bytes, `open`'s, and holds them against the descriptor; only then the blob is there. `sent` hears
+    /// how many more bytes have come.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Verification`] for bytes that are not those which the descriptor promises.
+    fn blob(&mut self, blob: &Descriptor, open: &mut Open<'_>, sent: &mut dyn FnMut(u64)) -> Result<()>;
+
+    /// Whether the manifest or index is there.
+    fn has_manifest(&mut self, manifest: &Descriptor) -> Result<bool>;
+
+    /// Takes a manifest or index, all parts of which are there. It can be found by its digest.
+    fn manifest(&mut self, document: &Fetched) -> Result<()>;
+
+    /// Gives the document, which [`Destination::manifest`] has taken, the image's name, and these tags besides; then reads
+    /// back whether it has them. From here on it is visible.
+    fn publish(&mut self, document: &Fetched, tags: &[String]) -> Result<()>;
+}
