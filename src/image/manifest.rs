@@ -85,7 +85,7 @@ pub struct Descriptor {
 }
 
 /// `platform` of an index entry (image-spec image-index.md), as written.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct PlatformField {
     /// GOOS.
     #[serde(default)]
@@ -182,6 +182,12 @@ impl Descriptor {
         self.annotations
             .as_ref()
             .is_some_and(|annotations| annotations.reference_type.as_deref() == Some("attestation-manifest"))
+    }
+
+    /// Is this a layer that may not be pushed to a registry, and is to be had where its urls say? (image-spec layer.md,
+    /// "Non-Distributable Layers"; Docker's foreign layers)
+    pub fn is_foreign(&self) -> bool {
+        self.media_type.contains(".nondistributable.") || self.media_type.contains(".rootfs.foreign.")
     }
 
     /// How this layer is compressed; `None` if it is no layer that edgepull knows.
@@ -310,6 +316,14 @@ pub struct ImageConfig {
     /// CPU variant.
     #[serde(default)]
     pub variant: Option<String>,
+    /// Windows builds, mostly.
+    #[cfg(feature = "publish")]
+    #[serde(rename = "os.version", default)]
+    pub os_version: Option<String>,
+    /// Required of the OS.
+    #[cfg(feature = "publish")]
+    #[serde(rename = "os.features", default, deserialize_with = "list::<_, _, LABELS_MAX>")]
+    pub os_features: Vec<String>,
     /// When it was made: RFC 3339.
     #[serde(default)]
     pub created: Option<String>,

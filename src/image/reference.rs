@@ -224,22 +224,27 @@ fn is_tag(tag: &str) -> bool {
         && tag.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric() || first == b'_')
 }
 
+impl fmt::Display for RegistryReference {
+    /// In full, and so that it is read as this again.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A host may have a transport's name, and a port.
+        let is_transport = TRANSPORTS.iter().any(|name| self.host.starts_with(name));
+        let before = if is_transport { "docker://" } else { "" };
+        write!(f, "{before}{}/{}", self.host, self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        match &self.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (transport, local) = match self {
-            Reference::Registry(registry) => {
-                // A host may have a transport's name, and a port.
-                let is_transport = TRANSPORTS.iter().any(|name| registry.host.starts_with(name));
-                let before = if is_transport { "docker://" } else { "" };
-                write!(f, "{before}{}/{}", registry.host, registry.repository)?;
-                if let Some(tag) = &registry.tag {
-                    write!(f, ":{tag}")?;
-                }
-                return match &registry.digest {
-                    Some(digest) => write!(f, "@{digest}"),
-                    None => Ok(()),
-                };
-            }
+            Reference::Registry(registry) => return registry.fmt(f),
             Reference::Layout(local) => ("oci", local),
             Reference::OciArchive(local) => ("oci-archive", local),
             Reference::DockerArchive(local) => ("docker-archive", local),

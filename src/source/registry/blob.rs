@@ -60,7 +60,7 @@ impl BlobReader {
     pub(super) fn open(client: Arc<Client>, descriptor: &Descriptor, offset: u64) -> Result<BlobReader> {
         let elsewhere = descriptor.urls.iter().take(URLS_MAX).filter_map(|url| absolute(url)).map(Some);
         let mut places: Vec<_> = elsewhere.chain([None]).collect();
-        if !is_foreign(&descriptor.media_type) {
+        if !descriptor.is_foreign() {
             places.rotate_right(1);
         }
         let (attempts, slow) = (client.attempts(), client.attempts());
@@ -268,11 +268,6 @@ impl Read for BlobReader {
             }
         }
     }
-}
-
-/// Media types whose blobs registries needn't have (image-spec layer.md, non-distributable layers).
-fn is_foreign(media_type: &str) -> bool {
-    media_type.contains(".nondistributable.") || media_type.contains(".rootfs.foreign.")
 }
 
 /// Is this `Content-Range` exactly `start` to the end of `size` bytes? The total may be unknown (`*`).
