@@ -10,6 +10,8 @@ mod decide;
 pub mod evidence;
 pub mod host;
 mod hwcap;
+#[cfg(feature = "publish")]
+mod label;
 mod live;
 pub mod machine;
 pub mod midr;
@@ -20,5 +22,7 @@ pub mod variant;
 pub use candidates::Candidate;
 pub use evidence::Evidence;
 pub use host::{Host, Inputs};
+#[cfg(feature = "publish")]
+pub use label::check_label;
 pub(crate) use variant::name as shown_name;
 pub use variant::{Name, Platform};

@@ -27,13 +27,13 @@ pub struct Platform {
 }
 
 /// The GOARCH values that images are labelled with.
-const ARCHITECTURES: &[&str] = &[
+pub(super) const ARCHITECTURES: &[&str] = &[
     "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc", "ppc64",
     "ppc64le", "riscv", "riscv64", "s390", "s390x", "sparc64", "wasm",
 ];
 
 /// The GOOS values that images are labelled with.
-const SYSTEMS: &[&str] = &[
+pub(super) const SYSTEMS: &[&str] = &[
     "aix",
     "android",
     "darwin",
@@ -125,6 +125,11 @@ impl Platform {
             _ => true,
         }
     }
+}
+
+/// What somebody has written, for a terminal.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 impl fmt::Display for Platform {
@@ -249,8 +254,7 @@ fn normal_variant(architecture: &str, text: &str) -> Name {
 
 /// The one error of [`Platform::parse`].
 fn refused(text: &str, why: impl fmt::Display) -> Error {
-    let shown: String = text.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect();
-    Error::new(Kind::Usage, format!("platform '{shown}': {why}")).hint(EXAMPLES)
+    Error::new(Kind::Usage, format!("platform '{}': {why}", shown(text))).hint(EXAMPLES)
 }
 
 #[cfg(test)]
