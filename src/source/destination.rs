@@ -9,12 +9,23 @@ use crate::error::Result;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Reference;
 use std::io::Read;
+use std::path::PathBuf;
 
 /// Opens a blob's bytes from an offset on. It is called again where a connection broke.
 pub type Open<'a> = dyn FnMut(u64) -> Result<Box<dyn Read + Send>> + 'a;
 
 /// A place that one image is written to.
 pub trait Destination {
+    /// The files that it has yet to read, and directories with such files.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// The directories that it writes to.
+    fn places(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// Whether the blob is there, whole.
     fn has_blob(&mut self, blob: &Descriptor) -> Result<bool>;
 

@@ -15,6 +15,8 @@ mod destination;
 mod docker_archive;
 mod layout;
 mod registry;
+#[cfg(feature = "publish")]
+mod transfer;
 
 pub(crate) use attached::COSIGN_SIGN;
 pub use attached::{Attached, Found, PAYLOAD_MAX, SIGNATURES_MAX};
@@ -22,6 +24,10 @@ pub use attached::{Attached, Found, PAYLOAD_MAX, SIGNATURES_MAX};
 pub use destination::{Destination, Open};
 #[cfg(fuzzing)]
 pub use registry::fuzzing;
+#[cfg(feature = "publish")]
+pub use registry::Login;
+#[cfg(feature = "publish")]
+pub use transfer::{Progress, Step, Totals, Transfer};
 pub use registry::{Learnt, Network, RATE_MIN};
 
 use crate::clock::Clock;
@@ -90,6 +96,12 @@ pub trait Source {
 pub struct Options {
     /// Speak HTTP without TLS to the registry. Loopback hosts fall back to it by themselves.
     pub plain_http: bool,
+    /// Try the registry without TLS where it has none. What certificate it has is checked all the same.
+    #[cfg(feature = "publish")]
+    pub insecure: bool,
+    /// Credentials for the registry, before those of any file.
+    #[cfg(feature = "publish")]
+    pub login: Option<Login>,
     /// PEM certificates that replace the system's trusted roots, as curl's `--cacert` does.
     pub ca_file: Option<PathBuf>,
     /// The only credentials file; `None`: those that docs/registries.md lists, of which the first that has
@@ -115,6 +127,10 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             plain_http: false,
+            #[cfg(feature = "publish")]
+            insecure: false,
+            #[cfg(feature = "publish")]
+            login: None,
             ca_file: None,
             auth_file: None,
             hosts_dir: None,

@@ -74,6 +74,23 @@ pub(super) enum Credential {
     Bearer(Secret),
 }
 
+/// A name and a password from the command line, for the registry itself and for no mirror.
+#[cfg(feature = "publish")]
+#[derive(Debug, Clone)]
+pub struct Login(Credential);
+
+#[cfg(feature = "publish")]
+impl Login {
+    /// This user with this password.
+    pub fn new(username: &str, password: &str) -> Login {
+        Login(basic(&format!("{username}:{password}")))
+    }
+
+    pub(super) fn lookup(&self) -> Lookup {
+        Lookup { credential: Some(self.0.clone()), places: "--username and --password".to_owned() }
+    }
+}
+
 /// The outcome of looking.
 #[derive(Debug, Default)]
 pub(super) struct Lookup {

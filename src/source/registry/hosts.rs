@@ -54,12 +54,22 @@ pub(super) struct Place {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// Is a registry that does not speak TLS asked without it?
+fn may_lack_tls(host: &str, options: &Options) -> bool {
+    #[cfg(feature = "publish")]
+    if options.insecure {
+        return true;
+    }
+    let _ = options;
+    is_loopback(host)
+}
+
 impl Place {
     /// The registry that `host` names, with nothing said about it.
     pub(super) fn registry(host: &str, options: &Options) -> Place {
         let secure = match options.plain_http {
             true => Some(false),
-            false => (!is_loopback(host)).then_some(true),
+            false => (!may_lack_tls(host, options)).then_some(true),
         };
         let authority = if host == DEFAULT_HOST { hub::API } else { host };
         Place {

@@ -52,6 +52,8 @@ mod toml;
 mod url;
 mod verify;
 
+#[cfg(feature = "publish")]
+pub use self::credentials::Login;
 pub use self::network::{Learnt, Network, RATE_MIN};
 
 use self::blob::BlobReader;

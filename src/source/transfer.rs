@@ -1,0 +1,145 @@
+//! An image on its way from a source to a destination, as it is: every byte that a digest names stays what it is.
+//!
+//! Leaves first: the blobs of each manifest, the manifest, then the index that points at it. What the destination has is
+//! not sent, and a manifest that it has stands for all beneath it, as it was put there last. So a run that was cut short
+//! is carried on by the next.
+
+use super::destination::Destination;
+use super::{Fetched, Source};
+use crate::error::{Error, Kind, Result};
+use crate::image::manifest::{Descriptor, Document};
+use crate::image::reference::Reference;
+use crate::image::select::NESTING_MAX;
+use serde::{Deserialize, Serialize};
+use std::io::{Cursor, Read, Seek, SeekFrom};
+
+/// What came of it, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Manifests and indexes that were written.
+    pub manifests: u64,
+    /// Blobs whose bytes were sent.
+    pub sent: u64,
+    /// How many bytes those have together.
+    pub bytes: u64,
+    /// Blobs that the registry has taken over from another repository.
+    pub mounted: u64,
+    /// Blobs and manifests that were there.
+    pub present: u64,
+}
+
+/// What happens to a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It is there already.
+    Present,
+    /// It was taken over from another repository.
+    Mounted,
+    /// It may not be distributed: whoever pulls the image gets it where its urls say.
+    Foreign,
+    /// So many more bytes of it are there.
+    Sent(u64),
+    /// All of it is.
+    Done,
+}
+
+/// Hears of every blob what happens to it.
+pub type Progress<'a> = dyn FnMut(&Descriptor, Step) + 'a;
+
+/// From one source to one destination.
+pub struct Transfer<'a> {
+    /// Where it comes from.
+    pub source: &'a mut dyn Source,
+    /// The source's name, from which a registry may take blobs over.
+    pub from: &'a Reference,
+    /// Where it goes.
+    pub to: &'a mut dyn Destination,
+    /// Who hears of it.
+    pub progress: &'a mut Progress<'a>,
+    /// What has come of it so far.
+    pub totals: Totals,
+}
+
+impl Transfer<'_> {
+    /// Writes `document` and all beneath it; it has no name there yet.
+    ///
+    /// # Errors
+    /// Those of both sides; [`Kind::BadImage`] for what is no image.
+    pub fn document(&mut self, document: &Fetched) -> Result<()> {
+        self.beneath(document, 1)
+    }
+
+    /// Writes what an entry of an index points at, and all beneath it, unless it is there.
+    ///
+    /// # Errors
+    /// As [`Transfer::document`].
+    pub fn entry(&mut self, entry: &Descriptor) -> Result<()> {
+        self.entry_at(entry, 1)
+    }
+
+    fn entry_at(&mut self, entry: &Descriptor, depth: usize) -> Result<()> {
+        if self.to.has_manifest(entry)? {
+            self.totals.present += 1;
+            return Ok(());
+        }
+        let fetched = self.source.manifest(entry)?;
+        self.beneath(&fetched, depth)
+    }
+
+    fn beneath(&mut self, document: &Fetched, depth: usize) -> Result<()> {
+        match Document::parse(&document.media_type, &document.bytes)? {
+            Document::Index(_) if depth > NESTING_MAX => {
+                let message = format!("indexes are nested deeper than {NESTING_MAX} (limit NESTING_MAX)");
+                return Err(Error::new(Kind::BadImage, message));
+            }
+            Document::Index(index) => {
+                index.entries.iter().try_for_each(|entry| self.entry_at(entry, depth + 1))?;
+            }
+            Document::Manifest(manifest) => {
+                manifest.layers.iter().try_for_each(|layer| self.blob(layer, false))?;
+                self.blob(&manifest.config, true)?;
+            }
+        }
+        self.to.manifest(document)?;
+        self.totals.manifests += 1;
+        Ok(())
+    }
+
+    fn blob(&mut self, blob: &Descriptor, is_config: bool) -> Result<()> {
+        if blob.is_foreign() {
+            (self.progress)(blob, Step::Foreign);
+            return Ok(());
+        }
+        if self.to.has_blob(blob)? {
+            self.totals.present += 1;
+            (self.progress)(blob, Step::Present);
+            return Ok(());
+        }
+        if self.to.mount(blob, self.from)? {
+            self.totals.mounted += 1;
+            (self.progress)(blob, Step::Mounted);
+            return Ok(());
+        }
+        let Transfer { source, to, progress, totals, .. } = self;
+        let mut sent = |bytes| progress(blob, Step::Sent(bytes));
+        if is_config {
+            let bytes = source.config(blob)?.bytes;
+            let mut open = |offset| Ok(Box::new(at(bytes.clone(), offset)) as Box<dyn Read + Send>);
+            to.blob(blob, &mut open, &mut sent)?;
+        } else {
+            to.blob(blob, &mut |offset| source.layer(blob, offset), &mut sent)?;
+        }
+        totals.sent += 1;
+        totals.bytes += blob.size;
+        progress(blob, Step::Done);
+        Ok(())
+    }
+}
+
+/// A document from an offset on.
+fn at(bytes: Vec<u8>, offset: u64) -> Cursor<Vec<u8>> {
+    let mut cursor = Cursor::new(bytes);
+    // Behind the end there is nothing to read, and no error.
+    let _ = cursor.seek(SeekFrom::Start(offset));
+    cursor
+}
