@@ -4,6 +4,8 @@ pub mod clock;
 pub mod deployment;
 pub mod disk;
 pub mod layers;
+#[cfg(feature = "publish")]
+pub mod lists;
 pub mod lock;
 pub mod staging;
 pub mod state;
