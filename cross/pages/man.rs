@@ -1,14 +1,14 @@
 //! edgepull(1), in mdoc: lists from the tables, and the prose that only a manual needs.
 
 use edgepull::cli::definition::{
-    COMMANDS, EXIT_CODES, IMAGES, OptionSpec, common_options, options_of, own_options,
+    EXIT_CODES, IMAGES, OptionSpec, commands, common_options, options_of, own_options,
 };
 use std::fmt::Write;
 
 /// The page; `date` as mdoc wants it: `November 21, 2026`.
 pub fn page(date: &str) -> String {
     let mut page = format!(".Dd {date}\n{HEAD}");
-    for command in COMMANDS {
+    for command in commands() {
         let _ = write!(page, ".It Cm {}", command.name);
         for option in options_of(Some(command.verb)) {
             let value = option.value.map(|(value, _)| format!(" Ar {}", escaped(value))).unwrap_or_default();
@@ -267,15 +267,15 @@ A deployment that systemd runs, checks and keeps up to date:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use edgepull::cli::definition::OPTIONS;
+    use edgepull::cli::definition::options;
 
     #[test]
     fn the_page_names_every_row() {
         let page = page("January 1, 2026");
-        for option in OPTIONS {
+        for option in options() {
             assert!(page.contains(&format!("Fl \\-{}", escaped(option.long))), "{}", option.long);
         }
-        for command in COMMANDS {
+        for command in commands() {
             assert!(page.contains(&format!(".It Cm {}", command.name)), "{}", command.name);
         }
         assert!(page.starts_with(".Dd January 1, 2026\n"));

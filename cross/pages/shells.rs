@@ -2,7 +2,7 @@
 //! `edgepull.fish` beside this file; `@NAME@` there is where a list goes.
 
 use edgepull::cli::definition::{
-    ArgumentSpec, COMMANDS, Complete, IMAGES, OPTIONS, OptionSpec, STATE_DIR, Verb, options_of,
+    ArgumentSpec, Complete, IMAGES, OptionSpec, STATE_DIR, Verb, commands, options, options_of,
 };
 use std::fmt::Write;
 
@@ -10,13 +10,13 @@ use std::fmt::Write;
 pub fn bash() -> String {
     let (mut values, mut valued, mut arguments, mut options) =
         (String::new(), Vec::new(), String::new(), String::new());
-    for option in OPTIONS {
+    for option in options() {
         if let Some((_, complete)) = option.value {
             let _ = writeln!(values, "    --{}) {} ;;", option.long, bash_offer(complete));
             valued.push(format!("--{}", option.long));
         }
     }
-    for command in COMMANDS {
+    for command in commands() {
         for (place, ArgumentSpec { complete, repeated, .. }) in command.arguments.iter().enumerate() {
             let place = if *repeated { "*".to_owned() } else { place.to_string() };
             let _ = writeln!(arguments, "    {}-{place}) {} ;;", command.name, bash_offer(*complete));
@@ -50,7 +50,7 @@ fn bash_offer(complete: Complete) -> String {
 pub fn zsh() -> String {
     let shared: String = options_of(None).map(|option| zsh_option(option) + "\n").collect();
     let (mut commands, mut cases) = (String::new(), String::new());
-    for command in COMMANDS {
+    for command in commands() {
         let _ = writeln!(commands, "        '{}:{}'", command.name, quoted(command.help).replace(':', "\\:"));
         let mut lines: String =
             options_of(Some(command.verb)).map(|option| zsh_option(option) + " \\\n").collect();
@@ -99,7 +99,7 @@ fn zsh_offer(complete: Complete) -> String {
 /// For `/usr/share/fish/vendor_completions.d/edgepull.fish`.
 pub fn fish() -> String {
     let mut lines = String::new();
-    for command in COMMANDS {
+    for command in commands() {
         let (name, help) = (command.name, fish_quoted(command.help));
         let _ = writeln!(lines, "complete -c edgepull -n __fish_use_subcommand -a {name} -d '{help}'");
         for argument in command.arguments {
@@ -108,8 +108,8 @@ pub fn fish() -> String {
                 writeln!(lines, "complete -c edgepull -n '__fish_seen_subcommand_from {name}' -a '{offer}'");
         }
     }
-    for option in OPTIONS {
-        let commands = COMMANDS.iter().filter(|command| option.commands.contains(&command.verb));
+    for option in options() {
+        let commands = commands().filter(|command| option.commands.contains(&command.verb));
         let commands: String = commands.map(|command| format!(" {}", command.name)).collect();
         let _ = write!(lines, "complete -c edgepull");
         if !commands.is_empty() {
@@ -152,7 +152,7 @@ fn longs(verb: Option<Verb>) -> String {
 }
 
 fn names() -> String {
-    COMMANDS.iter().map(|command| command.name).collect::<Vec<_>>().join(" ")
+    commands().map(|command| command.name).collect::<Vec<_>>().join(" ")
 }
 
 fn prefixes() -> String {
@@ -219,7 +219,7 @@ mod tests {
         for text in [bash(), zsh(), fish()] {
             let gap = text.lines().find(|line| line.contains('@') && !line.contains("$@"));
             assert!(gap.is_none_or(|line| line.contains("[@]")), "{gap:?}");
-            for option in OPTIONS {
+            for option in options() {
                 assert!(text.contains(option.long), "{}", option.long);
             }
         }

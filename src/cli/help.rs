@@ -1,7 +1,7 @@
 //! `edgepull --help` and `edgepull help COMMAND`, from the tables of [`super::definition`].
 
 use super::definition::{
-    COMMANDS, CommandSpec, EXIT_CODES, IMAGES, OptionSpec, common_options, options_of, own_options,
+    CommandSpec, EXIT_CODES, IMAGES, OptionSpec, commands, commands_below, common_options, options_of, own_options,
 };
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -12,15 +12,23 @@ const OPTION_COLUMN: usize = 33;
 /// No line that is broken here is longer.
 const WIDTH: usize = 98;
 
-/// The help text: of one command, or of all.
-#[derive(Debug, Clone, Copy)]
-pub struct Help(pub Option<&'static CommandSpec>);
+/// A help text.
+#[derive(Debug, Clone)]
+pub enum Help {
+    /// Of all commands.
+    All,
+    /// Of those whose names begin so: `manifest`.
+    Group(String),
+    /// Of one command.
+    One(&'static CommandSpec),
+}
 
 impl Display for Help {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            None => all(f),
-            Some(command) => one(command, f),
+        match self {
+            Help::All => all(f),
+            Help::Group(group) => below(group, f),
+            Help::One(command) => one(command, f),
         }
     }
 }
@@ -30,12 +38,7 @@ fn all(f: &mut Formatter<'_>) -> fmt::Result {
         "edgepull puts the right container image onto this board.\n\n\
          Usage: edgepull [OPTIONS] COMMAND\n\nCommands:\n",
     )?;
-    for command in COMMANDS {
-        row(f, 2, command, COMMAND_COLUMN, command.help)?;
-        for option in own_options(command.verb) {
-            row(f, 6, option, COMMAND_COLUMN + 2, option.help)?;
-        }
-    }
+    commands().try_for_each(|command| with_options(command, f))?;
     for option in common_options() {
         write!(f, "\nWith {}:\n", option.companions())?;
         row(f, 2, option, OPTION_COLUMN, option.help)?;
@@ -55,6 +58,18 @@ fn all(f: &mut Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
+/// A command and the options that only it has.
+fn with_options(command: &CommandSpec, f: &mut Formatter<'_>) -> fmt::Result {
+    row(f, 2, command, COMMAND_COLUMN, command.help)?;
+    own_options(command.verb).try_for_each(|option| row(f, 6, option, COMMAND_COLUMN + 2, option.help))
+}
+
+fn below(group: &str, f: &mut Formatter<'_>) -> fmt::Result {
+    writeln!(f, "Usage: edgepull [OPTIONS] {group} COMMAND\n\nCommands:")?;
+    commands_below(group).try_for_each(|command| with_options(command, f))?;
+    write!(f, "\nedgepull help {group} COMMAND has more on each.")
+}
+
 fn one(command: &CommandSpec, f: &mut Formatter<'_>) -> fmt::Result {
     writeln!(f, "Usage: edgepull [OPTIONS] {command}\n\n{}", command.help)?;
     if !command.more.is_empty() {
@@ -66,7 +81,13 @@ fn one(command: &CommandSpec, f: &mut Formatter<'_>) -> fmt::Result {
         }
         row(f, 2, option, COMMAND_COLUMN, option.help)?;
     }
-    if command.arguments.iter().any(|argument| argument.name == "IMAGE") {
+    for (place, more) in commands_below(command.name).enumerate() {
+        if place == 0 {
+            writeln!(f, "\nSee also:")?;
+        }
+        row(f, 2, more, COMMAND_COLUMN, more.help)?;
+    }
+    if command.arguments.iter().any(|argument| matches!(argument.name, "IMAGE" | "SRC")) {
         images(f)?;
     }
     shared_options(f)?;
@@ -125,20 +146,20 @@ impl Display for OptionSpec {
 
 #[cfg(test)]
 mod tests {
-    use super::super::definition::OPTIONS;
+    use super::super::definition::{command_of, options};
     use super::*;
 
     #[test]
     fn the_help_shows_every_row_of_the_tables() {
-        let help = Help(None).to_string();
+        let help = Help::All.to_string();
         let lines: Vec<&str> = help.lines().map(str::trim).collect();
         // Beside it, or, where that is too wide, on the next line.
         let explained = |row: String, help: &str| {
             let at = lines.iter().position(|line| line.starts_with(&row)).unwrap();
             assert!(lines[at].ends_with(help) || lines[at] == row && lines[at + 1] == help, "{row}");
         };
-        COMMANDS.iter().for_each(|command| explained(command.to_string(), command.help));
-        OPTIONS.iter().for_each(|option| explained(option.to_string(), option.help));
+        commands().for_each(|command| explained(command.to_string(), command.help));
+        options().for_each(|option| explained(option.to_string(), option.help));
         for (code, meaning) in EXIT_CODES {
             assert!(help.replace('\n', " ").contains(&format!("{code} {meaning}")), "{meaning}");
         }
@@ -146,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_commands_help_has_its_own_options_and_no_others() {
-        let help = |name| Help(super::super::definition::command_named(name)).to_string();
+        let help = |name| Help::One(command_of([name].into_iter()).unwrap().0).to_string();
         assert!(help("pull").contains("--replace") && !help("pull").contains("--raw"));
         assert!(help("pull").contains("oci-archive:") && !help("platform").contains("oci-archive:"));
         assert!(!help("platform").contains("Its options") && help("platform").contains("--variant"));
@@ -156,8 +177,9 @@ mod tests {
 
     #[test]
     fn the_help_fits_a_terminal_of_100_columns() {
-        for topic in std::iter::once(None).chain(COMMANDS.iter().map(Some)) {
-            let help = Help(topic).to_string();
+        let groups = [Help::All, Help::Group("manifest".into())];
+        for topic in groups.into_iter().chain(commands().map(Help::One)) {
+            let help = topic.to_string();
             let widest = help.lines().max_by_key(|line| line.chars().count()).unwrap();
             assert!(widest.chars().count() <= 100, "{widest}");
             assert!(!help.ends_with('\n') && help.lines().all(|line| line == line.trim_end()));

@@ -5,18 +5,26 @@
 pub mod definition;
 mod deploy;
 pub mod help;
+#[cfg(feature = "publish")]
+mod publish;
 
 pub use deploy::{Changes, Deploy};
+#[cfg(feature = "publish")]
+pub use publish::{Check, Described, Manifest};
 
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::Reference;
 use crate::platform::Platform;
+#[cfg(feature = "publish")]
+use crate::source::Login;
 use crate::source::{Network, RATE_MIN};
 use crate::store::deployment::check_name;
 use crate::trust::rollback::Monotonic;
-use definition::{COMMANDS, CommandSpec, Flag, OPTIONS, OptionSpec, STATE_DIR, Verb, command_named, listed};
+use definition::{
+    CommandSpec, Flag, OptionSpec, STATE_DIR, Verb, command_of, commands, commands_below, listed,
+};
 use help::Help;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +63,12 @@ pub struct Options {
     pub hosts_dir: Option<PathBuf>,
     /// `--limit-rate` and `--wait-online`, for all connections of this run together.
     pub network: Arc<Network>,
+    /// `--insecure`: a registry that has no TLS is asked without.
+    #[cfg(feature = "publish")]
+    pub insecure: bool,
+    /// `--username` and `--password`.
+    #[cfg(feature = "publish")]
+    pub login: Option<Login>,
     /// `--state-dir`: what edgepull remembers between runs.
     pub state_dir: PathBuf,
     /// `--wait`: for another edgepull at the same state directory.
@@ -85,6 +99,10 @@ impl Default for Options {
             auth_file: None,
             hosts_dir: None,
             network: Arc::default(),
+            #[cfg(feature = "publish")]
+            insecure: false,
+            #[cfg(feature = "publish")]
+            login: None,
             state_dir: STATE_DIR.into(),
             wait: false,
             verifier: None,
@@ -150,6 +168,17 @@ pub enum Command {
         /// `--dry-run`.
         dry_run: bool,
     },
+    /// `copy`.
+    #[cfg(feature = "publish")]
+    Copy {
+        /// SRC.
+        from: Reference,
+        /// DST.
+        to: Reference,
+    },
+    /// `manifest …`.
+    #[cfg(feature = "publish")]
+    Manifest(Box<Manifest>),
 }
 
 /// The arguments of `pull`.
@@ -180,20 +209,21 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 words.push(word.clone());
                 continue;
             }
-            Long(name) => OPTIONS.iter().find(|option| option.long == *name),
-            Short(letter) => OPTIONS.iter().find(|option| option.short == Some(*letter)),
+            Long(name) => definition::options().find(|option| option.long == *name),
+            Short(letter) => definition::options().find(|option| option.short == Some(*letter)),
         };
         let row = row.ok_or_else(|| usage(argument.unexpected()))?;
         apply(row.flag, &mut parser, &mut options, &mut own)?;
         given.push(row);
     }
     options.network = Arc::new(Network::new(own.limit_rate, Duration::from_secs(own.wait_online)));
+    #[cfg(feature = "publish")]
+    {
+        options.login = own.publish.login()?;
+    }
     let has = |flag| given.iter().any(|option| option.flag == flag);
     let command = match (has(Flag::Help), has(Flag::Version)) {
-        (true, _) => {
-            let name = words.first().and_then(|word| word.to_str());
-            Command::Help(Help(name.and_then(command_named)))
-        }
+        (true, _) => Command::Help(topic(&words).unwrap_or(Help::All)),
         (_, true) => Command::Version,
         _ => command(words, &given, &options, own)?,
     };
@@ -213,6 +243,8 @@ struct Own {
     to: Option<u32>,
     limit_rate: Option<u64>,
     wait_online: u64,
+    #[cfg(feature = "publish")]
+    publish: publish::Given,
 }
 
 /// How many generations can be kept: their records, with those of all layers, have to fit into RECORD_MAX.
@@ -251,6 +283,8 @@ fn apply(flag: Flag, parser: &mut lexopt::Parser, options: &mut Options, own: &m
         Flag::OnSwitch => own.on_switch = Some(text(parser)?),
         Flag::ConfirmWithin => own.confirm_within = Some(number(parser, "confirm-within", 0, CONFIRM_MAX)?),
         Flag::To => own.to = Some(number(parser, "to", 1, u32::MAX.into())? as u32),
+        #[cfg(feature = "publish")]
+        Flag::Publish(flag) => own.publish.apply(flag, parser, options)?,
         Flag::Wait => options.wait = true,
         Flag::Background => options.background = true,
         Flag::StateDir => options.state_dir = parser.value().map_err(usage)?.into(),
@@ -265,15 +299,13 @@ fn apply(flag: Flag, parser: &mut lexopt::Parser, options: &mut Options, own: &m
 }
 
 fn command(words: Vec<OsString>, given: &[&OptionSpec], options: &Options, own: Own) -> Result<Command> {
-    let mut words = words.into_iter();
-    let Some(name) = words.next() else {
-        return Err(wrong(format!("a command is missing: {}", names("or"))));
-    };
-    let row = topic(&name)?;
+    let (row, taken) = named(&words)?;
     if let Some(option) = given.iter().find(|option| !option.goes_with(row.verb)) {
         return Err(wrong(format!("--{} does not go with {}", option.long, row.name)));
     }
     let has = |flag| given.iter().any(|option| option.flag == flag);
+    let mut words = words.into_iter();
+    words.by_ref().take(taken).for_each(drop);
     let mut arguments = Arguments { row, place: 0, words };
     let command = match row.verb {
         Verb::Platform => Command::Platform,
@@ -297,11 +329,21 @@ fn command(words: Vec<OsString>, given: &[&OptionSpec], options: &Options, own: 
         Verb::Confirm => Command::Confirm { name: arguments.name()? },
         Verb::Verify => Command::Verify { name: arguments.optional_name()?, repair: has(Flag::Repair) },
         Verb::Gc => Command::Gc { dry_run: has(Flag::DryRun) },
-        Verb::Help => Command::Help(Help(match arguments.words.next() {
-            Some(name) => Some(topic(&name)?),
-            None => None,
-        })),
+        #[cfg(feature = "publish")]
+        Verb::Copy => Command::Copy { from: image(arguments.next()?)?, to: image(arguments.next()?)? },
+        Verb::Help => Command::Help(match arguments.words.as_slice() {
+            [] => Help::All,
+            words => topic(words)?,
+        }),
+        #[cfg(feature = "publish")]
+        _ => {
+            let has = |flag| has(Flag::Publish(flag));
+            Command::Manifest(Box::new(own.publish.command(&mut arguments, options, &has)?))
+        }
     };
+    if row.verb == Verb::Help {
+        return Ok(command);
+    }
     match arguments.words.next() {
         Some(word) => Err(wrong(format!("{word:?} is one argument too many"))),
         None => Ok(command),
@@ -322,6 +364,16 @@ impl Arguments {
         self.place += 1;
         let word = self.words.next().filter(|word| !word.is_empty());
         word.ok_or_else(|| wrong(format!("{}: {name} is missing", self.row)))
+    }
+
+    /// All that follow, and one at least.
+    #[cfg(feature = "publish")]
+    fn rest<T>(&mut self, parse: impl Fn(OsString) -> Result<T>) -> Result<Vec<T>> {
+        let mut parsed = vec![parse(self.next()?)?];
+        for word in self.words.by_ref() {
+            parsed.push(parse(word)?);
+        }
+        Ok(parsed)
     }
 
     /// The next one, which is a deployment's name.
@@ -389,14 +441,41 @@ fn rate(text: &str) -> Result<u64> {
     })
 }
 
-fn topic(name: &OsStr) -> Result<&'static CommandSpec> {
-    let found = name.to_str().and_then(command_named);
-    found.ok_or_else(|| wrong(format!("there is no command {name:?}, only {}", names("and"))))
+/// The command that these words begin with, and how many of them are its name.
+fn named(words: &[OsString]) -> Result<(&'static CommandSpec, usize)> {
+    let texts = words.iter().map(|word| word.to_str().unwrap_or_default());
+    if let Some(found) = command_of(texts) {
+        return Ok(found);
+    }
+    let Some(first) = words.first() else {
+        return Err(wrong(format!("a command is missing: {}", names(commands(), "or"))));
+    };
+    let below = commands_below(first.to_str().unwrap_or_default());
+    Err(wrong(match (below.clone().next(), words.get(1)) {
+        (None, _) => format!("there is no command {first:?}, only {}", names(commands(), "and")),
+        (Some(_), None) => format!("more is missing: {}", names(below, "or")),
+        (Some(_), Some(second)) => {
+            format!("there is no command {} {second:?}, only {}", first.display(), names(below, "and"))
+        }
+    }))
+}
+
+/// What help is asked for by these words.
+fn topic(words: &[OsString]) -> Result<Help> {
+    let found = named(words);
+    match (words, found) {
+        (_, Ok((command, _))) => Ok(Help::One(command)),
+        ([group], Err(error)) => {
+            let group = group.to_str().unwrap_or_default();
+            commands_below(group).next().map(|_| Help::Group(group.to_owned())).ok_or(error)
+        }
+        (_, Err(error)) => Err(error),
+    }
 }
 
 /// The commands' names: `platform, inspect, pull and help`.
-fn names(last: &str) -> String {
-    listed(&COMMANDS.iter().map(|command| command.name).collect::<Vec<_>>(), last)
+fn names(of: impl Iterator<Item = &'static CommandSpec>, last: &str) -> String {
+    listed(&of.map(|command| command.name).collect::<Vec<_>>(), last)
 }
 
 fn image(word: OsString) -> Result<Reference> {
@@ -457,9 +536,9 @@ mod tests {
 
     #[test]
     fn every_row_of_the_tables_is_parsed() {
-        for option in OPTIONS {
+        for option in options() {
             let verb = option.commands.first().copied().unwrap_or(Verb::Pull);
-            let command = COMMANDS.iter().find(|command| command.verb == verb).unwrap();
+            let command = commands().find(|command| command.verb == verb).unwrap();
             let value = match option.value {
                 Some((_, Complete::Words(words))) => format!("={}", words[1]),
                 Some((_, Complete::Number)) => "=3".into(),
@@ -475,7 +554,7 @@ mod tests {
             let line = format!("{command} --{}{wrong}", option.long);
             assert!(run(&line).is_err(), "{line}");
         }
-        for command in COMMANDS {
+        for command in commands() {
             let words = command.arguments.iter().map(|argument| argument.name.to_lowercase());
             let line = words.fold(command.name.to_owned(), |line, word| format!("{line} {word}"));
             let line = line.replace(" command", " pull");

@@ -3,17 +3,27 @@
 mod assemble;
 mod confined;
 mod confirm;
+#[cfg(feature = "publish")]
+mod copy;
 mod deploy;
 mod follow;
 mod gc;
 mod image;
 mod inspect;
+#[cfg(feature = "publish")]
+mod lookup;
+#[cfg(feature = "publish")]
+mod manifest;
 mod plan;
 mod platform;
 mod pull;
+#[cfg(feature = "publish")]
+mod push;
 pub mod report;
 mod rollback;
 mod status;
+#[cfg(feature = "publish")]
+mod traffic;
 mod update;
 mod verifier;
 mod verify;
@@ -84,6 +94,10 @@ fn dispatch(invocation: &Invocation) -> Result<()> {
         Command::Update { names } => update::run(names, options, &report),
         Command::Verify { name, repair } => verify::run(name.as_deref(), *repair, options, &report),
         Command::Gc { dry_run } => gc::run(*dry_run, options, &report),
+        #[cfg(feature = "publish")]
+        Command::Copy { from, to } => copy::run(from, to, options, &report),
+        #[cfg(feature = "publish")]
+        Command::Manifest(manifest) => manifest::run(manifest, options, &report),
     }
 }
 
@@ -98,11 +112,13 @@ fn locked(name: &str, what: &str, options: &Options) -> Result<(StateLock, Deplo
 
 /// The clock that a registry's certificate is judged by. Local images need none, and read no record.
 fn clock(image: &Reference, options: &Options) -> Arc<Clock> {
-    let recorded = match image {
-        Reference::Registry(_) => store::clock::load(&options.state_dir),
-        _ => None,
-    };
-    Arc::new(Clock::new(recorded))
+    clock_of([image], options)
+}
+
+/// The same for several images.
+fn clock_of<'a>(images: impl IntoIterator<Item = &'a Reference>, options: &Options) -> Arc<Clock> {
+    let is_remote = images.into_iter().any(|image| matches!(image, Reference::Registry(_)));
+    Arc::new(Clock::new(is_remote.then(|| store::clock::load(&options.state_dir)).flatten()))
 }
 
 /// Who this board is, or who the options say that it is.
@@ -129,18 +145,33 @@ fn host(options: &Options) -> Result<Host> {
 }
 
 fn open(image: &Reference, options: &Options, clock: &Arc<Clock>) -> Result<Box<dyn Source>> {
-    source::open(
-        image,
-        &source::Options {
-            plain_http: options.plain_http,
-            ca_file: options.ca_file.clone(),
-            auth_file: options.auth_file.clone(),
-            hosts_dir: options.hosts_dir.clone(),
-            network: options.network.clone(),
-            clock: clock.clone(),
-            ..Default::default()
-        },
-    )
+    source::open(image, &reaching(options, clock))
+}
+
+#[cfg(feature = "publish")]
+fn open_destination(
+    image: &Reference,
+    options: &Options,
+    clock: &Arc<Clock>,
+) -> Result<Box<dyn source::Destination>> {
+    source::open_destination(image, &reaching(options, clock))
+}
+
+/// How sources are reached.
+fn reaching(options: &Options, clock: &Arc<Clock>) -> source::Options {
+    source::Options {
+        plain_http: options.plain_http,
+        #[cfg(feature = "publish")]
+        insecure: options.insecure,
+        #[cfg(feature = "publish")]
+        login: options.login.clone(),
+        ca_file: options.ca_file.clone(),
+        auth_file: options.auth_file.clone(),
+        hosts_dir: options.hosts_dir.clone(),
+        network: options.network.clone(),
+        clock: clock.clone(),
+        ..Default::default()
+    }
 }
 
 /// Fetches and parses documents for [`crate::image::select`].

@@ -1,0 +1,105 @@
+//! From an image that somebody wants in a list to the entries that it becomes.
+
+use super::Documents;
+use crate::error::{Error, Kind, Result};
+use crate::image::compose::Entry;
+use crate::image::manifest::{Document, ImageConfig, Manifest, PlatformField, media_type};
+use crate::image::select::NESTING_MAX;
+use crate::platform::Platform;
+use crate::source::{Fetched, Source};
+use std::collections::BTreeMap;
+
+/// The entries that an image becomes: one, or, where it is a list itself, those of that list. Of these only what is for
+/// `given`, if something is given.
+///
+/// # Errors
+/// Those of the source; [`Kind::NotFound`] where the list has nothing for `given`; [`Kind::Usage`] where nobody says what
+/// an image is for.
+pub(super) fn entries(source: &mut dyn Source, given: &PlatformField) -> Result<Vec<Entry>> {
+    let root = source.root()?;
+    match Document::parse(&root.media_type, &root.bytes)? {
+        Document::Manifest(manifest) => {
+            let mut entry = pointing_at(&root, &manifest);
+            entry.label(given, &Documents(source).config(&manifest.config)?)?;
+            Ok(vec![entry])
+        }
+        Document::Index(_) => {
+            let mut lifted = Vec::new();
+            lift(source, &root, 1, &mut lifted)?;
+            chosen(lifted, given)
+        }
+    }
+}
+
+/// The entry of an image that nothing has pointed at yet.
+fn pointing_at(root: &Fetched, manifest: &Manifest) -> Entry {
+    let by_config = match manifest.config.media_type.as_str() {
+        media_type::OCI_CONFIG => media_type::OCI_MANIFEST,
+        _ => media_type::DOCKER_MANIFEST,
+    };
+    let media_type = match root.media_type.as_str() {
+        known @ (media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST) => known,
+        _ => by_config,
+    };
+    Entry {
+        media_type: media_type.to_owned(),
+        digest: root.digest,
+        size: root.bytes.len() as u64,
+        platform: None,
+        annotations: BTreeMap::new(),
+        artifact_type: None,
+    }
+}
+
+/// Puts the entries of a list, and of the lists in it, behind the others; what has no label gets that of its config.
+fn lift(source: &mut dyn Source, list: &Fetched, depth: usize, lifted: &mut Vec<Entry>) -> Result<()> {
+    for mut entry in Entry::of_list(&list.media_type, &list.bytes)? {
+        let descriptor = entry.descriptor();
+        if descriptor.is_index() {
+            if depth == NESTING_MAX {
+                let message = format!("indexes are nested deeper than {NESTING_MAX} (limit NESTING_MAX)");
+                return Err(Error::new(Kind::BadImage, message));
+            }
+            let nested = source.manifest(&descriptor)?;
+            lift(source, &nested, depth + 1, lifted)?;
+            continue;
+        }
+        let is_bare = entry.platform.as_ref().is_none_or(|platform| platform.architecture.is_empty());
+        if is_bare && descriptor.is_manifest() && !entry.is_attestation() {
+            let config = config(source, &entry)?;
+            entry.label(&PlatformField::default(), &config)?;
+        }
+        lifted.push(entry);
+    }
+    Ok(())
+}
+
+/// The config of an entry's image.
+fn config(source: &mut dyn Source, entry: &Entry) -> Result<ImageConfig> {
+    let mut documents = Documents(source);
+    let (_, manifest) = documents.image(&entry.descriptor())?;
+    documents.config(&manifest.config)
+}
+
+/// Of several images those that are for what is given; and what is attached to them.
+fn chosen(lifted: Vec<Entry>, given: &PlatformField) -> Result<Vec<Entry>> {
+    if given.os.is_empty() && given.architecture.is_empty() {
+        return Ok(lifted);
+    }
+    let variant = given.variant.as_deref().unwrap_or_default();
+    let wanted = Platform::new(&given.os, &given.architecture, variant);
+    let (attestations, images): (Vec<Entry>, Vec<Entry>) = lifted.into_iter().partition(Entry::is_attestation);
+    let there_is = images.iter().filter_map(Entry::normal_platform).map(|platform| platform.to_string());
+    let there_is = there_is.collect::<Vec<_>>().join(", ");
+    let images: Vec<Entry> =
+        images.into_iter().filter(|entry| entry.normal_platform().as_ref() == Some(&wanted)).collect();
+    if images.is_empty() {
+        return Err(Error::new(Kind::NotFound, format!("it is a list without {wanted}; it has {there_is}")));
+    }
+    let about_one = |entry: &Entry| {
+        let about = entry.annotations.get("vnd.docker.reference.digest");
+        about.is_some_and(|digest| images.iter().any(|image| image.digest.to_string() == *digest))
+    };
+    let attestations: Vec<Entry> = attestations.into_iter().filter(about_one).collect();
+    Ok(images.into_iter().chain(attestations).collect())
+}

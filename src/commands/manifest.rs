@@ -1,0 +1,235 @@
+//! `edgepull manifest …`: docker manifest's way to a list, and manifest-tool's.
+
+use super::confined::confined;
+use super::lookup;
+use super::push::{self, Known, Order, Wanted};
+use super::report::Report;
+use super::{clock, open};
+use crate::cli::definition::STATE_DIR;
+use crate::cli::{Check, Described, Manifest, Options};
+use crate::error::{Error, Kind, Result};
+use crate::image::compose::{Entry, Family, List, Style};
+use crate::image::manifest::PlatformField;
+use crate::image::reference::{Reference, RegistryReference};
+use crate::image::spec::{SPEC_MAX, Spec};
+use crate::platform::check_label;
+use crate::sandbox::Rights;
+use crate::store::lists::{Image, Lists};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+pub fn run(manifest: &Manifest, options: &Options, report: &Report) -> Result<()> {
+    match manifest {
+        Manifest::Check { image } => super::check::run(image, options, &clock(image, options), report),
+        Manifest::Create { list, images, amend } => create(list, images, *amend, options, report),
+        Manifest::Annotate { list, image, platform } => annotate(list, image, platform, options),
+        Manifest::Inspect { list, image } => inspect(list, image.as_ref(), options),
+        Manifest::Push { list, purge, check } => push_list(list, *purge, *check, options, report),
+        Manifest::PushSpec { spec, family, ignore_missing, check } => {
+            let spec = match spec {
+                Described::File(path) => &read(path)?,
+                Described::Arguments(spec) => spec,
+            };
+            push_spec(spec, *family, *ignore_missing, *check, options, report)
+        }
+        Manifest::Rm { lists } => remove(lists, options),
+    }
+}
+
+fn lists(options: &Options) -> Result<Lists> {
+    let given = Some(options.state_dir.as_path()).filter(|given| *given != Path::new(STATE_DIR));
+    Lists::of(given)
+}
+
+fn create(
+    list: &RegistryReference,
+    images: &[Reference],
+    amend: bool,
+    options: &Options,
+    report: &Report,
+) -> Result<()> {
+    let lists = lists(options)?;
+    let refused = || {
+        Error::new(Kind::Usage, format!("there is a list {list} already"))
+            .hint("--amend adds to it; manifest rm forgets it")
+    };
+    if !amend && lists.get(list)?.is_some() {
+        return Err(refused());
+    }
+    let mut new = Vec::new();
+    for image in images {
+        let clock = clock(image, options);
+        let mut source = open(image, options, &clock)?;
+        let rights = Rights { readable: source.files(), ..Rights::default() };
+        let work = |_: &mut _| lookup::entries(&mut *source, &PlatformField::default());
+        let entries: Vec<Entry> = confined(rights, options, &clock, work, |_| Ok(true))
+            .map_err(|error| error.context(image))?;
+        new.push(Image { name: image.to_string(), entries });
+    }
+    let _lock = lists.lock("manifest create")?;
+    // Somebody may have been faster.
+    let mut there = match lists.get(list)? {
+        Some(_) if !amend => return Err(refused()),
+        there => there.unwrap_or_default(),
+    };
+    // As docker does it: what is in the list already keeps what was said of it.
+    for image in new {
+        if !there.iter().any(|known| known.name == image.name) {
+            there.push(image);
+        }
+    }
+    lists.put(list, there)?;
+    report.event(format_args!("Created manifest list {list}"), || {
+        serde_json::json!({ "event": "created", "list": list.to_string() })
+    })
+}
+
+fn annotate(
+    list: &RegistryReference,
+    image: &Reference,
+    said: &PlatformField,
+    options: &Options,
+) -> Result<()> {
+    let lists = lists(options)?;
+    let _lock = lists.lock("manifest annotate")?;
+    let mut images = lists.existing(list)?;
+    let entry = only_entry(&mut images, list, image)?;
+    let platform = entry.platform.get_or_insert_default();
+    for (text, new) in [(&mut platform.os, &said.os), (&mut platform.architecture, &said.architecture)] {
+        if !new.is_empty() {
+            text.clone_from(new);
+        }
+    }
+    platform.variant = said.variant.clone().or(platform.variant.take());
+    platform.os_version = said.os_version.clone().or(platform.os_version.take());
+    for feature in &said.os_features {
+        if !platform.os_features.contains(feature) {
+            platform.os_features.push(feature.clone());
+        }
+    }
+    let variant = platform.variant.as_deref().unwrap_or_default();
+    check_label(&platform.os, &platform.architecture, variant)?;
+    lists.put(list, images)
+}
+
+/// The one image that `image` has become in the list.
+fn only_entry<'a>(images: &'a mut [Image], list: &RegistryReference, image: &Reference) -> Result<&'a mut Entry> {
+    let name = image.to_string();
+    let there_is = images.iter().map(|image| image.name.as_str()).collect::<Vec<_>>().join(", ");
+    let Some(found) = images.iter_mut().find(|image| image.name == name) else {
+        return Err(Error::new(Kind::NotFound, format!("{name} is not in {list}; there is {there_is}")));
+    };
+    let mut images = found.entries.iter_mut().filter(|entry| !entry.is_attestation());
+    match (images.next(), images.next()) {
+        (Some(entry), None) => Ok(entry),
+        _ => Err(Error::new(Kind::Usage, format!("{name} is a list itself, whose entries say what they are for"))),
+    }
+}
+
+/// The list as it would be pushed, or an entry's manifest as it was looked up.
+fn inspect(list: &RegistryReference, image: Option<&Reference>, options: &Options) -> Result<()> {
+    let mut images = lists(options)?.existing(list)?;
+    let bytes = match image {
+        None => {
+            let entries: Vec<Entry> = images.into_iter().flat_map(|image| image.entries).collect();
+            composed(entries)?.bytes(Style::Docker)?
+        }
+        Some(image) => serde_json::to_vec_pretty(only_entry(&mut images, list, image)?)
+            .map_err(|error| Error::new(Kind::Other, error.to_string()))?,
+    };
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(&bytes).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    written.map_err(|error| Error::from_io(Kind::Other, error).context("standard output"))
+}
+
+/// A list as `docker manifest push` makes it: of the family of its first entry.
+fn composed(entries: Vec<Entry>) -> Result<List> {
+    let first = entries.first().map_or("", |entry| entry.media_type.as_str());
+    List::new(Family::of_first(first), entries, BTreeMap::new())
+}
+
+fn push_list(
+    list: &RegistryReference,
+    purge: bool,
+    check: Check,
+    options: &Options,
+    report: &Report,
+) -> Result<()> {
+    let lists = lists(options)?;
+    let wanted = |image: Image| Ok(Wanted { image: image.name.parse()?, known: Known::Entries(image.entries) });
+    let order = Order {
+        target: Reference::Registry(list.clone()),
+        tags: Vec::new(),
+        annotations: BTreeMap::new(),
+        images: lists.existing(list)?.into_iter().map(wanted).collect::<Result<_>>()?,
+        family: None,
+        style: Style::Docker,
+        ignore_missing: false,
+        check,
+    };
+    let pushed = push::run(&order, options, report)?;
+    if purge {
+        let _lock = lists.lock("manifest push")?;
+        lists.remove(list)?;
+    }
+    // What docker prints, for scripts that read it.
+    report.event(pushed.digest, || push::event(&order, &pushed))
+}
+
+fn push_spec(
+    spec: &Spec,
+    family: Family,
+    ignore_missing: bool,
+    check: Check,
+    options: &Options,
+    report: &Report,
+) -> Result<()> {
+    let images = spec.manifests.iter().map(|item| {
+        Ok(Wanted { image: item.image.parse()?, known: Known::Platform(item.platform.clone()) })
+    });
+    let order = Order {
+        target: spec.image.parse()?,
+        tags: spec.tags.clone(),
+        annotations: spec.annotations.clone(),
+        images: images.collect::<Result<_>>()?,
+        family: Some(family),
+        style: Style::ManifestTool,
+        ignore_missing,
+        check,
+    };
+    let pushed = push::run(&order, options, report)?;
+    // What manifest-tool prints.
+    let line = format!("Digest: {} {}", pushed.digest, pushed.size);
+    report.event(line, || push::event(&order, &pushed))
+}
+
+/// The file of `from-spec`.
+fn read(path: &Path) -> Result<Spec> {
+    let failed = |error: Error| error.context(path.display());
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(SPEC_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error| failed(Error::from_io(Kind::Usage, error)))?;
+    if bytes.len() as u64 > SPEC_MAX {
+        return Err(failed(Error::new(Kind::Usage, "larger than 1 MiB (limit SPEC_MAX)")));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| failed(Error::new(Kind::Usage, "it is not UTF-8")))?;
+    Spec::parse(&text).map_err(failed)
+}
+
+fn remove(names: &[RegistryReference], options: &Options) -> Result<()> {
+    let lists = lists(options)?;
+    let _lock = lists.lock("manifest rm")?;
+    let mut missing = None;
+    for list in names {
+        if !lists.remove(list)? {
+            log::warn!("there is no list {list} here");
+            missing = missing.or(Some(list));
+        }
+    }
+    match missing {
+        Some(list) => Err(Error::new(Kind::NotFound, format!("there is no list {list} here"))),
+        None => Ok(()),
+    }
+}
