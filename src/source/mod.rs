@@ -156,15 +156,31 @@ pub fn open(reference: &Reference, options: &Options) -> Result<Box<dyn Source>>
     })
 }
 
+/// Opens the place that `reference` names, to write an image there. A registry's hosts.toml and all credentials are looked
+/// at here, as [`open`] does; it is first spoken to when something is asked of it, or written. Retries are logged at level
+/// info.
+///
+/// # Errors
+/// [`Kind::Usage`] for a place that cannot hold what is written: a docker-archive has no manifest lists.
+#[cfg(feature = "publish")]
+pub fn open_destination(reference: &Reference, options: &Options) -> Result<Box<dyn Destination>> {
+    match reference {
+        Reference::Registry(image) => Ok(Box::new(registry::Pusher::new(image, options)?)),
+        Reference::Layout(_) | Reference::OciArchive(_) => {
+            Err(Error::new(Kind::Usage, "only a registry can be written to"))
+        }
+        Reference::DockerArchive(_) => {
+            Err(Error::new(Kind::Usage, "a docker-archive cannot hold a manifest list")
+                .hint("write oci-archive:FILE"))
+        }
+    }
+}
+
 /// Reads a document of `size` bytes (unknown: `None`) whole, within [`DOCUMENT_MAX`]. `kind` is that of
 /// a failed read.
 fn read_document(reader: impl Read, size: Option<u64>, kind: Kind, what: &str) -> Result<Vec<u8>> {
-    let too_large = || {
-        Error::new(Kind::BadImage, format!("{what} is larger than 4 MiB"))
-            .hint("edgepull's limit DOCUMENT_MAX; no real manifest comes near")
-    };
     if size.is_some_and(|size| size > DOCUMENT_MAX) {
-        return Err(too_large());
+        return Err(too_large(what));
     }
     // One byte more than there should be shows what is longer than its descriptor says.
     let limit = size.unwrap_or(DOCUMENT_MAX) + 1;
@@ -172,9 +188,15 @@ fn read_document(reader: impl Read, size: Option<u64>, kind: Kind, what: &str) -
     let mut limited = reader.take(limit);
     limited.read_to_end(&mut bytes).map_err(|error| Error::from_io(kind, error).context(what))?;
     match bytes.len() as u64 > DOCUMENT_MAX {
-        true => Err(too_large()),
+        true => Err(too_large(what)),
         false => Ok(bytes),
     }
+}
+
+/// A document that is larger than [`DOCUMENT_MAX`].
+fn too_large(what: &str) -> Error {
+    Error::new(Kind::BadImage, format!("{what} is larger than 4 MiB"))
+        .hint("edgepull's limit DOCUMENT_MAX; no real manifest comes near")
 }
 
 /// Holds `bytes` against the descriptor that pointed at them.

@@ -6,14 +6,14 @@
 
 use super::challenge::Challenge;
 use super::credentials::{Credential, Lookup, Secret};
-use super::endpoint::Endpoint;
+use super::endpoint::{Access, Endpoint};
 use super::http::{Answer, Class, Failure};
 use super::outcome::{asked_host, may_pass, outcome};
-use super::url::{Origin, absolute, encode, shown};
+use super::url::{Origin, absolute, encode, shown, with_query};
 use crate::error::{Error, Kind};
 use serde::Deserialize;
 use std::io::Read;
-use ureq::http::{HeaderValue, Method, Uri, header};
+use ureq::http::{HeaderValue, Method, header};
 
 /// The largest answer of a token server, in bytes. Tokens of several KiB are normal.
 const TOKEN_MAX: u64 = 64 << 10;
@@ -21,7 +21,7 @@ const TOKEN_MAX: u64 = 64 << 10;
 const CLIENT_ID: &str = "edgepull";
 
 /// Answers the challenges of a 401: the value of the `Authorization` header to try next.
-pub(super) fn authorize(client: &Endpoint, answer: Answer) -> Result<Secret, Failure> {
+pub(super) fn authorize(client: &Endpoint, answer: Answer, access: &Access) -> Result<Secret, Failure> {
     let challenges: Vec<Challenge> = (answer.response.headers().get_all(header::WWW_AUTHENTICATE).iter())
         .filter_map(|header| header.to_str().ok())
         .flat_map(Challenge::parse)
@@ -34,19 +34,19 @@ pub(super) fn authorize(client: &Endpoint, answer: Answer) -> Result<Secret, Fai
         }
         // Read to its end, the connection is free for the request that follows.
         outcome(answer);
-        return fetch_token(client, bearer, registry, found);
+        return fetch_token(client, bearer, registry, found, access);
     }
     match (challenges.iter().any(|challenge| challenge.scheme == "basic"), &found.credential) {
         (true, Some(Credential::Basic(secret))) => {
             outcome(answer);
             header_value("Basic", secret.reveal())
         }
-        _ => Err(client.denied(answer)),
+        _ => Err(client.denied(answer, access)),
     }
 }
 
 /// `message` as an error that says what the credentials had to do with it.
-pub(super) fn explain(client: &Endpoint, message: String) -> Error {
+pub(super) fn explain(client: &Endpoint, message: String, access: &Access) -> Error {
     let host = &client.host;
     let error = Error::new(Kind::Auth, message);
     let found = match client.credentials() {
@@ -54,12 +54,22 @@ pub(super) fn explain(client: &Endpoint, message: String) -> Error {
         Err(error) => return error,
     };
     let places = &found.places;
-    if found.credential.is_some() {
-        return error.hint(format!("the credentials for {host} in {places} were refused"));
-    }
-    error.hint(format!(
-        "no credentials found for {host} in {places}: it may not exist, or be private (docker login {host})"
-    ))
+    let known = found.credential.is_some();
+    error.hint(match access {
+        Access::Pull if known => format!("the credentials for {host} in {places} were refused"),
+        Access::Pull => format!(
+            "no credentials found for {host} in {places}: it may not exist, or be private (docker login {host})"
+        ),
+        #[cfg(feature = "publish")]
+        Access::Push { .. } if known => format!(
+            "the credentials for {host} in {places} were refused, or may not write to {} (docker login {host})",
+            client.repository
+        ),
+        #[cfg(feature = "publish")]
+        Access::Push { .. } => {
+            format!("no credentials found for {host} in {places}, and not everybody may write (docker login {host})")
+        }
+    })
 }
 
 /// Gets a token from the server that the challenge names.
@@ -68,6 +78,7 @@ fn fetch_token(
     bearer: &Challenge,
     registry: Option<Origin>,
     found: &Lookup,
+    access: &Access,
 ) -> Result<Secret, Failure> {
     let fail = |message: String| Failure::last(Error::new(Kind::Auth, format!("{}: {message}", client.host)));
     let realm = bearer.parameter("realm").unwrap_or_default();
@@ -87,17 +98,16 @@ fn fetch_token(
     }
     let scope = match bearer.parameter("scope") {
         Some(scope) => scope.to_owned(),
-        None => format!("repository:{}:pull", client.repository),
+        None => access.scope(&client.repository),
     };
-    let mut query = format!("scope={}", encode(&scope));
-    if let Some(service) = bearer.parameter("service") {
-        query = format!("service={}&{query}", encode(service));
-    }
+    let service = bearer.parameter("service").map(|service| format!("service={}&", encode(service)));
+    let service = service.unwrap_or_default();
     let answer = match &found.credential {
         Some(Credential::Identity(token)) => {
-            let token = encode(token.reveal());
-            let form =
-                format!("grant_type=refresh_token&client_id={CLIENT_ID}&{query}&refresh_token={token}");
+            let (scope, token) = (encode(&scope), encode(token.reveal()));
+            let form = format!(
+                "grant_type=refresh_token&client_id={CLIENT_ID}&{service}scope={scope}&refresh_token={token}"
+            );
             client.http.post(&url, &form)?
         }
         other => {
@@ -105,15 +115,17 @@ fn fetch_token(
                 Some(Credential::Basic(secret)) => Some(header_value("Basic", secret.reveal())?),
                 _ => None,
             };
-            let url =
-                with_query(&url, &query).ok_or_else(|| fail("its token server has no usable URL".into()))?;
+            // One parameter each, where OAuth's form has one for all (RFC 6749, 3.3).
+            let scopes: Vec<String> = scope.split(' ').map(|one| format!("scope={}", encode(one))).collect();
+            let url = with_query(&url, &format!("{service}{}", scopes.join("&")))
+                .ok_or_else(|| fail("its token server has no usable URL".into()))?;
             client.http.get(&Method::GET, &url, &[], basic.as_ref().map(Secret::reveal))?
         }
     };
-    token_of(client, answer)
+    token_of(client, answer, access)
 }
 
-fn token_of(client: &Endpoint, answer: Answer) -> Result<Secret, Failure> {
+fn token_of(client: &Endpoint, answer: Answer, access: &Access) -> Result<Secret, Failure> {
     #[derive(Deserialize)]
     struct Token {
         token: Option<Secret>,
@@ -124,7 +136,7 @@ fn token_of(client: &Endpoint, answer: Answer) -> Result<Secret, Failure> {
         .map_err(|failure| Failure { error: failure.error.context("token server"), ..failure })?;
     if answer.status() != 200 {
         let message = format!("{}: token server {server}: {}", client.host, outcome(answer));
-        return Err(Failure::last(explain(client, message)));
+        return Err(Failure::last(explain(client, message, access)));
     }
     let wrong = |what: &str| {
         Failure::last(Error::new(Kind::Auth, format!("{}: token server {server}: {what}", client.host)))
@@ -151,11 +163,6 @@ fn header_value(scheme: &str, secret: &str) -> Result<Secret, Failure> {
     }
 }
 
-fn with_query(url: &Uri, query: &str) -> Option<Uri> {
-    let joint = if url.query().is_some() { '&' } else { '?' };
-    absolute(&format!("{url}{joint}{query}"))
-}
-
 fn clipped(text: &str) -> String {
     text.chars().take(100).collect()
 }
@@ -163,14 +170,6 @@ fn clipped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_realm_may_have_a_query_already() {
-        let join = |realm: &str| with_query(&absolute(realm).unwrap(), "scope=a").unwrap().to_string();
-        assert_eq!(join("https://a.example/token"), "https://a.example/token?scope=a");
-        assert_eq!(join("https://a.example/token?x=y"), "https://a.example/token?x=y&scope=a");
-        assert_eq!(join("https://a.example"), "https://a.example/?scope=a");
-    }
 
     #[test]
     fn a_token_cannot_smuggle_headers() {

@@ -32,7 +32,7 @@ pub(super) struct Client {
     pub(super) host: String,
     pub(super) repository: String,
     pause: Duration,
-    network: Arc<Network>,
+    pub(super) network: Arc<Network>,
     /// What is read when it is needed: for names, and for TLS.
     pub(super) files: Vec<PathBuf>,
     /// Which mirrors have given bytes of which blob, as one bit each.
@@ -66,7 +66,8 @@ impl Client {
         })
     }
 
-    fn registry(&self) -> &Endpoint {
+    /// The registry itself.
+    pub(super) fn registry(&self) -> &Endpoint {
         self.endpoints.last().expect("the registry is always there")
     }
 

@@ -6,6 +6,8 @@ use super::hosts::Place;
 use super::http::{Answer, Class, Failure, Http};
 use super::outcome::{may_pass, outcome, passing};
 use super::proxy::Proxies;
+#[cfg(feature = "publish")]
+use super::url::Origin;
 use super::url::encode;
 use crate::error::{Error, Kind, Result};
 use crate::source::Options;
@@ -44,6 +46,30 @@ impl Ask<'_> {
     pub(super) fn may_get(&self, status: u16) -> bool {
         let is_ranged = self.headers.iter().any(|(name, _)| name == header::RANGE);
         status == 200 || (is_ranged && matches!(status, 206 | 416))
+    }
+}
+
+/// What is to be done there: which rights a token server is asked for, and what users are told who lack them.
+pub(super) enum Access {
+    /// Read.
+    Pull,
+    /// Write; and read the blobs of that other repository.
+    #[cfg(feature = "publish")]
+    Push { from: Option<String> },
+}
+
+impl Access {
+    /// The scopes of a token, where the challenge has none (distribution docs, spec/auth/scope).
+    pub(super) fn scope(&self, repository: &str) -> String {
+        match self {
+            Access::Pull => format!("repository:{repository}:pull"),
+            #[cfg(feature = "publish")]
+            Access::Push { from: None } => format!("repository:{repository}:pull,push"),
+            #[cfg(feature = "publish")]
+            Access::Push { from: Some(from) } => {
+                format!("repository:{repository}:pull,push repository:{from}:pull")
+            }
+        }
     }
 }
 
@@ -94,34 +120,71 @@ impl Endpoint {
 
     /// One try. The answer's status is none of those that stand for "log in" or "try again".
     pub(super) fn attempt(&self, ask: &Ask) -> Result<Answer, Failure> {
+        self.authorized(&Access::Pull, &mut |authorization| {
+            self.decided(&mut |secure| {
+                let url = self.url(secure, ask.path)?;
+                self.http.get(&ask.method, &url, ask.headers, authorization)
+            })
+        })
+    }
+
+    /// Sends something that can be sent again, with what lets us in.
+    pub(super) fn authorized(
+        &self,
+        access: &Access,
+        send: &mut dyn FnMut(Option<&str>) -> Result<Answer, Failure>,
+    ) -> Result<Answer, Failure> {
         let mut fresh = false;
         loop {
-            let answer = self.send(ask)?;
+            let authorization = self.authorization();
+            let answer = send(authorization.as_ref().map(Secret::reveal))?;
             match answer.status() {
                 401 if answer.same_origin && !fresh => {
-                    let authorization = auth::authorize(self, answer)?;
-                    self.state().authorization = Some(authorization);
+                    self.log_in(answer, access)?;
                     fresh = true;
                 }
-                401 | 403 if answer.same_origin => return Err(self.denied(answer)),
-                // A signed URL that has expired; the next try gets a new one.
-                401 | 403 => return Err(passing(answer)),
-                _ => return may_pass(answer),
+                _ => return self.admitted(answer, access),
             }
         }
     }
 
-    fn send(&self, ask: &Ask) -> Result<Answer, Failure> {
+    /// An answer whose status is none of those that stand for "log in" or "try again".
+    pub(super) fn admitted(&self, answer: Answer, access: &Access) -> Result<Answer, Failure> {
+        match answer.status() {
+            401 | 403 if answer.same_origin => Err(self.denied(answer, access)),
+            // A signed URL that has expired; the next try gets a new one.
+            401 | 403 => Err(passing(answer)),
+            _ => may_pass(answer),
+        }
+    }
+
+    /// What the place last took as an `Authorization` header.
+    pub(super) fn authorization(&self) -> Option<Secret> {
+        self.state().authorization.clone()
+    }
+
+    /// Does what a 401 asks for, so that the next request may be let in.
+    pub(super) fn log_in(&self, answer: Answer, access: &Access) -> Result<(), Failure> {
+        let authorization = auth::authorize(self, answer, access)?;
+        self.state().authorization = Some(authorization);
+        Ok(())
+    }
+
+    /// Sends with TLS or without, which for a loopback host has to be found out.
+    pub(super) fn decided(
+        &self,
+        send: &mut dyn FnMut(bool) -> Result<Answer, Failure>,
+    ) -> Result<Answer, Failure> {
         let decided = self.state().secure;
         let mut secure = decided.unwrap_or(true);
-        let mut result = self.send_over(secure, ask);
+        let mut result = send(secure);
         if decided.is_none()
             && result.as_ref().is_err_and(|why| why.no_tls || why.class == Class::Unreachable)
         {
             // What Docker does for loopback hosts, where nobody can listen in. Never after a certificate
             // was refused.
             secure = false;
-            result = self.send_over(secure, ask);
+            result = send(secure);
             if result.is_ok() {
                 log::info!("{}: no TLS there; going on without, as this is the machine itself", self.host);
             }
@@ -133,26 +196,32 @@ impl Endpoint {
         Ok(answer)
     }
 
-    fn send_over(&self, secure: bool, ask: &Ask) -> Result<Answer, Failure> {
+    /// Is that this place, and reached as it has been so far?
+    #[cfg(feature = "publish")]
+    pub(super) fn is_at(&self, url: &Uri) -> bool {
+        let secure = self.state().secure.unwrap_or(true);
+        self.url(secure, "").is_ok_and(|own| Origin::of(&own) == Origin::of(url))
+    }
+
+    /// The URL of something in the repository; `path` is what follows `/v2/<repository>/`.
+    pub(super) fn url(&self, secure: bool, path: &str) -> Result<Uri, Failure> {
         let scheme = if secure { "https" } else { "http" };
-        let Place { authority, path, namespace, .. } = &self.place;
-        let mut text = format!("{scheme}://{authority}{path}/{}/{}", self.repository, ask.path);
+        let Place { authority, path: root, namespace, .. } = &self.place;
+        let mut text = format!("{scheme}://{authority}{root}/{}/{path}", self.repository);
         if let Some(namespace) = namespace {
-            text.push(if ask.path.contains('?') { '&' } else { '?' });
+            text.push(if path.contains('?') { '&' } else { '?' });
             text.push_str("ns=");
             text.push_str(&encode(namespace));
         }
-        let url: Uri = text.parse().map_err(|_| {
+        text.parse().map_err(|_| {
             Failure::last(Error::new(Kind::Usage, format!("{text} is not a URL that can be asked for")))
-        })?;
-        let authorization = self.state().authorization.clone();
-        self.http.get(&ask.method, &url, ask.headers, authorization.as_ref().map(Secret::reveal))
+        })
     }
 
     /// The error of a place that does not let us in, with the reason that is on our side.
-    pub(super) fn denied(&self, answer: Answer) -> Failure {
+    pub(super) fn denied(&self, answer: Answer, access: &Access) -> Failure {
         let answered = outcome(answer);
         let message = format!("{}: access to {} denied: {answered}", self.host, self.repository);
-        Failure::last(auth::explain(self, message))
+        Failure::last(auth::explain(self, message, access))
     }
 }

@@ -44,6 +44,9 @@ pub(super) struct Place {
     pub(super) pull: bool,
     /// May it say what a tag means?
     pub(super) resolve: bool,
+    /// May it be written to?
+    #[cfg(feature = "publish")]
+    pub(super) push: bool,
     /// PEM files of authorities that are trusted besides the others.
     pub(super) authorities: Vec<PathBuf>,
     /// PEM files: client certificate, and its key.
@@ -78,6 +81,8 @@ impl Place {
             secure,
             pull: true,
             resolve: true,
+            #[cfg(feature = "publish")]
+            push: true,
             ..Place::default()
         }
     }
@@ -247,6 +252,8 @@ fn at(url: &str, override_path: bool, host: &str) -> Result<Place, &'static str>
         namespace: (!same).then(|| host.to_owned()),
         pull: true,
         resolve: true,
+        #[cfg(feature = "publish")]
+        push: true,
         authority,
         path,
         ..Place::default()
@@ -277,6 +284,10 @@ fn settings(
                     return Err(wrong("the capabilities are pull, resolve and push"));
                 }
                 (place.pull, place.resolve) = (has("pull"), has("resolve"));
+                #[cfg(feature = "publish")]
+                {
+                    place.push = has("push");
+                }
             }
             (["ca"], value) => {
                 let files = texts(value).ok_or(wrong("ca is neither a string nor an array of strings"))?;

@@ -20,6 +20,7 @@ use rustls::AlertDescription;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use ureq::http::request::Builder;
 use ureq::http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use ureq::unversioned::transport::Connector;
 use ureq::{Agent, AsSendBody, Body, Timeout};
@@ -274,16 +275,7 @@ impl Http {
         let mut url = url.clone();
         for hop in 0..=REDIRECTS_MAX {
             let same_origin = Origin::of(&url) == first;
-            let mut request = Request::builder().method(method).uri(&url);
-            for (name, value) in headers {
-                request = request.header(name, *value);
-            }
-            if let (Some(authorization), true) = (authorization, same_origin) {
-                request = request.header(header::AUTHORIZATION, authorization);
-            }
-            for (name, value) in own.iter().filter(|_| self.0.own.is(&url)) {
-                request = request.header(name, value);
-            }
+            let request = self.request(method, &url, headers, authorization.filter(|_| same_origin), own);
             let request = request.body(()).map_err(|error| self.failure(error.into(), &url))?;
             let response = self
                 .run(request, &url)
@@ -298,14 +290,46 @@ impl Http {
         Err(Failure::last(Error::new(Kind::Network, message).hint("edgepull's limit REDIRECTS_MAX")))
     }
 
-    /// POST of a form. A redirect is an answer like any other: a form with a secret follows none.
-    pub(super) fn post(&self, url: &Uri, form: &str) -> Result<Answer, Failure> {
-        let mut request =
-            Request::post(url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        for (name, value) in self.0.headers.iter().filter(|_| self.0.own.is(url)) {
+    /// The head of a request. The user's own headers are for his host only.
+    fn request(
+        &self,
+        method: &Method,
+        url: &Uri,
+        headers: &[(HeaderName, &str)],
+        authorization: Option<&str>,
+        own: &[(HeaderName, HeaderValue)],
+    ) -> Builder {
+        let mut request = Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        for (name, value) in own.iter().filter(|_| self.0.own.is(url)) {
             request = request.header(name, value);
         }
-        let request = request.body(form).map_err(|error| self.failure(error.into(), url))?;
+        request
+    }
+
+    /// POST of a form.
+    pub(super) fn post(&self, url: &Uri, form: &str) -> Result<Answer, Failure> {
+        let headers = [(header::CONTENT_TYPE, "application/x-www-form-urlencoded")];
+        self.send(&Method::POST, url, &headers, None, form)
+    }
+
+    /// One request with a body. A redirect is an answer like any other: a secret follows none, and what is streamed
+    /// cannot. `authorization` goes to whoever `url` names.
+    pub(super) fn send(
+        &self,
+        method: &Method,
+        url: &Uri,
+        headers: &[(HeaderName, &str)],
+        authorization: Option<&str>,
+        body: impl AsSendBody,
+    ) -> Result<Answer, Failure> {
+        let request = self.request(method, url, headers, authorization, &self.0.headers);
+        let request = request.body(body).map_err(|error| self.failure(error.into(), url))?;
         let response = self.run(request, url)?;
         Ok(Answer { response, url: url.clone(), same_origin: true, http: self.clone(), place: 0 })
     }

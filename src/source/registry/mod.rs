@@ -1,9 +1,13 @@
-//! Pulling from a registry (OCI distribution-spec, "Pull"; Docker Registry HTTP API V2).
+//! Pulling from a registry, and pushing to it (OCI distribution-spec, "Pull" and "Push"; Docker Registry HTTP API V2).
 //!
 //! ```text
 //! Registry            which document, which blob; what was promised about it
 //!   signatures        what is attached to a digest
 //!   blob              one blob as an unbroken stream: ranges, foreign urls
+//! Pusher              what is there already; documents and their names
+//!   upload            one blob in requests of 8 MiB: what the registry has of it, and how it goes on
+//!     payload         the blob's bytes: read once, hashed as they go
+//!   write             one request that writes: to the registry itself, where it says
 //!   client            one repository: mirrors, then the registry; 429/5xx -> retry
 //!     endpoint        one of them: 401 -> auth, loopback without TLS
 //!       auth          challenge, credentials -> token
@@ -41,7 +45,11 @@ mod identity;
 mod near;
 mod network;
 mod outcome;
+#[cfg(feature = "publish")]
+mod payload;
 mod proxy;
+#[cfg(feature = "publish")]
+mod push;
 mod refusal;
 mod retry;
 mod roots;
@@ -49,12 +57,18 @@ mod signatures;
 mod tcp;
 mod tls;
 mod toml;
+#[cfg(feature = "publish")]
+mod upload;
 mod url;
 mod verify;
+#[cfg(feature = "publish")]
+mod write;
 
 #[cfg(feature = "publish")]
 pub use self::credentials::Login;
 pub use self::network::{Learnt, Network, RATE_MIN};
+#[cfg(feature = "publish")]
+pub(super) use self::push::Pusher;
 
 use self::blob::BlobReader;
 use self::client::Client;

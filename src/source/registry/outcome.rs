@@ -44,7 +44,7 @@ pub(super) fn asked_host(answer: &Answer) -> String {
 pub(super) fn outcome(answer: Answer) -> String {
     #[derive(Deserialize)]
     struct Errors {
-        errors: [One; 1],
+        errors: Vec<One>,
     }
     #[derive(Deserialize)]
     struct One {
@@ -57,11 +57,12 @@ pub(super) fn outcome(answer: Answer) -> String {
     let mut body = Vec::new();
     // What cannot be read is not told; the status says enough.
     let _ = answer.into_body().take(ERROR_BODY_MAX).read_to_end(&mut body);
-    match serde_json::from_slice::<Errors>(&body) {
-        Ok(Errors { errors: [One { code, message }] }) => {
-            format!("HTTP {status} ({}: {})", sanitized(&code), sanitized(&message))
+    let errors = serde_json::from_slice::<Errors>(&body).map(|body| body.errors).unwrap_or_default();
+    match errors.first() {
+        Some(One { code, message }) => {
+            format!("HTTP {status} ({}: {})", sanitized(code), sanitized(message))
         }
-        Err(_) => format!("HTTP {status}"),
+        None => format!("HTTP {status}"),
     }
 }
 

@@ -116,6 +116,12 @@ pub(super) fn shown(url: &Uri) -> String {
     format!("{}://{authority}{}", url.scheme_str().unwrap_or_default(), url.path())
 }
 
+/// `url` with more of a query.
+pub(super) fn with_query(url: &Uri, query: &str) -> Option<Uri> {
+    let joint = if url.query().is_some() { '&' } else { '?' };
+    absolute(&format!("{url}{joint}{query}"))
+}
+
 /// `text` for a query or form: all but RFC 3986's unreserved characters percent-encoded.
 pub(super) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
@@ -169,6 +175,14 @@ mod tests {
             assert_eq!(resolve(&base, location), None, "{location}");
         }
         assert_eq!(resolve(&base, "h\u{8b}"), None, "a control character that is not ASCII");
+    }
+
+    #[test]
+    fn a_url_may_have_a_query_already() {
+        let join = |url: &str| with_query(&absolute(url).unwrap(), "scope=a").unwrap().to_string();
+        assert_eq!(join("https://a.example/token"), "https://a.example/token?scope=a");
+        assert_eq!(join("https://a.example/token?x=y"), "https://a.example/token?x=y&scope=a");
+        assert_eq!(join("https://a.example"), "https://a.example/?scope=a");
     }
 
     #[test]

@@ -1,0 +1,187 @@
+//! One image's place in a registry that is written to (distribution-spec, "Push"). Mirrors have no part in it: what is
+//! written there would be seen by nobody else, and what they say is there may not be.
+
+use super::client::Client;
+use super::endpoint::{Access, Ask};
+use super::http::{Answer, Class, Failure};
+use super::outcome::{asked_host, outcome};
+use super::upload::Upload;
+use super::write::{Content, To, Write, location, refused, took};
+use super::{ACCEPT, promised, wait_for_randomness};
+use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
+use crate::image::manifest::{DOCUMENT_MAX, Descriptor};
+use crate::image::reference::{Reference, RegistryReference};
+use crate::source::{Destination, Fetched, Open, Options, too_large};
+use ureq::http::{Method, header};
+
+/// One image in a registry, to be written.
+pub(in crate::source) struct Pusher {
+    client: Client,
+    image: RegistryReference,
+}
+
+impl Pusher {
+    /// Finds out whom to ask, and all credentials. Nothing is sent yet.
+    pub(in crate::source) fn new(image: &RegistryReference, options: &Options) -> Result<Pusher> {
+        if !options.plain_http {
+            wait_for_randomness()?;
+        }
+        Ok(Pusher { client: Client::new(image, options)?, image: image.clone() })
+    }
+
+    /// Tries `once` as often as that may help.
+    fn tried<T>(&self, what: &str, once: &mut dyn FnMut() -> Result<T, Failure>) -> Result<T> {
+        let mut attempts = self.client.attempts();
+        loop {
+            match once() {
+                Ok(done) => return Ok(done),
+                Err(failure) => self.client.pause(&mut attempts, failure, what)?,
+            }
+        }
+    }
+
+    fn called(&self, name: &str) -> String {
+        format!("manifest {name} of {}", self.image.repository)
+    }
+
+    /// Puts a document under `name`, a tag or its digest.
+    fn put(&self, document: &Fetched, name: &str) -> Result<()> {
+        let what = self.called(name);
+        if document.bytes.len() as u64 > DOCUMENT_MAX {
+            return Err(too_large(&what));
+        }
+        let headers = [(header::CONTENT_TYPE, document.media_type.as_str())];
+        let (path, access) = (format!("manifests/{name}"), Access::Push { from: None });
+        let write = Write { method: Method::PUT, to: To::Path(&path), headers: &headers, access: &access };
+        self.tried(&what, &mut || {
+            let answer = self.client.write(&write, Content::Document(&document.bytes))?;
+            match answer.status() {
+                200..=204 => took(answer, &document.digest),
+                _ => Err(refused(answer)),
+            }
+        })
+    }
+
+    /// Reads back what `name` is now, which must be the document.
+    fn check(&self, document: &Fetched, name: &str) -> Result<()> {
+        let what = self.called(name);
+        let (path, accept) = (format!("manifests/{name}"), accept(&document.media_type));
+        let ask = Ask { method: Method::GET, path: &path, headers: &[(header::ACCEPT, &accept)] };
+        self.tried(&what, &mut || {
+            let answer = self.client.ask_registry(&ask)?;
+            let host = asked_host(&answer);
+            if answer.status() != 200 {
+                let message = format!("{host} does not have what it took: {}", outcome(answer));
+                // Some registries need a moment until all of their parts know it.
+                return Err(Failure::new(Class::Passing, Error::new(Kind::NotFound, message)));
+            }
+            let says = promised(&answer).unwrap_or(document.digest);
+            let bytes = self.client.read(answer, None, "the answer")?;
+            if says == document.digest && bytes == document.bytes {
+                return Ok(());
+            }
+            let has = if says == document.digest { Digest::of(&bytes) } else { says };
+            let message = format!("{host}: {} was written, and {has} is there now", document.digest);
+            Err(Failure::last(
+                Error::new(Kind::Verification, message)
+                    .hint("the registry has changed it, or somebody else has written the same name"),
+            ))
+        })
+    }
+
+    /// One try to have a blob mounted.
+    fn try_mount(&self, blob: &Descriptor, from: &str) -> Result<bool, Failure> {
+        let path = format!("blobs/uploads/?mount={}&from={from}", blob.digest);
+        let access = Access::Push { from: Some(from.to_owned()) };
+        let write = Write { method: Method::POST, to: To::Path(&path), headers: &[], access: &access };
+        let answer = match self.client.write(&write, Content::Document(&[])) {
+            // Who may not read there may still write here, which shows when he does.
+            Err(failure) if failure.error.kind() == Kind::Auth => {
+                log::info!("blob {} is not mounted: {}", blob.digest.short(), failure.error);
+                return Ok(false);
+            }
+            other => other?,
+        };
+        match answer.status() {
+            201 => took(answer, &blob.digest).map(|()| true),
+            // It would rather have the bytes, and has begun an upload for them, which knows nothing of their size.
+            202 => {
+                if let Ok(location) = location(&answer) {
+                    outcome(answer);
+                    self.client.cancel(&location);
+                }
+                Ok(false)
+            }
+            _ => {
+                log::info!("blob {} is not mounted: {}", blob.digest.short(), outcome(answer));
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// What may be answered for a document of that media type.
+fn accept(media_type: &str) -> String {
+    match ACCEPT.split(", ").any(|known| known == media_type) || media_type.is_empty() {
+        true => ACCEPT.to_owned(),
+        false => format!("{media_type}, {ACCEPT}"),
+    }
+}
+
+/// Whether a registry that was asked for a manifest's head has that manifest.
+fn is_there(answer: Answer, manifest: &Descriptor) -> Result<bool, Failure> {
+    match answer.status() {
+        200 => took(answer, &manifest.digest).map(|()| true),
+        404 => Ok(false),
+        _ => Err(refused(answer)),
+    }
+}
+
+impl Destination for Pusher {
+    fn has_blob(&mut self, blob: &Descriptor) -> Result<bool> {
+        let what = format!("blob {} of {}", blob.digest.short(), self.image.repository);
+        self.tried(&what, &mut || self.client.has_blob(blob))
+    }
+
+    fn mount(&mut self, blob: &Descriptor, from: &Reference) -> Result<bool> {
+        let Reference::Registry(from) = from else { return Ok(false) };
+        if from.host != self.image.host || from.repository == self.image.repository {
+            return Ok(false);
+        }
+        let what = format!("blob {} of {}", blob.digest.short(), self.image.repository);
+        self.tried(&what, &mut || self.try_mount(blob, &from.repository))
+    }
+
+    fn blob(&mut self, blob: &Descriptor, open: &mut Open<'_>, sent: &mut dyn FnMut(u64)) -> Result<()> {
+        Upload::new(&self.client, blob, open, sent).run()
+    }
+
+    fn has_manifest(&mut self, manifest: &Descriptor) -> Result<bool> {
+        let name = manifest.digest.to_string();
+        let (path, accept) = (format!("manifests/{name}"), accept(&manifest.media_type));
+        let ask = Ask { method: Method::HEAD, path: &path, headers: &[(header::ACCEPT, &accept)] };
+        self.tried(&self.called(&name), &mut || is_there(self.client.ask_registry(&ask)?, manifest))
+    }
+
+    fn manifest(&mut self, document: &Fetched) -> Result<()> {
+        self.put(document, &document.digest.to_string())
+    }
+
+    fn publish(&mut self, document: &Fetched, tags: &[String]) -> Result<()> {
+        if let Some(wanted) = self.image.digest.filter(|wanted| *wanted != document.digest) {
+            let message = format!(
+                "{}: the name says {wanted}, the image is {}",
+                self.image.repository, document.digest
+            );
+            return Err(Error::new(Kind::Verification, message));
+        }
+        let first = self.image.tag.clone().unwrap_or_else(|| document.digest.to_string());
+        let mut names = vec![first];
+        names.extend(tags.iter().cloned());
+        for name in &names {
+            self.put(document, name)?;
+        }
+        names.iter().try_for_each(|name| self.check(document, name))
+    }
+}

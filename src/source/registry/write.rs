@@ -1,0 +1,242 @@
+//! One request that writes: to the registry itself and never to a mirror of it, in the repository or where the registry
+//! has said that an upload goes on (`Location`).
+//!
+//! No redirect is followed here: the distribution-spec has none for writes, and a body that is streamed can be sent once.
+
+use super::client::Client;
+use super::endpoint::{Access, Ask};
+use super::http::{Answer, Failure};
+use super::outcome::{asked_host, outcome};
+use super::url::{resolve, shown};
+use super::{credentials::Secret, promised};
+use crate::error::{Error, Kind};
+use crate::image::digest::Digest;
+use crate::image::manifest::Descriptor;
+use std::io::Read;
+use ureq::SendBody;
+use ureq::http::{HeaderName, Method, Uri, header};
+
+/// One thing to do in the registry.
+pub(super) struct Write<'a> {
+    pub(super) method: Method,
+    pub(super) to: To<'a>,
+    /// Request headers, but for those that say how long the body is.
+    pub(super) headers: &'a [(HeaderName, &'a str)],
+    pub(super) access: &'a Access,
+}
+
+/// Where it is to be done.
+pub(super) enum To<'a> {
+    /// In the repository: what follows `/v2/<repository>/`.
+    Path(&'a str),
+    /// Where the registry has said.
+    Location(&'a Uri),
+}
+
+/// What it is given.
+pub(super) enum Content<'a> {
+    /// Bytes that can be sent again; none for a request without a body.
+    Document(&'a [u8]),
+    /// Exactly so many bytes, of which none comes twice.
+    Stream(&'a mut dyn Read, u64),
+}
+
+impl Client {
+    /// One try. The answer's status is none of those that stand for "log in" or "try again", except that a 401 to a
+    /// [`Content::Stream`] is left to whoever can open it anew ([`super::endpoint::Endpoint::log_in`]).
+    pub(super) fn write(&self, write: &Write, content: Content) -> Result<Answer, Failure> {
+        let registry = self.registry();
+        if !registry.place.push {
+            let message = format!("{}: it may not be written to", self.host);
+            return Err(Failure::last(
+                Error::new(Kind::Usage, message).hint("see the capabilities in hosts.toml"),
+            ));
+        }
+        let answer = match content {
+            Content::Document(bytes) => registry.authorized(write.access, &mut |authorization| {
+                self.send(write, authorization, &mut |request| request.document(bytes))
+            }),
+            Content::Stream(reader, length) => {
+                let authorization = registry.authorization();
+                let authorization = authorization.as_ref().map(Secret::reveal);
+                match self.send(write, authorization, &mut |request| request.stream(reader, length))? {
+                    answer if answer.status() == 401 && answer.same_origin => Ok(answer),
+                    answer => registry.admitted(answer, write.access),
+                }
+            }
+        }?;
+        self.network.online();
+        Ok(answer)
+    }
+
+    /// Asks the registry itself, and never a mirror, for something in the repository.
+    pub(super) fn ask_registry(&self, ask: &Ask) -> Result<Answer, Failure> {
+        let answer = self.registry().attempt(ask)?;
+        self.network.online();
+        Ok(answer)
+    }
+
+    fn send(
+        &self,
+        write: &Write,
+        authorization: Option<&str>,
+        send: &mut dyn FnMut(&Request) -> Result<Answer, Failure>,
+    ) -> Result<Answer, Failure> {
+        let registry = self.registry();
+        match write.to {
+            To::Path(path) => registry.decided(&mut |secure| {
+                let url = registry.url(secure, path)?;
+                send(&Request { client: self, write, url: &url, authorization })
+            }),
+            To::Location(url) => {
+                // It came with an answer, so it is known by now whether there is TLS.
+                let same_origin = registry.is_at(url);
+                let authorization = authorization.filter(|_| same_origin);
+                let answer = send(&Request { client: self, write, url, authorization })?;
+                Ok(Answer { same_origin, ..answer })
+            }
+        }
+    }
+
+    /// Whether the registry has a blob, whole (distribution-spec, "Checking if content exists in the registry").
+    pub(super) fn has_blob(&self, blob: &Descriptor) -> Result<bool, Failure> {
+        let path = format!("blobs/{}", blob.digest);
+        let answer = self.ask_registry(&Ask { method: Method::HEAD, path: &path, headers: &[] })?;
+        match answer.status() {
+            200 => {
+                match answer.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()) {
+                    Some(given) if given != blob.size => {
+                        let host = asked_host(&answer);
+                        let message =
+                            format!("{host}: it has {given} bytes there, its descriptor says {}", blob.size);
+                        Err(Failure::last(Error::new(Kind::Verification, message)))
+                    }
+                    _ => Ok(true),
+                }
+            }
+            404 => Ok(false),
+            _ => Err(refused(answer)),
+        }
+    }
+
+    /// Gives an upload up. Whether the registry heard that does not matter: it forgets what nobody ends.
+    pub(super) fn cancel(&self, location: &Uri) {
+        let access = Access::Push { from: None };
+        let write =
+            Write { method: Method::DELETE, to: To::Location(location), headers: &[], access: &access };
+        match self.write(&write, Content::Document(&[])) {
+            Ok(answer) => log::debug!("the upload is given up: {}", outcome(answer)),
+            Err(failure) => log::debug!("the upload is left to be forgotten: {}", failure.error),
+        }
+    }
+}
+
+/// A request that lacks its body.
+struct Request<'a> {
+    client: &'a Client,
+    write: &'a Write<'a>,
+    url: &'a Uri,
+    authorization: Option<&'a str>,
+}
+
+impl Request<'_> {
+    fn document(&self, bytes: &[u8]) -> Result<Answer, Failure> {
+        let (http, Write { method, headers, .. }) = (&self.client.registry().http, self.write);
+        // These two have no body, and others a length even where it is 0.
+        match *method == Method::GET || *method == Method::DELETE {
+            true => http.send(method, self.url, headers, self.authorization, SendBody::none()),
+            false => http.send(method, self.url, headers, self.authorization, bytes),
+        }
+    }
+
+    fn stream(&self, reader: &mut dyn Read, length: u64) -> Result<Answer, Failure> {
+        let length = length.to_string();
+        let mut headers = self.write.headers.to_vec();
+        // With it ureq sends the bytes as they are, without it in chunks, which not every registry takes.
+        headers.push((header::CONTENT_LENGTH, &length));
+        let (http, body) = (&self.client.registry().http, SendBody::from_reader(reader));
+        http.send(&self.write.method, self.url, &headers, self.authorization, body)
+    }
+}
+
+/// Where an upload goes on: the answer's `Location`.
+pub(super) fn location(answer: &Answer) -> Result<Uri, Failure> {
+    leads_to(&answer.url, answer.header(header::LOCATION)).map_err(Failure::last)
+}
+
+fn leads_to(url: &Uri, location: Option<&str>) -> Result<Uri, Error> {
+    let wrong = |what: &str| Error::new(Kind::Network, format!("{}: {what}", shown(url)));
+    let target = location
+        .and_then(|location| resolve(url, location))
+        .ok_or_else(|| wrong("the upload goes on nowhere (Location is missing, or no http or https URL)"))?;
+    if url.scheme_str() == Some("https") && target.scheme_str() != Some("https") {
+        return Err(wrong(&format!("the upload would go on without TLS at {}", shown(&target))).hint(
+            "refused: what is protected must not become readable on the way. A registry behind a proxy must be told that \
+             it is https",
+        ));
+    }
+    Ok(target)
+}
+
+/// Holds against each other what a registry has taken, or has, and what it says that this is.
+pub(super) fn took(answer: Answer, digest: &Digest) -> Result<(), Failure> {
+    match promised(&answer).filter(|given| given != digest) {
+        Some(given) => {
+            let message = format!("{}: {digest} is {given} there, by its own words", asked_host(&answer));
+            Err(Failure::last(Error::new(Kind::Verification, message)))
+        }
+        None => {
+            // Read to its end, the connection is free for the next request.
+            outcome(answer);
+            Ok(())
+        }
+    }
+}
+
+/// The failure that an answer stands for by which the registry does not take something.
+pub(super) fn refused(answer: Answer) -> Failure {
+    let (kind, hint) = match answer.status() {
+        301 | 302 | 303 | 307 | 308 => {
+            (Kind::Network, "a write follows no redirect: write the name of the host that it leads to")
+        }
+        404 => (Kind::NotFound, "with some registries a repository has to be made before it is written to"),
+        405 => (Kind::Network, "it is read-only, or a cache of another registry: write to that one"),
+        413 => (
+            Kind::Network,
+            "it, or a proxy before it, limits how large a request may be (nginx: client_max_body_size)",
+        ),
+        _ => (Kind::Network, ""),
+    };
+    let message = format!("{} does not take it: {}", asked_host(&answer), outcome(answer));
+    let error = Error::new(kind, message);
+    Failure::last(if hint.is_empty() { error } else { error.hint(hint) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_never_goes_on_without_tls() {
+        let leads = |from: &str, to| leads_to(&from.parse().unwrap(), to).map(|url| url.to_string());
+        let from = "https://r.example/v2/a/blobs/uploads/";
+        assert_eq!(
+            leads(from, Some("x?_state=1")).unwrap(),
+            "https://r.example/v2/a/blobs/uploads/x?_state=1"
+        );
+        assert_eq!(leads(from, Some("https://store.example/x")).unwrap(), "https://store.example/x");
+        for (to, part) in [
+            (Some("http://r.example/v2/x"), "without TLS at http://r.example/v2/x"),
+            (Some("ftp://r.example/x"), "nowhere"),
+            (None, "nowhere"),
+        ] {
+            let error = leads(from, to).unwrap_err();
+            assert_eq!(error.kind(), Kind::Network);
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        assert_eq!(
+            leads("http://localhost:5000/", Some("http://localhost:5000/x")).unwrap(),
+            "http://localhost:5000/x"
+        );
+    }
+}
