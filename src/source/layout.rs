@@ -238,7 +238,7 @@ fn kind_of(entry: &Descriptor) -> Option<&str> {
 }
 
 /// Whether an entry is something about an image: a signature, an attestation, a list of them.
-fn is_attachment(entry: &Descriptor) -> bool {
+pub(super) fn is_attachment(entry: &Descriptor) -> bool {
     let by_kind =
         kind_of(entry).is_some_and(|kind| kind.starts_with(COSIGN_KIND) && !COSIGN_IMAGES.contains(&kind));
     let by_type =
@@ -250,7 +250,7 @@ fn is_attachment(entry: &Descriptor) -> bool {
     by_kind || by_type || by_name
 }
 
-fn name_of(entry: &Descriptor) -> Option<&str> {
+pub(super) fn name_of(entry: &Descriptor) -> Option<&str> {
     entry.annotations.as_ref()?.ref_name.as_deref()
 }
 

@@ -13,7 +13,13 @@ mod attached;
 #[cfg(feature = "publish")]
 mod destination;
 mod docker_archive;
+#[cfg(feature = "publish")]
+mod entries;
 mod layout;
+#[cfg(feature = "publish")]
+mod layout_writer;
+#[cfg(feature = "publish")]
+mod partial;
 mod registry;
 #[cfg(feature = "publish")]
 mod transfer;
@@ -22,6 +28,8 @@ pub(crate) use attached::COSIGN_SIGN;
 pub use attached::{Attached, Found, PAYLOAD_MAX, SIGNATURES_MAX};
 #[cfg(feature = "publish")]
 pub use destination::{Destination, Open};
+#[cfg(feature = "publish")]
+pub use layout_writer::LayoutWriter;
 #[cfg(fuzzing)]
 pub use registry::fuzzing;
 #[cfg(feature = "publish")]

@@ -1,0 +1,165 @@
+//! What those who write a layout have in common: `oci-layout`, and the entries of `index.json` by which images have
+//! their names (image-spec image-layout.md).
+//!
+//! Other images' entries are somebody else's: they are kept as JSON values, with fields that edgepull does not know.
+
+use super::layout::{is_attachment, name_of};
+use super::{Destination, Fetched};
+use crate::error::{Error, Kind, Result};
+use crate::image::manifest::{DOCUMENT_MAX, Descriptor, Document, media_type};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::io::Cursor;
+
+/// The file that says that a directory is a layout.
+pub(super) const MARKER: &str = "oci-layout";
+/// What it says.
+pub(super) const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// The file that lists the images.
+pub(super) const INDEX: &str = "index.json";
+
+/// What points at a document.
+pub(super) fn descriptor(document: &Fetched) -> Descriptor {
+    Descriptor {
+        media_type: document.media_type.clone(),
+        digest: document.digest,
+        size: document.bytes.len() as u64,
+        urls: Vec::new(),
+        platform: None,
+        artifact_type: None,
+        annotations: None,
+    }
+}
+
+/// Writes a document as a blob, which it is in a layout.
+pub(super) fn write(destination: &mut dyn Destination, document: &Fetched) -> Result<()> {
+    let rest = |offset: u64| usize::try_from(offset).ok().and_then(|offset| document.bytes.get(offset..));
+    destination.blob(
+        &descriptor(document),
+        &mut |offset| Ok(Box::new(Cursor::new(rest(offset).unwrap_or_default().to_vec()))),
+        &mut |_| {},
+    )
+}
+
+/// The names that an image gets: that of the reference, which may be none, and further ones; each once.
+pub(super) fn names<'a>(tag: &'a Option<String>, further: &'a [String]) -> Vec<Option<&'a str>> {
+    let mut names = vec![tag.as_deref()];
+    for tag in further {
+        if !names.contains(&Some(tag)) {
+            names.push(Some(tag));
+        }
+    }
+    names
+}
+
+/// `index.json` as it is to be: `before`, with an entry for the document under each of `names`. It takes the place of
+/// those that had the name; all others stay as they are. `place` is for messages.
+///
+/// # Errors
+/// [`Kind::BadImage`] if `before` is no index, or the result is more than edgepull reads: 4 MiB or 1024 entries.
+pub(super) fn merged(
+    place: &str,
+    before: Option<&[u8]>,
+    document: &Fetched,
+    names: &[Option<&str>],
+) -> Result<Vec<u8>> {
+    let bad = |what: String| Error::new(Kind::BadImage, format!("{place}: {INDEX} {what}"));
+    let mut index: Value = match before {
+        Some(bytes) => {
+            serde_json::from_slice(bytes).map_err(|error| bad(format!("is not valid: {error}")))?
+        }
+        None => json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": []}),
+    };
+    let entries = index.as_object_mut().map(|fields| fields.entry("manifests").or_insert(Value::Null));
+    let Some(entries) = entries else { return Err(bad("is no index".to_owned())) };
+    // What Go writes for a list that it never made.
+    if entries.is_null() {
+        *entries = json!([]);
+    }
+    let Value::Array(entries) = entries else { return Err(bad("is no index".to_owned())) };
+    let media_type = media_type_of(document)?;
+    for name in names {
+        put(entries, entry(document, &media_type, *name), *name);
+    }
+    let bytes = serde_json::to_vec(&index).map_err(|error| bad(format!("cannot be written: {error}")))?;
+    if bytes.len() as u64 > DOCUMENT_MAX {
+        return Err(bad("would be larger than 4 MiB".to_owned())
+            .hint("edgepull's limit DOCUMENT_MAX; write to another place"));
+    }
+    check(place, &bytes, document, names)?;
+    Ok(bytes)
+}
+
+/// Whether `index.json` can be read and has the document under each of `names`.
+///
+/// # Errors
+/// [`Kind::BadImage`] if it cannot; [`Kind::Verification`] if it has not.
+pub(super) fn check(place: &str, bytes: &[u8], document: &Fetched, names: &[Option<&str>]) -> Result<()> {
+    let index = Document::parse(media_type::OCI_INDEX, bytes)
+        .map_err(|error| error.context(format_args!("{place}: {INDEX}")))?;
+    let Document::Index(index) = index else {
+        return Err(Error::new(Kind::BadImage, format!("{place}: {INDEX} is no index")));
+    };
+    let has = |name: &Option<&str>| {
+        let mut entries = index.entries.iter();
+        entries.any(|entry| entry.digest == document.digest && name_of(entry) == *name)
+    };
+    match names.iter().all(has) {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::Verification,
+            format!("{place}: {INDEX} does not name {} as it should", document.digest),
+        )),
+    }
+}
+
+/// The first entry of that name becomes `new`; further ones, an image's other platforms, go.
+fn put(entries: &mut Vec<Value>, new: Value, name: Option<&str>) {
+    let mut new = Some(new);
+    entries.retain_mut(|entry| match (has_name(entry, name), new.take()) {
+        (false, unused) => {
+            new = unused;
+            true
+        }
+        (true, Some(new)) => {
+            *entry = new;
+            true
+        }
+        (true, None) => false,
+    });
+    entries.extend(new);
+}
+
+/// Whether an entry is an image of that name. What has none may also be something about another image, such as a
+/// signature, which must not be lost.
+fn has_name(entry: &Value, name: Option<&str>) -> bool {
+    let Ok(entry) = Descriptor::deserialize(entry) else { return false };
+    let is_artifact = entry.artifact_type.as_deref().is_some_and(|kind| !kind.is_empty());
+    name_of(&entry) == name && (name.is_some() || !(is_artifact || is_attachment(&entry)))
+}
+
+fn entry(document: &Fetched, media_type: &str, name: Option<&str>) -> Value {
+    let mut entry = json!({"mediaType": media_type, "digest": document.digest, "size": document.bytes.len()});
+    if let Some(name) = name {
+        entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+    }
+    entry
+}
+
+/// What the document says it is, or else its source. An entry must have a media type (image-spec descriptor.md), so
+/// where neither says anything, its shape tells.
+fn media_type_of(document: &Fetched) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Own {
+        #[serde(rename = "mediaType", default)]
+        media_type: String,
+    }
+    let parsed = Document::parse(&document.media_type, &document.bytes)?;
+    let own = serde_json::from_slice(&document.bytes).map(|own: Own| own.media_type).unwrap_or_default();
+    Ok(match (own.is_empty(), document.media_type.is_empty(), parsed) {
+        (false, _, _) => own,
+        (true, false, _) => document.media_type.clone(),
+        (true, true, Document::Index(_)) => media_type::OCI_INDEX.to_owned(),
+        (true, true, Document::Manifest(_)) => media_type::OCI_MANIFEST.to_owned(),
+    })
+}
