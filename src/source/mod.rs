@@ -9,6 +9,8 @@
 //! | `docker-archive:FILE[:NAME]` | `docker_archive` |
 
 mod archive;
+#[cfg(feature = "publish")]
+mod archive_writer;
 mod attached;
 #[cfg(feature = "publish")]
 mod destination;
@@ -24,6 +26,8 @@ mod registry;
 #[cfg(feature = "publish")]
 mod transfer;
 
+#[cfg(feature = "publish")]
+pub use archive_writer::ArchiveWriter;
 pub(crate) use attached::COSIGN_SIGN;
 pub use attached::{Attached, Found, PAYLOAD_MAX, SIGNATURES_MAX};
 #[cfg(feature = "publish")]
