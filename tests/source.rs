@@ -11,6 +11,9 @@ mod blobs;
 mod by_hand;
 #[path = "source/clock.rs"]
 mod clock;
+#[cfg(feature = "publish")]
+#[path = "source/destinations.rs"]
+mod destinations;
 #[path = "source/hostile.rs"]
 mod hostile;
 #[path = "source/image.rs"]
@@ -27,6 +30,12 @@ mod port;
 mod server;
 #[path = "source/tls.rs"]
 mod tls;
+#[cfg(feature = "publish")]
+#[path = "source/written_archives.rs"]
+mod written_archives;
+#[cfg(feature = "publish")]
+#[path = "source/written_layouts.rs"]
+mod written_layouts;
 
 use edgepull::error::{Error, Kind, Result};
 use edgepull::image::manifest::Descriptor;
