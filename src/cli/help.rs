@@ -1,7 +1,8 @@
 //! `edgepull --help` and `edgepull help COMMAND`, from the tables of [`super::definition`].
 
 use super::definition::{
-    CommandSpec, EXIT_CODES, IMAGES, OptionSpec, commands, commands_below, common_options, options_of, own_options,
+    CommandSpec, EXIT_CODES, IMAGES, OptionSpec, commands, commands_below, common_options, options_of,
+    own_options,
 };
 use std::fmt::{self, Display, Formatter, Write};
 

@@ -189,11 +189,9 @@ impl Given {
                 list: registry(arguments.next()?)?,
                 image: arguments.words.next().map(image).transpose()?,
             },
-            Verb::ManifestPush => Manifest::Push {
-                list: registry(arguments.next()?)?,
-                purge: has(PublishFlag::Purge),
-                check,
-            },
+            Verb::ManifestPush => {
+                Manifest::Push { list: registry(arguments.next()?)?, purge: has(PublishFlag::Purge), check }
+            }
             Verb::PushFromSpec => {
                 let spec = Described::File(arguments.next()?.into());
                 Manifest::PushSpec { spec, family, ignore_missing, check }
@@ -318,7 +316,8 @@ mod tests {
         assert_eq!(spec.manifests[1].platform.variant.as_deref(), Some("v5"));
         assert_eq!(spec.manifests[0].platform.variant, None);
         let Manifest::PushSpec { spec: Described::File(file), family, .. } =
-            run("--debug --username u --password p manifest push from-spec --ignore-missing some.yml").unwrap()
+            run("--debug --username u --password p manifest push from-spec --ignore-missing some.yml")
+                .unwrap()
         else {
             panic!()
         };

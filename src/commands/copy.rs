@@ -31,7 +31,8 @@ pub fn run(from: &Reference, to: &Reference, options: &Options, report: &Report)
     let copy = |_: &mut _| between(&mut *source, from, &mut *destination, report);
     let Copied { digest, totals } = confined(rights, options, &clock, copy, |_| Ok(true))?;
     report.event(format_args!("{to} {digest}: {}", traffic::summary(&totals)), || {
-        let event = json!({ "event": "copied", "from": from.to_string(), "to": to.to_string(), "digest": digest });
+        let event =
+            json!({ "event": "copied", "from": from.to_string(), "to": to.to_string(), "digest": digest });
         traffic::machine(&totals, event)
     })
 }
@@ -44,7 +45,7 @@ fn between(
     report: &Report,
 ) -> Result<Copied> {
     let root = source.root()?;
-    let mut progress = traffic::progress(report);
+    let mut progress = traffic::progress(report, true);
     let mut transfer =
         Transfer { source, from, to: &mut *to, progress: &mut progress, totals: Totals::default() };
     transfer.document(&root)?;

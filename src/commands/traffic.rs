@@ -5,8 +5,9 @@ use crate::image::manifest::Descriptor;
 use crate::source::{Step, Totals};
 use serde_json::json;
 
-/// A line for every blob whose fate is settled. What cannot be written is no reason to end a push.
-pub(super) fn progress(report: &Report) -> impl FnMut(&Descriptor, Step) + use<'_> {
+/// Tells what becomes of each blob: to machines always, to people with `-v`, and what is sent in any case where that is
+/// what the command is about (`is_shown`). What cannot be written is no reason to end a push.
+pub(super) fn progress(report: &Report, is_shown: bool) -> impl FnMut(&Descriptor, Step) + use<'_> {
     move |blob, step| {
         let (how, said) = match step {
             Step::Sent(_) => return,
@@ -16,8 +17,12 @@ pub(super) fn progress(report: &Report) -> impl FnMut(&Descriptor, Step) + use<'
             Step::Done => ("sent", "sent"),
         };
         let line = format!("blob {} of {}: {said}", blob.digest.short(), bytes(blob.size));
-        let machine = || json!({ "event": "blob", "digest": blob.digest, "size": blob.size, "how": how });
-        let _ = report.event(line, machine);
+        if report.is_json() || (is_shown && step == Step::Done) {
+            let machine = || json!({ "event": "blob", "digest": blob.digest, "size": blob.size, "how": how });
+            let _ = report.event(line, machine);
+        } else {
+            log::info!("{line}");
+        }
     }
 }
 

@@ -148,7 +148,9 @@ fn filled(text: &Option<String>) -> Option<String> {
 fn annotations<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     let annotations = Option::<BTreeMap<String, String>>::deserialize(from)?.unwrap_or_default();
     match annotations.len() > ANNOTATIONS_MAX {
-        true => Err(D::Error::custom(format!("more than {ANNOTATIONS_MAX} annotations (limit ANNOTATIONS_MAX)"))),
+        true => {
+            Err(D::Error::custom(format!("more than {ANNOTATIONS_MAX} annotations (limit ANNOTATIONS_MAX)")))
+        }
         false => Ok(annotations),
     }
 }
@@ -182,7 +184,10 @@ mod platform {
         }
     }
 
-    pub(super) fn serialize<S: Serializer>(field: &Option<PlatformField>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        field: &Option<PlatformField>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         field.as_ref().map(Written).serialize(serializer)
     }
 
@@ -209,10 +214,15 @@ impl List {
     /// [`Kind::Usage`] for two images that run on the same, none at all, and annotations where there can be none.
     pub fn new(family: Family, entries: Vec<Entry>, annotations: BTreeMap<String, String>) -> Result<List> {
         if family == Family::Docker && !annotations.is_empty() {
-            return Err(Error::new(Kind::Usage, "a Docker manifest list has no annotations").hint("--type oci"));
+            return Err(
+                Error::new(Kind::Usage, "a Docker manifest list has no annotations").hint("--type oci")
+            );
         }
         if entries.len() > ENTRIES_MAX {
-            return Err(Error::new(Kind::Usage, format!("more than {ENTRIES_MAX} entries (limit ENTRIES_MAX)")));
+            return Err(Error::new(
+                Kind::Usage,
+                format!("more than {ENTRIES_MAX} entries (limit ENTRIES_MAX)"),
+            ));
         }
         let (attestations, images): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(Entry::is_attestation);
@@ -389,14 +399,21 @@ mod tests {
         for (family, style) in [(Family::Oci, Style::ManifestTool), (Family::Docker, Style::Docker)] {
             let bytes = list(family, entries.clone()).bytes(style).unwrap();
             let read = Entry::of_list(family.media_type(), &bytes).unwrap();
-            assert_eq!(read, [entry("linux/arm/v6"), artifact.clone(), attestation.clone()], "attestations last");
+            assert_eq!(
+                read,
+                [entry("linux/arm/v6"), artifact.clone(), attestation.clone()],
+                "attestations last"
+            );
         }
     }
 
     #[test]
     fn duplicates_are_refused_however_they_are_written() {
         let refusal = |entries| List::new(Family::Oci, entries, BTreeMap::new()).unwrap_err().to_string();
-        assert!(refusal(vec![entry("linux/arm64"), entry("linux/arm64/v8")]).contains("two entries for linux/arm64/v8"));
+        assert!(
+            refusal(vec![entry("linux/arm64"), entry("linux/arm64/v8")])
+                .contains("two entries for linux/arm64/v8")
+        );
         let of = |version: &str| {
             let mut entry = entry("windows/amd64");
             entry.platform.as_mut().unwrap().os_version = Some(version.into());
@@ -436,7 +453,8 @@ mod tests {
         assert_eq!(label("linux/arm", v6).unwrap(), "linux/arm/v6");
         assert_eq!(label("linux/arm/v7", v6).unwrap(), "linux/arm/v7");
         assert_eq!(label("linux/amd64", v6).unwrap(), "linux/amd64", "not amd64/v6");
-        let windows = r#"{"os":"windows","architecture":"amd64","os.version":"10.0.1","os.features":["win32k"]}"#;
+        let windows =
+            r#"{"os":"windows","architecture":"amd64","os.version":"10.0.1","os.features":["win32k"]}"#;
         assert_eq!(label("", windows).unwrap(), "windows/amd64 of version \"10.0.1\"");
         assert!(label("linux", v6).unwrap_err().to_string().contains("architectures"));
         assert!(label("", "{}").unwrap_err().to_string().contains("platform '/'"));
@@ -445,7 +463,8 @@ mod tests {
 
     #[test]
     fn lists_of_others_are_bounded() {
-        let many: BTreeMap<String, String> = (0..=ANNOTATIONS_MAX).map(|n| (n.to_string(), "x".into())).collect();
+        let many: BTreeMap<String, String> =
+            (0..=ANNOTATIONS_MAX).map(|n| (n.to_string(), "x".into())).collect();
         let many = serde_json::to_string(&many).unwrap();
         let text = format!(
             r#"{{"manifests":[{{"mediaType":"","digest":"{}","size":1,"annotations":{many}}}]}}"#,

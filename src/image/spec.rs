@@ -176,8 +176,14 @@ mod tests {
         assert_eq!(spec.image, "myprivreg:5000/someimage:latest");
         assert_eq!(spec.tags, ["1.0.0", "1.0", "1"]);
         let platform = &spec.manifests[1].platform;
-        assert_eq!((platform.os.as_str(), platform.os_version.as_deref()), ("windows", Some("10.0.17763.2300")));
-        assert_eq!((&platform.os_features, &platform.features), (&vec!["win32k".into()], &vec!["sse4".into()]));
+        assert_eq!(
+            (platform.os.as_str(), platform.os_version.as_deref()),
+            ("windows", Some("10.0.17763.2300"))
+        );
+        assert_eq!(
+            (&platform.os_features, &platform.features),
+            (&vec!["win32k".into()], &vec!["sse4".into()])
+        );
         assert_eq!(spec.manifests[0].platform.variant, None);
     }
 
@@ -200,7 +206,10 @@ mod tests {
             ("image: a\nmanifests: []", "\"manifests\", the list's entries, is missing"),
             ("image: a\nmanifests:\n  image: b", "manifests is a map, not a list"),
             ("image: a\nmanifests:\n- platform: {os: linux}", "line 3: an entry of manifests has no image"),
-            ("image: a\nmanifests:\n- image: b\n  platform: linux/arm", "line 4: platform is a text, not a map"),
+            (
+                "image: a\nmanifests:\n- image: b\n  platform: linux/arm",
+                "line 4: platform is a text, not a map",
+            ),
             ("image: [a]\nmanifests: [{image: b}]", "line 1: image has a list, not a text"),
             ("image: a\ntags: v1\nmanifests: [{image: b}]", "line 2: tags is a text, not a list"),
         ] {

@@ -199,7 +199,8 @@ mod tests {
             Value::Scalar(text) => format!("{text:?}"),
             Value::List(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" ")),
             Value::Map(pairs) => {
-                let pairs: Vec<_> = pairs.iter().map(|(key, node)| format!("{key}={}", shown(node))).collect();
+                let pairs: Vec<_> =
+                    pairs.iter().map(|(key, node)| format!("{key}={}", shown(node))).collect();
                 format!("{{{}}}", pairs.join(" "))
             }
         }
@@ -217,7 +218,10 @@ mod tests {
 
     #[test]
     fn scalars_are_kept_as_they_are_written() {
-        assert_eq!(tree("a: 1.10\nb: 0x10\nc: yes\nd: '~'\ne: ~\nf:\n"), r#"{a="1.10" b="0x10" c="yes" d="~" e=~ f=~}"#);
+        assert_eq!(
+            tree("a: 1.10\nb: 0x10\nc: yes\nd: '~'\ne: ~\nf:\n"),
+            r#"{a="1.10" b="0x10" c="yes" d="~" e=~ f=~}"#
+        );
         assert_eq!(tree("[\"1.0\", 1.0, null]"), r#"["1.0" "1.0" ~]"#);
         assert_eq!(tree(r#"{"a": ["b", {"c": "\u00e9"}]}"#), r#"{a=["b" {c="é"}]}"#);
         assert_eq!(tree(""), "~");
@@ -225,7 +229,8 @@ mod tests {
 
     #[test]
     fn aliases_are_copies_and_merges_fill_up() {
-        let text = "base: &b {os: linux, architecture: arm}\none:\n  <<: *b\n  architecture: arm64\ntwo: *b\n";
+        let text =
+            "base: &b {os: linux, architecture: arm}\none:\n  <<: *b\n  architecture: arm64\ntwo: *b\n";
         let base = r#"{os="linux" architecture="arm"}"#;
         let one = r#"{architecture="arm64" os="linux"}"#;
         assert_eq!(tree(text), format!("{{base={base} one={one} two={base}}}"));

@@ -22,7 +22,8 @@ pub fn check_label(os: &str, architecture: &str, variant: &str) -> Result<()> {
         return Ok(());
     }
     let wrong = |hint: String| {
-        Error::new(Kind::Usage, format!("platform '{}' is none that engines know", shown(&written))).hint(hint)
+        Error::new(Kind::Usage, format!("platform '{}' is none that engines know", shown(&written)))
+            .hint(hint)
     };
     if known && has_published_variant(&meant.architecture, &meant.variant) && meant.to_string() != written {
         return Err(wrong(format!("write {meant}")));
@@ -97,8 +98,18 @@ mod tests {
     #[test]
     fn labels_are_published_by_the_names_that_engines_know() {
         for good in [
-            "linux/arm/v5", "linux/arm/v6", "linux/arm", "linux/arm64", "linux/arm64/v8", "linux/arm64/v9.2",
-            "linux/amd64/v1", "linux/amd64/v3", "windows/amd64", "linux/riscv64", "linux/386", "linux/mips64le/softfloat",
+            "linux/arm/v5",
+            "linux/arm/v6",
+            "linux/arm",
+            "linux/arm64",
+            "linux/arm64/v8",
+            "linux/arm64/v9.2",
+            "linux/amd64/v1",
+            "linux/amd64/v3",
+            "windows/amd64",
+            "linux/riscv64",
+            "linux/386",
+            "linux/mips64le/softfloat",
         ] {
             assert!(label(good).is_ok(), "{good}: {}", label(good).unwrap_err());
         }

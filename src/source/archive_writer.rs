@@ -17,7 +17,7 @@ use crate::image::reference::LocalReference;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tar::{EntryType, Header};
 
 /// The most blobs of an archive, documents included: 5 MiB of table. An index of 1024 entries (`ENTRIES_MAX`) with 60
@@ -146,6 +146,12 @@ impl ArchiveWriter {
 }
 
 impl Destination for ArchiveWriter {
+    /// The directory of FILE, which it becomes by a rename.
+    fn places(&self) -> Vec<PathBuf> {
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        vec![parent.unwrap_or(Path::new(".")).to_owned()]
+    }
+
     fn has_blob(&mut self, blob: &Descriptor) -> Result<bool> {
         Ok(self.blobs.get(&blob.digest) == Some(&blob.size))
     }

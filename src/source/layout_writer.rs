@@ -109,6 +109,10 @@ impl LayoutWriter {
 }
 
 impl Destination for LayoutWriter {
+    fn places(&self) -> Vec<PathBuf> {
+        vec![self.root.clone()]
+    }
+
     /// A file has the blob's name only since it was verified. One with another size is no work of ours, and written
     /// anew; so is a link, which may lead out of the layout.
     fn has_blob(&mut self, blob: &Descriptor) -> Result<bool> {

@@ -34,13 +34,13 @@ pub use attached::{Attached, Found, PAYLOAD_MAX, SIGNATURES_MAX};
 pub use destination::{Destination, Open};
 #[cfg(feature = "publish")]
 pub use layout_writer::LayoutWriter;
-#[cfg(fuzzing)]
-pub use registry::fuzzing;
 #[cfg(feature = "publish")]
 pub use registry::Login;
+#[cfg(fuzzing)]
+pub use registry::fuzzing;
+pub use registry::{Learnt, Network, RATE_MIN};
 #[cfg(feature = "publish")]
 pub use transfer::{Progress, Step, Totals, Transfer};
-pub use registry::{Learnt, Network, RATE_MIN};
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -178,9 +178,8 @@ pub fn open(reference: &Reference, options: &Options) -> Result<Box<dyn Source>>
 pub fn open_destination(reference: &Reference, options: &Options) -> Result<Box<dyn Destination>> {
     match reference {
         Reference::Registry(image) => Ok(Box::new(registry::Pusher::new(image, options)?)),
-        Reference::Layout(_) | Reference::OciArchive(_) => {
-            Err(Error::new(Kind::Usage, "only a registry can be written to"))
-        }
+        Reference::Layout(local) => Ok(Box::new(layout_writer::LayoutWriter::open(local)?)),
+        Reference::OciArchive(local) => Ok(Box::new(archive_writer::ArchiveWriter::open(local)?)),
         Reference::DockerArchive(_) => {
             Err(Error::new(Kind::Usage, "a docker-archive cannot hold a manifest list")
                 .hint("write oci-archive:FILE"))

@@ -83,6 +83,17 @@ struct State {
     authorization: Option<Secret>,
 }
 
+/// What was given for the registry itself, or what the files have.
+fn credentials(host: &str, repository: &str, is_mirror: bool, options: &Options) -> Result<Lookup> {
+    #[cfg(feature = "publish")]
+    if let Some(login) = options.login.as_ref().filter(|_| !is_mirror) {
+        return Ok(login.lookup());
+    }
+    #[cfg(not(feature = "publish"))]
+    let _ = is_mirror;
+    lookup(options.auth_file.as_deref(), host, repository, &options.network)
+}
+
 impl Endpoint {
     /// Finds its credentials; nothing is sent yet. `host` is what they are kept under.
     pub(super) fn new(
@@ -97,7 +108,7 @@ impl Endpoint {
             http: Http::new(&place, is_mirror, proxies, options),
             host: host.to_owned(),
             repository: repository.to_owned(),
-            credentials: lookup(options.auth_file.as_deref(), host, repository, &options.network),
+            credentials: credentials(host, repository, is_mirror, options),
             state: Mutex::new(State { secure: place.secure, answered: false, authorization: None }),
             place,
         }

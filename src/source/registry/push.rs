@@ -13,6 +13,7 @@ use crate::image::digest::Digest;
 use crate::image::manifest::{DOCUMENT_MAX, Descriptor};
 use crate::image::reference::{Reference, RegistryReference};
 use crate::source::{Destination, Fetched, Open, Options, too_large};
+use std::path::PathBuf;
 use ureq::http::{Method, header};
 
 /// One image in a registry, to be written.
@@ -139,6 +140,10 @@ fn is_there(answer: Answer, manifest: &Descriptor) -> Result<bool, Failure> {
 }
 
 impl Destination for Pusher {
+    fn files(&self) -> Vec<PathBuf> {
+        self.client.files.clone()
+    }
+
     fn has_blob(&mut self, blob: &Descriptor) -> Result<bool> {
         let what = format!("blob {} of {}", blob.digest.short(), self.image.repository);
         self.tried(&what, &mut || self.client.has_blob(blob))
