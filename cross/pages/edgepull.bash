@@ -14,6 +14,15 @@ _edgepull_words() {
     mapfile -t COMPREPLY < <(compgen -W "$1" -- "$current")
 }
 
+# What else may stand there.
+_edgepull_more() {
+    local more
+    mapfile -t more < <(compgen -W "$1" -- "$current")
+    COMPREPLY+=("${more[@]}")
+    # Words are whole, images are not.
+    [ ${#more[@]} = 0 ] || compopt +o nospace
+}
+
 # $1: -f or -d; $2: what stands before the path.
 _edgepull_paths() {
     mapfile -t COMPREPLY < <(compgen "$1" -P "${2-}" -- "${current#"${2-}"}")
@@ -49,7 +58,12 @@ _edgepull() {
         case ${words[i]} in
         @VALUED@) option=${words[i]} ;;
         -*) ;;
-        *) if [ -z "$command" ]; then command=${words[i]}; else place=$((place + 1)); fi ;;
+        *)
+            case "${command:+$command }${words[i]}" in
+            @NAMES@) command="${command:+$command }${words[i]}" ;;
+            *) if [ -z "$command" ]; then command=${words[i]}; else place=$((place + 1)); fi ;;
+            esac
+            ;;
         esac
     done
     current=${words[-1]}
@@ -65,13 +79,13 @@ _edgepull() {
     '')
         case $current in
         -*)
-            case $command in
+            case "$command" in
 @OPTIONS@
             esac
             _edgepull_words "$offer @SHARED@"
             ;;
         *)
-            case $command-$place in
+            case "$command-$place" in
             -0) _edgepull_words '@COMMANDS@' ;;
 @ARGUMENTS@
             esac

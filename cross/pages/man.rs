@@ -30,9 +30,10 @@ pub fn page(date: &str) -> String {
         let _ = writeln!(page, ".It {}\n{}.", escaped(image.form), sentence(image.help));
     }
     page.push_str(".El\n");
-    for option in common_options() {
-        let _ = writeln!(page, ".Pp\nWith {}:", option.companions());
-        list(&mut page, std::iter::once(option));
+    let common: Vec<_> = common_options().collect();
+    for alike in common.chunk_by(|one, other| one.commands == other.commands) {
+        let _ = writeln!(page, ".Pp\nWith {}:", alike[0].companions());
+        list(&mut page, alike.iter().copied());
     }
     page.push_str(DEPLOYMENTS);
     page.push_str(".Sh OPTIONS\nThey stand before or after the command.\n");

@@ -2,13 +2,14 @@
 //! `edgepull.fish` beside this file; `@NAME@` there is where a list goes.
 
 use edgepull::cli::definition::{
-    ArgumentSpec, Complete, IMAGES, OptionSpec, STATE_DIR, Verb, commands, options, options_of,
+    ArgumentSpec, CommandSpec, Complete, IMAGES, OptionSpec, STATE_DIR, Verb, commands, first_words, options,
+    options_of,
 };
 use std::fmt::Write;
 
 /// For `/usr/share/bash-completion/completions/edgepull`.
 pub fn bash() -> String {
-    let (mut values, mut valued, mut arguments, mut options) =
+    let (mut values, mut valued, mut arguments, mut offers) =
         (String::new(), Vec::new(), String::new(), String::new());
     for option in options() {
         if let Some((_, complete)) = option.value {
@@ -16,22 +17,59 @@ pub fn bash() -> String {
             valued.push(format!("--{}", option.long));
         }
     }
+    for group in groups() {
+        let _ = writeln!(arguments, "    '{group}-0') _edgepull_words '{}' ;;", below(&group).join(" "));
+    }
     for command in commands() {
         for (place, ArgumentSpec { complete, repeated, .. }) in command.arguments.iter().enumerate() {
-            let place = if *repeated { "*".to_owned() } else { place.to_string() };
-            let _ = writeln!(arguments, "    {}-{place}) {} ;;", command.name, bash_offer(*complete));
+            let quoted = format!("'{}-{place}'", command.name);
+            let pattern = if *repeated { format!("'{}-'*", command.name) } else { quoted };
+            let _ = write!(arguments, "    {pattern}) {}", bash_offer(*complete));
+            match &below(command.name)[..] {
+                words if place == 0 && !words.is_empty() => {
+                    let _ = writeln!(arguments, "; _edgepull_more '{}' ;;", words.join(" "));
+                }
+                _ => arguments.push_str(" ;;\n"),
+            }
         }
-        let _ = writeln!(options, "    {}) offer='{}' ;;", command.name, longs(Some(command.verb)));
+        let _ = writeln!(offers, "    '{}') offer='{}' ;;", command.name, longs(Some(command.verb)));
     }
+    let prefixes_of_names: Vec<_> = prefixes_of_names().iter().map(|name| format!("'{name}'")).collect();
     include_str!("edgepull.bash")
         .replace("@VALUES@\n", &values)
         .replace("@VALUED@", &valued.join(" | "))
         .replace("@ARGUMENTS@\n", &arguments)
-        .replace("@OPTIONS@\n", &options)
+        .replace("@OPTIONS@\n", &offers)
         .replace("@SHARED@", &longs(None))
-        .replace("@COMMANDS@", &names())
+        .replace("@COMMANDS@", &first_words(commands()).join(" "))
+        .replace("@NAMES@", &prefixes_of_names.join(" | "))
         .replace("@PREFIXES@", &prefixes())
         .replace("@STATE@", STATE_DIR)
+}
+
+/// Commands that are none without a further word: `manifest`.
+fn groups() -> Vec<String> {
+    prefixes_of_names().into_iter().filter(|name| commands().all(|command| command.name != name)).collect()
+}
+
+/// Everything that names begin with, and the names: `manifest`, `manifest push`, `manifest push from-spec`, `pull`.
+fn prefixes_of_names() -> Vec<String> {
+    let mut prefixes: Vec<String> = Vec::new();
+    for command in commands() {
+        let words: Vec<&str> = command.name.split(' ').collect();
+        let heads = (1..=words.len()).map(|count| words[..count].join(" "));
+        prefixes.extend(heads.filter(|head| !prefixes.contains(head)).collect::<Vec<_>>());
+    }
+    prefixes
+}
+
+/// The words that may follow: behind `manifest` there are `check`, `create` and others.
+fn below(name: &str) -> Vec<&'static str> {
+    let rest = |command: &'static CommandSpec| command.name.strip_prefix(name)?.strip_prefix(' ');
+    let mut words: Vec<&str> =
+        commands().filter_map(rest).filter_map(|rest| rest.split(' ').next()).collect();
+    words.dedup();
+    words
 }
 
 fn bash_offer(complete: Complete) -> String {
@@ -49,24 +87,43 @@ fn bash_offer(complete: Complete) -> String {
 /// For `/usr/share/zsh/vendor-completions/_edgepull`.
 pub fn zsh() -> String {
     let shared: String = options_of(None).map(|option| zsh_option(option) + "\n").collect();
-    let (mut commands, mut cases) = (String::new(), String::new());
+    let (mut first, mut cases) = (String::new(), String::new());
+    for group in groups() {
+        let words = below(&group).join(" ");
+        let _ = writeln!(first, "        '{group}:{}'", words.replace(' ', ", "));
+        let _ = writeln!(
+            cases,
+            "    '{group}')\n    _arguments -S -s $shared ':command:({words})' && return\n    ;;"
+        );
+    }
     for command in commands() {
-        let _ = writeln!(commands, "        '{}:{}'", command.name, quoted(command.help).replace(':', "\\:"));
+        if !command.name.contains(' ') {
+            let help = quoted(command.help).replace(':', "\\:");
+            let _ = writeln!(first, "        '{}:{help}'", command.name);
+        }
         let mut lines: String =
             options_of(Some(command.verb)).map(|option| zsh_option(option) + " \\\n").collect();
-        for argument in command.arguments {
+        for (place, argument) in command.arguments.iter().enumerate() {
             let many = if argument.repeated { "*" } else { "" };
-            let _ = writeln!(lines, "    '{many}:{}:{}' \\", argument.name, zsh_offer(argument.complete));
+            let offer = match &below(command.name)[..] {
+                words if place == 0 && !words.is_empty() => {
+                    format!("{{{}; compadd {}}}", zsh_offer(argument.complete), words.join(" "))
+                }
+                _ => zsh_offer(argument.complete),
+            };
+            let _ = writeln!(lines, "    '{many}:{}:{offer}' \\", argument.name);
         }
         let _ = writeln!(
             cases,
-            "    {})\n    _arguments -S -s $shared \\\n{lines}    && return\n    ;;",
+            "    '{}')\n    _arguments -S -s $shared \\\n{lines}    && return\n    ;;",
             command.name
         );
     }
+    let names: Vec<_> = prefixes_of_names().iter().map(|name| format!("'{name}'")).collect();
     include_str!("_edgepull")
         .replace("@SHARED@\n", &shared)
-        .replace("@COMMANDS@\n", &commands)
+        .replace("@COMMANDS@\n", &first)
+        .replace("@NAMES@", &names.join(" "))
         .replace("@CASES@\n", &cases)
 }
 
@@ -99,21 +156,29 @@ fn zsh_offer(complete: Complete) -> String {
 /// For `/usr/share/fish/vendor_completions.d/edgepull.fish`.
 pub fn fish() -> String {
     let mut lines = String::new();
-    for command in commands() {
-        let (name, help) = (command.name, fish_quoted(command.help));
-        let _ = writeln!(lines, "complete -c edgepull -n __fish_use_subcommand -a {name} -d '{help}'");
-        for argument in command.arguments {
+    for name in prefixes_of_names() {
+        let command = commands().find(|command| command.name == name);
+        let help = command.map_or(String::new(), |command| format!(" -d '{}'", fish_quoted(command.help)));
+        let (group, word) = name.rsplit_once(' ').unwrap_or(("", &name));
+        let condition = match group {
+            "" => "__fish_use_subcommand".to_owned(),
+            group => {
+                let others = below(group).join(" ");
+                format!("'{}; and not __fish_seen_subcommand_from {others}'", fish_seen(group))
+            }
+        };
+        let _ = writeln!(lines, "complete -c edgepull -n {condition} -a {word}{help}");
+        for argument in command.into_iter().flat_map(|command| command.arguments) {
             let offer = fish_offer(argument.complete);
-            let _ =
-                writeln!(lines, "complete -c edgepull -n '__fish_seen_subcommand_from {name}' -a '{offer}'");
+            let _ = writeln!(lines, "complete -c edgepull -n '{}' -a '{offer}'", fish_seen(&name));
         }
     }
     for option in options() {
-        let commands = commands().filter(|command| option.commands.contains(&command.verb));
-        let commands: String = commands.map(|command| format!(" {}", command.name)).collect();
+        let seen = commands().filter(|command| option.commands.contains(&command.verb));
+        let seen: Vec<_> = seen.map(|command| format!("begin; {}; end", fish_seen(command.name))).collect();
         let _ = write!(lines, "complete -c edgepull");
-        if !commands.is_empty() {
-            let _ = write!(lines, " -n '__fish_seen_subcommand_from{commands}'");
+        if !seen.is_empty() {
+            let _ = write!(lines, " -n '{}'", seen.join("; or "));
         }
         if let Some(short) = option.short {
             let _ = write!(lines, " -s {short}");
@@ -135,6 +200,12 @@ pub fn fish() -> String {
         .replace("@STATE@", STATE_DIR)
 }
 
+/// True once every word of a command's name was typed.
+fn fish_seen(name: &str) -> String {
+    let words: Vec<_> = name.split(' ').map(|word| format!("__fish_seen_subcommand_from {word}")).collect();
+    words.join("; and ")
+}
+
 fn fish_offer(complete: Complete) -> String {
     match complete {
         Complete::File => "(__fish_complete_path)".into(),
@@ -151,8 +222,15 @@ fn longs(verb: Option<Verb>) -> String {
     options_of(verb).map(|option| format!("--{}", option.long)).collect::<Vec<_>>().join(" ")
 }
 
+/// Every word of any name, which is what may follow `help`.
 fn names() -> String {
-    commands().map(|command| command.name).collect::<Vec<_>>().join(" ")
+    let mut words: Vec<&str> = Vec::new();
+    for word in commands().flat_map(|command| command.name.split(' ')) {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words.join(" ")
 }
 
 fn prefixes() -> String {
@@ -212,6 +290,16 @@ mod tests {
         assert_eq!(typed("roll\t app --wa\t --t\t 3"), "<rollback><app><--wait><--to><3>");
         assert_eq!(typed("dep\t app oci:lay\thel\t --hea\t"), "<deploy><app><oci:layouts/hello/><--health>");
         assert_eq!(typed("pull alpine lay\t"), "<pull><alpine><layouts/>");
+        assert_eq!(
+            typed("mani\tcre\t--am\t li oci:lay\thel\t"),
+            "<manifest><create><--amend><li><oci:layouts/hello/>"
+        );
+        assert_eq!(
+            typed("manifest pu\tfrom-s\tca\t --str\t"),
+            "<manifest><push><from-spec><ca.pem><--strict>"
+        );
+        assert_eq!(typed("manifest push oci:lay\t"), "<manifest><push><oci:layouts/>");
+        assert_eq!(typed("manifest push from-a\t--type o\t"), "<manifest><push><from-args><--type><oci>");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `edgepull --help` and `edgepull help COMMAND`, from the tables of [`super::definition`].
 
 use super::definition::{
-    CommandSpec, EXIT_CODES, IMAGES, OptionSpec, commands, commands_below, common_options, options_of,
+    CommandSpec, EXIT_CODES, IMAGES, OptionSpec, Verb, commands, commands_below, common_options, options_of,
     own_options,
 };
 use std::fmt::{self, Display, Formatter, Write};
@@ -40,8 +40,12 @@ fn all(f: &mut Formatter<'_>) -> fmt::Result {
          Usage: edgepull [OPTIONS] COMMAND\n\nCommands:\n",
     )?;
     commands().try_for_each(|command| with_options(command, f))?;
+    let mut before: &[Verb] = &[];
     for option in common_options() {
-        write!(f, "\nWith {}:\n", option.companions())?;
+        if option.commands != before {
+            write!(f, "\nWith {}:\n", option.companions())?;
+        }
+        before = option.commands;
         row(f, 2, option, OPTION_COLUMN, option.help)?;
     }
     images(f)?;

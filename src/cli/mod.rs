@@ -448,14 +448,15 @@ fn named(words: &[OsString]) -> Result<(&'static CommandSpec, usize)> {
         return Ok(found);
     }
     let Some(first) = words.first() else {
-        return Err(wrong(format!("a command is missing: {}", names(commands(), "or"))));
+        return Err(wrong(format!("a command is missing: {}", names("or"))));
     };
     let below = commands_below(first.to_str().unwrap_or_default());
-    Err(wrong(match (below.clone().next(), words.get(1)) {
-        (None, _) => format!("there is no command {first:?}, only {}", names(commands(), "and")),
-        (Some(_), None) => format!("more is missing: {}", names(below, "or")),
-        (Some(_), Some(second)) => {
-            format!("there is no command {} {second:?}, only {}", first.display(), names(below, "and"))
+    let below: Vec<&str> = below.map(|command| command.name).collect();
+    Err(wrong(match (below.is_empty(), words.get(1)) {
+        (true, _) => format!("there is no command {first:?}, only {}", names("and")),
+        (false, None) => format!("more is missing: {}", listed(&below, "or")),
+        (false, Some(second)) => {
+            format!("there is no command {} {second:?}, only {}", first.display(), listed(&below, "and"))
         }
     }))
 }
@@ -473,9 +474,9 @@ fn topic(words: &[OsString]) -> Result<Help> {
     }
 }
 
-/// The commands' names: `platform, inspect, pull and help`.
-fn names(of: impl Iterator<Item = &'static CommandSpec>, last: &str) -> String {
-    listed(&of.map(|command| command.name).collect::<Vec<_>>(), last)
+/// The commands' first words: `platform, inspect, pull and help`.
+fn names(last: &str) -> String {
+    listed(&definition::first_words(commands()), last)
 }
 
 fn image(word: OsString) -> Result<Reference> {
@@ -534,20 +535,37 @@ mod tests {
         assert_eq!(run("--variant auto platform").unwrap().options.variant, None);
     }
 
+    /// A command with what it cannot do without.
+    fn least(command: &CommandSpec) -> String {
+        let needed = command.arguments.iter().filter(|argument| !argument.optional);
+        let line = needed.fold(command.name.to_owned(), |line, argument| {
+            format!("{line} {}", argument.name.to_lowercase())
+        });
+        match command.name {
+            "manifest push from-args" => line + " --platforms linux/arm --template a:ARCH --target a",
+            _ => line,
+        }
+    }
+
     #[test]
     fn every_row_of_the_tables_is_parsed() {
-        for option in options() {
+        for option in definition::options() {
             let verb = option.commands.first().copied().unwrap_or(Verb::Pull);
-            let command = commands().find(|command| command.verb == verb).unwrap();
+            let command = least(commands().find(|command| command.verb == verb).unwrap());
             let value = match option.value {
                 Some((_, Complete::Words(words))) => format!("={}", words[1]),
                 Some((_, Complete::Number)) => "=3".into(),
+                Some((_, Complete::Line)) => "=key=value".into(),
                 Some(_) => "=/some".into(),
                 None => String::new(),
             };
-            let command =
-                command.to_string().replace("IMAGE", "alpine").replace("[NAME…]", "").replace("[NAME]", "");
-            let line = format!("--{}{value} {command}", option.long);
+            // One of these is nothing without the other.
+            let other = match option.long {
+                "username" => " --password=x",
+                "password" => " --username=x",
+                _ => "",
+            };
+            let line = format!("--{}{value}{other} {command}", option.long);
             assert!(run(&line).is_ok(), "{line}: {}", refusal(&line));
             // The value that the table names is taken, and no other one is.
             let wrong = if option.value.is_some() { "" } else { "=x" };
@@ -557,12 +575,13 @@ mod tests {
         for command in commands() {
             let words = command.arguments.iter().map(|argument| argument.name.to_lowercase());
             let line = words.fold(command.name.to_owned(), |line, word| format!("{line} {word}"));
+            let line = if command.name.ends_with("from-args") { least(command) } else { line };
             let line = line.replace(" command", " pull");
-            assert!(run(&line).is_ok(), "{line}");
+            assert!(run(&line).is_ok(), "{line}: {}", refusal(&line));
             let repeated = command.arguments.iter().any(|argument| argument.repeated);
             assert!(repeated || refusal(&format!("{line} more")).contains("too many"), "{line}");
             let (shorter, _) = line.rsplit_once(' ').unwrap_or(("", ""));
-            let needed = command.arguments.iter().any(|argument| !argument.optional);
+            let needed = command.arguments.last().is_some_and(|argument| !argument.optional);
             assert!(!needed || refusal(shorter).contains("is missing"), "{line}");
         }
     }
@@ -570,7 +589,8 @@ mod tests {
     #[test]
     fn help_is_that_of_the_command_beside_it() {
         let topic = |line| match run(line).unwrap().command {
-            Command::Help(Help(topic)) => topic.map(|command| command.name),
+            Command::Help(Help::One(command)) => Some(command.name),
+            Command::Help(Help::All) => None,
             other => panic!("{line}: {other:?}"),
         };
         assert_eq!(topic("--help"), None);
@@ -579,7 +599,13 @@ mod tests {
         assert_eq!(topic("-h pull alpine"), Some("pull"));
         assert_eq!(topic("pull --help --raw"), Some("pull"));
         assert_eq!(topic("nonsense --help"), None);
-        assert!(refusal("help nonsense").contains("gc and help"));
+        #[cfg(feature = "publish")]
+        for line in ["help manifest push", "manifest push --help x", "help manifest push x"] {
+            assert_eq!(topic(line), Some("manifest push"), "{line}");
+        }
+        #[cfg(feature = "publish")]
+        assert!(matches!(run("help manifest").unwrap().command, Command::Help(Help::Group(_))));
+        assert!(refusal("help nonsense").contains(" and help;"));
     }
 
     #[test]

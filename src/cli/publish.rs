@@ -372,8 +372,8 @@ mod tests {
             ("manifest rm", "LIST is missing"),
             ("manifest annotate --os linux a", "IMAGE is missing"),
             ("manifest check --strict a", "--strict does not go with manifest check"),
-            ("manifest", "check, create, annotate"),
-            ("manifest pusj a", "there is no command manifest \"pusj\""),
+            ("manifest", "more is missing: manifest check, manifest create, "),
+            ("manifest pusj a", "there is no command manifest \"pusj\", only manifest check"),
             ("manifest check --username u a", "--username without --password"),
         ] {
             assert!(refusal(line).contains(named), "{line}: {}", refusal(line));

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::compose::{Entry, Family, List, Style};
 use crate::image::manifest::PlatformField;
 use crate::image::reference::{Reference, RegistryReference};
-use crate::image::spec::{SPEC_MAX, Spec};
+use crate::image::spec::{Item, SPEC_MAX, Spec};
 use crate::platform::check_label;
 use crate::sandbox::Rights;
 use crate::store::lists::{Image, Lists};
@@ -195,6 +195,12 @@ fn push_spec(
     options: &Options,
     report: &Report,
 ) -> Result<()> {
+    // Before anybody is asked for anything.
+    for Item { platform, .. } in
+        spec.manifests.iter().filter(|item| item.platform != PlatformField::default())
+    {
+        check_label(&platform.os, &platform.architecture, platform.variant.as_deref().unwrap_or_default())?;
+    }
     let images = spec
         .manifests
         .iter()

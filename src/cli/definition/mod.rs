@@ -353,11 +353,26 @@ impl OptionSpec {
         self.commands.is_empty() || self.commands.contains(&command)
     }
 
-    /// `deploy, update and gc`: the commands that it goes with, where those are some.
+    /// `deploy, update and gc`: the commands that it goes with, where those are some; of very many only the first words.
     pub fn companions(&self) -> String {
-        let names = commands().filter(|command| self.commands.contains(&command.verb));
-        listed(&names.map(|command| command.name).collect::<Vec<_>>(), "and")
+        let companions = commands().filter(|command| self.commands.contains(&command.verb));
+        let names: Vec<&str> = companions.clone().map(|command| command.name).collect();
+        match names.len() > COMPANIONS_MAX {
+            true => listed(&first_words(companions), "and"),
+            false => listed(&names, "and"),
+        }
     }
+}
+
+/// The most commands that an option's companions are named one by one.
+const COMPANIONS_MAX: usize = 6;
+
+/// The commands' first words, each once.
+pub fn first_words(commands: impl Iterator<Item = &'static CommandSpec>) -> Vec<&'static str> {
+    let mut words: Vec<&str> =
+        commands.map(|command| command.name.split(' ').next().unwrap_or_default()).collect();
+    words.dedup();
+    words
 }
 
 /// `a, b and c`, with `and` for `last`.

@@ -61,7 +61,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         Verb::Copy,
         "copy",
         &[required("SRC", Complete::Image), required("DST", Complete::Image)],
-        "an image with all its entries, as it is, to another place; only what is missing there",
+        "an image with all its entries, as it is, to another place",
     )
     .more(
         "Between registries, layouts and archives; of the same registry, layers are mounted and not sent.\n\
@@ -93,7 +93,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         Verb::ManifestInspect,
         "manifest inspect",
         &[required("LIST", Complete::Image), optional("IMAGE", Complete::Image)],
-        "the list as it would be pushed, or the manifest of an image in it; docker manifest inspect",
+        "the list as it would be pushed, or one entry; docker manifest inspect",
     ),
     command(
         Verb::ManifestPush,
@@ -213,7 +213,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "password",
         "PASSWORD",
         Complete::Line,
-        "with this password, which every process here can read: better docker login",
+        "with this password, which other users can see: better docker login",
     )
     .of(PUBLISHING),
     publishing_valued(
@@ -221,7 +221,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "docker-cfg",
         "PATH",
         Complete::File,
-        "manifest-tool's name for --auth-file; a directory means its config.json",
+        "--auth-file for manifest-tool; a directory means its config.json",
     )
     .of(PUBLISHING),
     publishing(PublishFlag::Debug, "debug", "manifest-tool's name for -vv").of(PUBLISHING),
