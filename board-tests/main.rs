@@ -20,6 +20,7 @@ mod networks;
 mod output;
 mod packages;
 mod powercut;
+mod publish;
 mod registries;
 mod secrets;
 mod selection;

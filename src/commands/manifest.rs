@@ -74,10 +74,10 @@ fn create(
         Some(_) if !amend => return Err(refused()),
         there => there.unwrap_or_default(),
     };
-    // As docker does it: what is in the list already keeps what was said of it.
     for image in new {
-        if !there.iter().any(|known| known.name == image.name) {
-            there.push(image);
+        match there.iter_mut().find(|known| known.name == image.name) {
+            Some(known) => renew(known, image),
+            None => there.push(image),
         }
     }
     lists.put(list, there)?;
@@ -85,6 +85,15 @@ fn create(
         format_args!("Created manifest list {list}"),
         || serde_json::json!({ "event": "created", "list": list.to_string() }),
     )
+}
+
+/// The image may have been pushed anew since it was put into the list. What was said of it still holds, as in docker's
+/// lists; what it is made of does not, which those go on with.
+fn renew(known: &mut Image, new: Image) {
+    match (known.entries.as_mut_slice(), new.entries.as_slice()) {
+        ([known], [new]) => *known = Entry { platform: known.platform.take(), ..new.clone() },
+        _ => known.entries = new.entries,
+    }
 }
 
 fn annotate(

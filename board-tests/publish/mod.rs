@@ -1,0 +1,59 @@
+//! Publishing: lists made by edgepull beside those that docker makes of the same images, read by docker, skopeo and
+//! podman; what is refused; and images that go from one place to another.
+
+mod copying;
+mod lies;
+mod lists;
+mod logins;
+mod peers;
+mod specs;
+
+use crate::harness::*;
+use serde_json::Value;
+
+/// This machine, logged in nowhere, with lists of its own.
+fn publisher(scratch: &Scratch) -> Board {
+    Board::this_machine()
+        .with_env("DOCKER_CONFIG", &scratch.at("no-docker"))
+        .with_env("XDG_STATE_HOME", &scratch.at("state"))
+}
+
+/// Pushes an image of `platform` that runs the program `code`, with skopeo; gives its name.
+fn pushed(registry: &Registry, scratch: &Scratch, name: &str, image: Image) -> String {
+    let folder = name.replace(['/', ':'], "-");
+    registry.push(&image.build().layout(scratch, &folder), name)
+}
+
+/// The bytes that the registry has under a name, as skopeo reads them.
+fn raw(image: &str) -> String {
+    skopeo(["inspect", "--raw", "--tls-verify=false", &format!("docker://{image}")])
+}
+
+/// The same, parsed.
+fn list(image: &str) -> Value {
+    serde_json::from_str(&raw(image)).expect("a list in JSON")
+}
+
+/// `linux/arm/v6` of every entry.
+fn platforms(list: &Value) -> Vec<String> {
+    let entries = list["manifests"].as_array().expect("entries");
+    let platform = |entry: &Value| {
+        let part = |key: &str| entry["platform"][key].as_str().map(str::to_owned);
+        [part("os"), part("architecture"), part("variant")]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("/")
+    };
+    entries.iter().map(platform).collect()
+}
+
+/// Whether the registry has something under this name.
+fn is_there(registry: &Registry, image: &str) -> bool {
+    let (repository, tag) = image.rsplit_once(':').expect("a tag");
+    let url = format!("http://{}/v2/{repository}/manifests/{tag}", registry.address());
+    let accept = "Accept: application/vnd.oci.image.index.v1+json, \
+                  application/vnd.docker.distribution.manifest.list.v2+json, \
+                  application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+    run("curl", ["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", accept, &url]) == "200"
+}
