@@ -1,5 +1,5 @@
 //! Sources from outside: a scripted registry that misbehaves in every way that registries and links do,
-//! layouts and archives as tools write them, and as attackers would.
+//! layouts and archives as tools write them, and as attackers would. And a registry that is written to.
 
 #[path = "source/archives.rs"]
 mod archives;
@@ -26,10 +26,19 @@ mod mirrors;
 mod networks;
 #[path = "source/port.rs"]
 mod port;
+#[cfg(feature = "publish")]
+#[path = "source/publish.rs"]
+mod publish;
+#[cfg(feature = "publish")]
+#[path = "source/push.rs"]
+mod push;
 #[path = "source/server.rs"]
 mod server;
 #[path = "source/tls.rs"]
 mod tls;
+#[cfg(feature = "publish")]
+#[path = "source/uploads.rs"]
+mod uploads;
 #[cfg(feature = "publish")]
 #[path = "source/written_archives.rs"]
 mod written_archives;

@@ -73,7 +73,7 @@ fn an_identity_token_is_posted() {
     let asked = &tokens.requests()[0];
     assert_eq!((asked.method.as_str(), asked.target.as_str()), ("POST", "/token"));
     assert_eq!(
-        asked.body,
+        asked.text(),
         "grant_type=refresh_token&client_id=edgepull&service=my%20registry\
          &scope=repository%3Ateam%2Fapp%3Apull&refresh_token=ref%2Bresh"
     );

@@ -18,14 +18,19 @@ pub struct Request {
     /// Path and query.
     pub target: String,
     headers: Vec<(String, String)>,
-    /// The body, as text.
-    pub body: String,
+    /// As much of the body as was read.
+    pub body: Vec<u8>,
 }
 
 impl Request {
     /// A header, its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body, as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
     }
 
     /// `N` and `M` of `Range: bytes=N-M`.
@@ -126,6 +131,8 @@ impl Reply {
 }
 
 type Script = dyn Fn(&Request, usize) -> Reply + Send + Sync;
+/// How much is read of a request's body before the connection is closed; `None`: all, and it is answered.
+type Cut = dyn Fn(&Request) -> Option<usize> + Send + Sync;
 
 /// A server on a loopback port, until the test ends.
 pub struct Server {
@@ -164,7 +171,17 @@ impl Server {
         address: &str,
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
-        Server::listen(TcpListener::bind(address).unwrap(), None, script)
+        Server::listen(TcpListener::bind(address).unwrap(), None, |_| None, script)
+    }
+
+    /// The same, with connections that break while a request comes. `script` gets what came of it, and its answer does not
+    /// arrive.
+    #[cfg(feature = "publish")]
+    pub fn start_cutting(
+        cut: impl Fn(&Request) -> Option<usize> + Send + Sync + 'static,
+        script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
+    ) -> Server {
+        Server::listen(TcpListener::bind("127.0.0.1:0").unwrap(), None, cut, script)
     }
 
     /// The same at a port where nobody has listened before.
@@ -173,7 +190,7 @@ impl Server {
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
         rustix::net::listen(&bound, 16).unwrap();
-        Server::listen(bound, None, script)
+        Server::listen(bound, None, |_| None, script)
     }
 
     /// The same over TLS.
@@ -181,12 +198,13 @@ impl Server {
         config: Arc<rustls::ServerConfig>,
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
-        Server::listen(TcpListener::bind("127.0.0.1:0").unwrap(), Some(config), script)
+        Server::listen(TcpListener::bind("127.0.0.1:0").unwrap(), Some(config), |_| None, script)
     }
 
     fn listen(
         listener: TcpListener,
         tls: Option<Arc<rustls::ServerConfig>>,
+        cut: impl Fn(&Request) -> Option<usize> + Send + Sync + 'static,
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
         // Connections have what their listener has.
@@ -194,17 +212,18 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let script: Arc<Script> = Arc::new(script);
+        let cut: Arc<Cut> = Arc::new(cut);
         let (seen, sent) = (requests.clone(), Arc::<AtomicUsize>::default());
         let all_sent = sent.clone();
         std::thread::spawn(move || {
             for connection in listener.incoming() {
-                let (script, seen, tls) = (script.clone(), seen.clone(), tls.clone());
+                let (script, cut, seen, tls) = (script.clone(), cut.clone(), seen.clone(), tls.clone());
                 let connection = Counted(connection.unwrap(), all_sent.clone());
                 std::thread::spawn(move || match tls {
-                    None => serve(connection, &*script, &seen),
+                    None => serve(connection, &*cut, &*script, &seen),
                     Some(config) => {
                         let session = rustls::ServerConnection::new(config).unwrap();
-                        serve(rustls::StreamOwned::new(session, connection), &*script, &seen);
+                        serve(rustls::StreamOwned::new(session, connection), &*cut, &*script, &seen);
                     }
                 });
             }
@@ -229,21 +248,21 @@ impl Server {
 }
 
 /// Answers one connection's requests until one side has enough.
-fn serve(connection: impl Read + Write, script: &Script, seen: &Mutex<Vec<Request>>) {
+fn serve(connection: impl Read + Write, cut: &Cut, script: &Script, seen: &Mutex<Vec<Request>>) {
     let mut connection = BufReader::new(connection);
     // A TLS handshake where http is spoken is answered as Go's server does.
     if connection.fill_buf().is_ok_and(|bytes| bytes.first() == Some(&0x16)) {
         let _ = connection.get_mut().write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nno TLS here");
         return;
     }
-    while let Some(request) = read_request(&mut connection) {
+    while let Some((request, is_cut)) = read_request(&mut connection, cut) {
         let before = {
             let mut seen = seen.lock().unwrap();
             seen.push(request.clone());
             seen.len() - 1
         };
         let reply = script(&request, before);
-        if write_reply(connection.get_mut(), &reply).is_err() || reply.length.is_none() {
+        if is_cut || write_reply(connection.get_mut(), &reply).is_err() || reply.length.is_none() {
             return;
         }
         match reply.trouble {
@@ -255,7 +274,8 @@ fn serve(connection: impl Read + Write, script: &Script, seen: &Mutex<Vec<Reques
     }
 }
 
-fn read_request(connection: &mut impl BufRead) -> Option<Request> {
+/// The next request, and whether the connection is closed now.
+fn read_request(connection: &mut impl BufRead, cut: &Cut) -> Option<(Request, bool)> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -273,12 +293,13 @@ fn read_request(connection: &mut impl BufRead) -> Option<Request> {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
         .collect();
-    let mut request = Request { method, target, headers, body: String::new() };
+    let mut request = Request { method, target, headers, body: Vec::new() };
     let length: usize = request.header("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
+    let cut = cut(&request);
+    let mut body = vec![0; cut.unwrap_or(length)];
     connection.read_exact(&mut body).ok()?;
-    request.body = String::from_utf8(body).unwrap();
-    Some(request)
+    request.body = body;
+    Some((request, cut.is_some()))
 }
 
 fn write_reply(connection: &mut impl Write, reply: &Reply) -> std::io::Result<()> {
