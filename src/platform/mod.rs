@@ -8,6 +8,8 @@ pub mod candidates;
 pub mod cpuinfo;
 mod decide;
 pub mod evidence;
+#[cfg(feature = "publish")]
+pub mod families;
 pub mod host;
 mod hwcap;
 #[cfg(feature = "publish")]
