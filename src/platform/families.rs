@@ -10,9 +10,9 @@ use super::host::{Host, Inputs};
 /// Boards that choose alike.
 #[derive(Debug)]
 pub struct Family {
-    /// What they have in common, in at most 16 characters.
+    /// What they have in common, in at most 15 characters.
     pub name: &'static str,
-    /// Some that people know, in at most 35 characters.
+    /// Some that people know, in at most 33 characters.
     pub boards: &'static str,
     /// The representative's `/proc/cpuinfo`; empty where `uname -m` says all that is known.
     cpuinfo: &'static str,
@@ -95,14 +95,14 @@ pub const FAMILIES: &[Family] = &[
     // What an entry asks for by its variant.
     Family {
         name: "ARMv8.2, 64-bit",
-        boards: "Raspberry Pi 5, RK3588, Jetson Orin",
+        boards: "Raspberry Pi 5, RK3588, Orin",
         cpuinfo: "Features: fp asimd evtstrm aes crc32 atomics fphp asimdhp cpuid\nCPU implementer: 0x41\n\
             CPU architecture: 8\nCPU part: 0xd05\n",
         machine: "aarch64",
     },
     Family {
-        name: "ARM, 64-bit only",
-        boards: "ThunderX, A64FX, Apple M1, X-series",
+        name: "Arm 64-bit only",
+        boards: "ThunderX, A64FX, Apple M1",
         cpuinfo: "Features: fp asimd evtstrm aes crc32\nCPU implementer: 0x43\nCPU architecture: 8\n\
             CPU part: 0x0a1\n",
         machine: "aarch64",
@@ -134,7 +134,7 @@ mod tests {
             ("ARMv8, mixed", "arm/v7 arm/v8 arm/v6 arm/v5 arm64/v8"),
             ("ARMv8, 64-bit", "arm64/v8 arm/v7 arm/v8 arm/v6 arm/v5"),
             ("ARMv8.2, 64-bit", "arm64/v8 arm64/v8.2 arm64/v8.1 arm/v7 arm/v8 arm/v6 arm/v5"),
-            ("ARM, 64-bit only", "arm64/v8"),
+            ("Arm 64-bit only", "arm64/v8"),
             ("RISC-V, 64-bit", "riscv64"),
             ("x86-64", "amd64 386"),
         ]) {
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn the_names_have_room_in_a_picture_of_100_columns() {
         for family in FAMILIES {
-            assert!(family.name.len() <= 16 && family.boards.len() <= 35, "{family:?}");
+            assert!(family.name.len() <= 15 && family.boards.len() <= 33, "{family:?}");
         }
     }
 }
