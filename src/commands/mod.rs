@@ -75,7 +75,8 @@ fn dispatch(invocation: &Invocation) -> Result<()> {
             let (clock, host) = (clock(image, options), (!raw).then(|| host(options)).transpose()?);
             let mut source = open(image, options, &clock)?;
             let rights = Rights { readable: source.files(), ..Rights::default() };
-            let inspect = |_: &mut _| inspect::run(image, host.as_ref(), &mut *source, &report);
+            let verbose = options.verbose > 0;
+            let inspect = |_: &mut _| inspect::run(image, host.as_ref(), verbose, &mut *source, &report);
             confined::confined::<()>(rights, options, &clock, inspect, |_| Ok(true))
         }
         Command::Pull(pull) => {
@@ -192,13 +193,18 @@ impl Documents<'_> {
 
     /// An image's config, by its descriptor in the manifest.
     fn config(&mut self, descriptor: &Descriptor) -> Result<ImageConfig> {
+        ImageConfig::parse(&self.config_bytes(descriptor)?)
+    }
+
+    /// As [`Documents::config`], not parsed yet.
+    fn config_bytes(&mut self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
         use crate::image::manifest::media_type::OCI_CONFIG;
         if !matches!(descriptor.media_type.as_str(), "" | OCI_CONFIG | DOCKER_CONFIG) {
             let message = format!("this is no container image: its config is {:?}", descriptor.media_type);
             return Err(Error::new(Kind::BadImage, message));
         }
-        ImageConfig::parse(&self.0.config(descriptor)?.bytes)
+        Ok(self.0.config(descriptor)?.bytes)
     }
 }
 

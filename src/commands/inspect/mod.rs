@@ -1,16 +1,62 @@
 //! `edgepull inspect`: what an image consists of, and what this board would take of it.
+//!
+//! Boards have the table. Whoever publishes has more ([`closer`]): all that the documents say, and which boards the
+//! image serves.
+
+#[cfg(feature = "publish")]
+mod closer;
+#[cfg(feature = "publish")]
+mod coverage;
+#[cfg(feature = "publish")]
+mod details;
+#[cfg(feature = "publish")]
+mod notes;
+#[cfg(all(test, feature = "publish"))]
+mod tests;
+#[cfg(feature = "publish")]
+mod verbose;
 
 use super::Documents;
 use super::report::{Report, bytes};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{Descriptor, Document, Index, Manifest};
+use crate::image::manifest::{Descriptor, Document, Index, Manifest, PlatformField};
 use crate::image::reference::Reference;
 use crate::image::select::{self, Entry, Lookup, Selection, Verdict};
-use crate::platform::Host;
+use crate::platform::{Host, Platform};
 use crate::source::{Fetched, Source};
-use serde_json::{Value, json};
+use closer::Closer;
+use serde::Serialize;
 use std::io::Write;
+
+/// Where only the table is wanted, nothing is looked at more closely.
+#[cfg(not(feature = "publish"))]
+mod closer {
+    use super::*;
+
+    /// Has nothing to say.
+    #[derive(Default, Serialize)]
+    pub(super) struct Closer {}
+
+    impl Closer {
+        pub(super) fn new(_deeply: bool) -> Closer {
+            Closer {}
+        }
+        pub(super) fn index(&mut self, _at: Option<Digest>, _bytes: &[u8]) -> Result<()> {
+            Ok(())
+        }
+        pub(super) fn entry(&mut self, _: &Entry, _: Option<&Image>, _: &mut Documents) -> Result<()> {
+            Ok(())
+        }
+        pub(super) fn coverage(&mut self, _: &[Entry]) {}
+        pub(super) fn details(&self, _row: usize) -> Option<&Closer> {
+            None
+        }
+        pub(super) fn lines(&self, _: &[Row]) -> Vec<String> {
+            Vec::new()
+        }
+    }
+}
 
 /// One line of the table.
 struct Row {
@@ -24,85 +70,192 @@ struct Row {
     is_taken: bool,
 }
 
-/// Without a `host`, the exact bytes.
-pub fn run(image: &Reference, host: Option<&Host>, source: &mut dyn Source, report: &Report) -> Result<()> {
+/// An image's manifest, and the bytes that it was read from.
+type Image = (Box<Manifest>, Vec<u8>);
+
+/// What was found. Of each entry no more is kept than its row, and what [`Closer`] bounds: manifests are read one at
+/// a time, and an index has at most [`ENTRIES_MAX`](crate::image::manifest::ENTRIES_MAX) entries.
+struct Inspected {
+    digest: Digest,
+    media_type: String,
+    /// Of the document that the image's name stands for, in bytes.
+    size: usize,
+    rows: Vec<Row>,
+    /// Why the board takes none of them, if it takes none.
+    refusal: Option<Error>,
+    closer: Closer,
+}
+
+/// Without a `host`, the exact bytes. `verbose`: people are told as much as programs.
+pub fn run(
+    image: &Reference,
+    host: Option<&Host>,
+    verbose: bool,
+    source: &mut dyn Source,
+    report: &Report,
+) -> Result<()> {
     let root = source.root()?;
     let Some(host) = host else {
         let mut out = std::io::stdout().lock();
         let written = out.write_all(&root.bytes).and_then(|()| out.flush());
         return written.map_err(|error| Error::from_io(Kind::Other, error).context("standard output"));
     };
-    let (rows, refusal) = match Document::parse(&root.media_type, &root.bytes)? {
-        Document::Index(index) => of_index(index, host, source)?,
-        Document::Manifest(manifest) => of_manifest(&root, &manifest, host, source)?,
-    };
+    let inspected = inspect(root, host, verbose || report.is_json(), source)?;
     if report.is_json() {
-        return report.json(&as_json(image, &root, &rows, host, refusal.as_ref()));
+        return report.json(&inspected.as_json(image, host));
     }
     report.text(format_args!("{image}"))?;
-    report.text(format_args!("{}  {}", root.digest, shown(&root.media_type)))?;
-    for line in table(&rows) {
-        report.text(line)?;
+    inspected.lines().into_iter().try_for_each(|line| report.text(line))
+}
+
+fn inspect(root: Fetched, host: &Host, deeply: bool, source: &mut dyn Source) -> Result<Inspected> {
+    let Fetched { bytes, digest, media_type } = root;
+    let (mut documents, mut closer, size) = (Documents(source), Closer::new(deeply), bytes.len());
+    let (rows, refusal) = match Document::parse(&media_type, &bytes)? {
+        Document::Index(index) => {
+            closer.index(None, &bytes)?;
+            drop(bytes);
+            of_index(index, host, &mut documents, &mut closer)?
+        }
+        Document::Manifest(manifest) => {
+            let root = (digest, media_type.as_str());
+            of_manifest(root, (manifest, bytes), host, &mut documents, &mut closer)?
+        }
+    };
+    Ok(Inspected { digest, media_type, size, rows, refusal, closer })
+}
+
+/// What choosing looks up; nested indexes are shown to the closer look, too.
+struct Lookups<'a, 's> {
+    documents: &'a mut Documents<'s>,
+    closer: &'a mut Closer,
+}
+
+impl Lookup for Lookups<'_, '_> {
+    fn document(&mut self, descriptor: &Descriptor) -> Result<Document> {
+        let fetched = self.documents.0.manifest(descriptor)?;
+        let document = Document::parse(&descriptor.media_type, &fetched.bytes)?;
+        if let Document::Index(_) = document {
+            self.closer.index(Some(descriptor.digest), &fetched.bytes)?;
+        }
+        Ok(document)
     }
-    match (refusal, rows.iter().find(|row| row.is_taken)) {
-        (Some(refusal), _) => report.text(format_args!("{refusal}")),
-        (None, Some(row)) => report.text(format_args!("this board takes {} {}", row.platform, row.digest)),
-        (None, None) => Ok(()),
+
+    fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Platform> {
+        self.documents.config_platform(descriptor)
     }
 }
 
 /// The rows of an index, and why the board takes none of them if it takes none.
-fn of_index(index: Index, host: &Host, source: &mut dyn Source) -> Result<(Vec<Row>, Option<Error>)> {
-    let mut documents = Documents(source);
-    let selection = select::select(index, host, &mut documents)?;
+fn of_index(
+    index: Index,
+    host: &Host,
+    documents: &mut Documents,
+    closer: &mut Closer,
+) -> Result<(Vec<Row>, Option<Error>)> {
+    let selection = select::select(index, host, &mut Lookups { documents, closer })?;
     let refusal = selection.taken.is_none().then(|| selection.refusal(host));
     let Selection { entries, .. } = selection;
-    let rows = entries.iter().map(|entry| row(entry, &mut documents)).collect::<Result<_>>()?;
+    closer.coverage(&entries);
+    let mut rows = Vec::with_capacity(entries.len());
+    for entry in &entries {
+        let image = match entry.platform {
+            Some(_) => image(entry, documents)?,
+            None => None,
+        };
+        closer.entry(entry, image.as_ref(), documents)?;
+        rows.push(row(entry, image.as_ref().map(|(manifest, _)| &**manifest)));
+    }
     Ok((rows, refusal))
 }
 
-fn row(entry: &Entry, documents: &mut Documents) -> Result<Row> {
-    let is_image = entry.platform.is_some();
-    let manifest = match is_image.then(|| documents.document(&entry.descriptor)).transpose()? {
-        Some(Document::Manifest(manifest)) => Some(manifest),
-        _ => None,
-    };
-    Ok(Row {
+/// The manifest of an entry that should be an image; `None` where it is an index.
+fn image(entry: &Entry, documents: &mut Documents) -> Result<Option<Image>> {
+    let fetched = documents.0.manifest(&entry.descriptor)?;
+    match Document::parse(&entry.descriptor.media_type, &fetched.bytes)? {
+        Document::Manifest(manifest) => Ok(Some((manifest, fetched.bytes))),
+        Document::Index(_) => Ok(None),
+    }
+}
+
+fn row(entry: &Entry, manifest: Option<&Manifest>) -> Row {
+    Row {
         platform: entry.platform.as_ref().map_or_else(|| "-".into(), ToString::to_string),
         digest: entry.descriptor.digest,
-        size: manifest.as_ref().map(|manifest| total(entry.descriptor.size, manifest)),
+        size: manifest.map(|manifest| total(entry.descriptor.size, manifest)),
         layers: manifest.map(|manifest| manifest.layers.len()),
         media_type: entry.descriptor.media_type.clone(),
         verdict: entry.verdict.text(),
         is_taken: entry.verdict == Verdict::Taken,
-    })
+    }
 }
 
+/// As [`of_index`]: a single image is the only entry that there is, and its config labels it.
 fn of_manifest(
-    root: &Fetched,
-    manifest: &Manifest,
+    (digest, media_type): (Digest, &str),
+    image: Image,
     host: &Host,
-    source: &mut dyn Source,
+    documents: &mut Documents,
+    closer: &mut Closer,
 ) -> Result<(Vec<Row>, Option<Error>)> {
-    let platform = Documents(source).config(&manifest.config)?.platform();
+    let config = documents.config(&image.0.config)?;
+    let platform = config.platform();
     let refusal = select::check_single(&platform, host).err();
-    let verdict = if refusal.is_some() { Verdict::Impossible } else { Verdict::Taken };
-    let row = Row {
-        platform: platform.to_string(),
-        digest: root.digest,
-        size: Some(total(root.bytes.len() as u64, manifest)),
-        layers: Some(manifest.layers.len()),
-        media_type: root.media_type.clone(),
-        verdict: verdict.text(),
-        is_taken: verdict == Verdict::Taken,
+    let entry = Entry {
+        descriptor: Descriptor {
+            media_type: media_type.to_owned(),
+            digest,
+            size: image.1.len() as u64,
+            urls: Vec::new(),
+            platform: Some(PlatformField {
+                os: config.os,
+                architecture: config.architecture,
+                variant: config.variant,
+                ..PlatformField::default()
+            }),
+            artifact_type: None,
+            annotations: None,
+        },
+        platform: Some(platform),
+        verdict: if refusal.is_some() { Verdict::Impossible } else { Verdict::Taken },
     };
-    Ok((vec![row], refusal))
+    closer.coverage(std::slice::from_ref(&entry));
+    closer.entry(&entry, Some(&image), documents)?;
+    Ok((vec![row(&entry, Some(&image.0))], refusal))
 }
 
 /// What a pull fetches. A hostile manifest's sizes do not overflow it.
 fn total(own: u64, manifest: &Manifest) -> u64 {
     let parts = manifest.layers.iter().chain([&manifest.config]).map(|part: &Descriptor| part.size);
     parts.fold(own, u64::saturating_add)
+}
+
+impl Inspected {
+    /// For people, without the image's name.
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("{}  {}", self.digest, shown(&self.media_type))];
+        lines.extend(table(&self.rows));
+        match (&self.refusal, self.rows.iter().find(|row| row.is_taken)) {
+            (Some(refusal), _) => lines.push(refusal.to_string()),
+            (None, Some(row)) => lines.push(format!("this board takes {} {}", row.platform, row.digest)),
+            (None, None) => {}
+        }
+        lines.extend(self.closer.lines(&self.rows));
+        lines
+    }
+
+    fn as_json<'a>(&'a self, image: &Reference, host: &Host) -> impl Serialize + use<'a> {
+        Told {
+            image: image.to_string(),
+            digest: self.digest,
+            media_type: &self.media_type,
+            size: self.size,
+            entries: Entries(self),
+            board: host.candidates.iter().map(|candidate| candidate.platform.to_string()).collect(),
+            refusal: self.refusal.as_ref().map(ToString::to_string),
+            closer: &self.closer,
+        }
+    }
 }
 
 fn table(rows: &[Row]) -> Vec<String> {
@@ -141,27 +294,48 @@ fn shown(media_type: &str) -> String {
     }
 }
 
-fn as_json(image: &Reference, root: &Fetched, rows: &[Row], host: &Host, refusal: Option<&Error>) -> Value {
-    let entries: Vec<Value> = rows
-        .iter()
-        .map(|row| {
-            json!({
-                "platform": if row.platform == "-" { None } else { Some(&row.platform) },
-                "digest": row.digest,
-                "size": row.size,
-                "layers": row.layers,
-                "mediaType": row.media_type,
-                "verdict": row.verdict,
-                "taken": row.is_taken,
-            })
-        })
-        .collect();
-    json!({
-        "image": image.to_string(),
-        "digest": root.digest,
-        "mediaType": root.media_type,
-        "entries": entries,
-        "board": host.candidates.iter().map(|c| c.platform.to_string()).collect::<Vec<_>>(),
-        "refusal": refusal.map(ToString::to_string),
-    })
+/// For programs.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    image: String,
+    digest: Digest,
+    media_type: &'a str,
+    size: usize,
+    entries: Entries<'a>,
+    board: Vec<String>,
+    refusal: Option<String>,
+    #[serde(flatten)]
+    closer: &'a Closer,
+}
+
+struct Entries<'a>(&'a Inspected);
+
+impl Serialize for Entries<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.rows.iter().enumerate().map(|(at, row)| ToldEntry {
+            platform: Some(row.platform.as_str()).filter(|platform| *platform != "-"),
+            digest: row.digest,
+            size: row.size,
+            layers: row.layers,
+            media_type: &row.media_type,
+            verdict: &row.verdict,
+            taken: row.is_taken,
+            details: self.0.closer.details(at),
+        }))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldEntry<'a, D: Serialize> {
+    platform: Option<&'a str>,
+    digest: Digest,
+    size: Option<u64>,
+    layers: Option<usize>,
+    media_type: &'a str,
+    verdict: &'a str,
+    taken: bool,
+    #[serde(flatten)]
+    details: Option<D>,
 }
