@@ -93,6 +93,26 @@ fn inspect_shows_every_entry_and_the_one_to_take() {
 }
 
 #[test]
+fn inspect_says_which_boards_an_image_serves_and_what_is_in_it() {
+    let scratch = Scratch::new();
+    let image = |platform: &str| Image::of(platform).layer(Layer::new().file("x", platform)).build();
+    let (arm, pc) = (image("linux/arm/v6"), image("linux/amd64"));
+    let annotate = |entry: &mut Value| entry["annotations"] = serde_json::json!({ "a": "b" });
+    let layout = Index::new().with_changed(arm, annotate).with(pc).build().oci(&scratch, "image");
+    let said = Board::armv7().edgepull(["inspect", &layout]).succeeds().stdout();
+    let family = |name: &str| said.lines().find(|line| line.trim_start().starts_with(name)).expect("a line");
+    assert!(family("ARMv5").contains("refused"), "{said}");
+    assert!(family("ARMv6").ends_with("best"), "{said}");
+    assert!(family("ARMv8, 64-bit").contains("fallback: no linux/arm64/v8"), "{said}");
+    let told = Board::armv7().edgepull(["-v", "inspect", &layout]).succeeds().stdout();
+    assert!(told.starts_with(&said[..said.find("\n\n").expect("a blank line")]), "{told}");
+    assert!(told.contains("\n    a = b\n") && told.contains("\n  layers\n"), "{told}");
+    let json = json_lines(&Board::armv7().edgepull(["--json", "inspect", &layout]).succeeds()).remove(0);
+    assert_eq!(json["entries"][0]["annotations"]["a"], "b", "{json}");
+    assert_eq!(json["coverage"][0]["how"], "refused", "{json}");
+}
+
+#[test]
 fn inspect_raw_gives_the_exact_bytes() {
     let scratch = Scratch::new();
     let image = Image::of("linux/arm/v7").layer(Layer::new().file("x", "x")).build();

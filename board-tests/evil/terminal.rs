@@ -57,6 +57,7 @@ fn words_for_the_terminal() {
         let mut image = EvilImage::new([layer]);
         image.config["config"] = config;
         image.config["variant"] = "v7".into();
+        image.config["config"]["Labels"] = json!({ EVIL: EVIL });
         let name = announced(&image, &ground.scratch, EVIL);
         let (root, state) = (ground.scratch.at("home/root"), ground.scratch.at("state"));
         for json in [&[][..], &["--json"]] {
@@ -96,9 +97,15 @@ fn announced(image: &EvilImage, scratch: &Scratch, evil: &str) -> String {
     let mut other = good.clone();
     other["mediaType"] = evil.into();
     other["platform"] = json!({ "os": evil, "architecture": evil, "variant": evil });
+    let mut attestation = good.clone();
+    attestation["platform"] = json!({ "os": "unknown", "architecture": "unknown", "os.features": [evil] });
+    attestation["annotations"] =
+        json!({ "vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": evil });
+    good["annotations"] = json!({ evil: evil });
+    good["artifactType"] = evil.into();
     let index = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [other, good], "annotations": { evil: evil },
+        "manifests": [other, good, attestation], "annotations": { evil: evil },
     });
     let top = blob(scratch, "image", "application/vnd.oci.image.index.v1+json", index.to_string().as_bytes());
     index_json(

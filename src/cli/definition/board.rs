@@ -4,6 +4,15 @@ use super::{
     ArgumentSpec, CommandSpec, Complete, Flag, OptionSpec, Verb, command, option, optional, required, valued,
 };
 
+/// What boards, which are built without the feature, do not have.
+const MORE_OF_INSPECT: &str = match cfg!(feature = "publish") {
+    true => {
+        "Below the table: which families of boards the image serves, which fall back, which are refused.\n\
+         -v and --json also give each entry's label, annotations, layers, config and attestations."
+    }
+    false => "",
+};
+
 /// The commands, in the order of the help.
 pub(super) const COMMANDS: &[CommandSpec] = &[
     command(
@@ -17,7 +26,8 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         "inspect",
         &[required("IMAGE", Complete::Image)],
         "the manifest list as a table, which entry this board takes and why not the others",
-    ),
+    )
+    .more(MORE_OF_INSPECT),
     command(
         Verb::Pull,
         "pull",
