@@ -81,38 +81,45 @@ pub fn select(index: Index, host: &Host, lookup: &mut dyn Lookup) -> Result<Sele
     expansion.expand(index, 1)?;
     expansion.label()?;
     let mut entries = expansion.entries;
-    let mut taken = None;
-    for entry in &mut entries {
-        entry.verdict = verdict(entry, host);
-    }
-    for (candidate, wanted) in host.candidates.iter().enumerate() {
-        let fits = |entry: &Entry| {
-            entry.verdict == Verdict::Runnable && entry.platform.as_ref() == Some(&wanted.platform)
+    let taken = choose(&entries, host);
+    for (at, entry) in entries.iter_mut().enumerate() {
+        entry.verdict = match taken {
+            Some((taken, _)) if taken == at => Verdict::Taken,
+            _ => verdict(entry, host),
         };
-        if let Some(found) = entries.iter().position(fits) {
-            entries[found].verdict = Verdict::Taken;
-            taken = Some((found, candidate));
-            break;
-        }
     }
     Ok(Selection { entries, taken })
 }
 
+/// What `host` takes of entries that a [`Selection`] has, whichever host that was made for: the entry's index, and its
+/// platform's in the host's candidates. It asks nobody: whatever choosing needs was looked up when they were expanded.
+pub fn choose(entries: &[Entry], host: &Host) -> Option<(usize, usize)> {
+    host.candidates.iter().enumerate().find_map(|(candidate, wanted)| {
+        let fits = |entry: &Entry| {
+            entry.platform.as_ref() == Some(&wanted.platform) && missing(entry, host).is_none()
+        };
+        Some((entries.iter().position(fits)?, candidate))
+    })
+}
+
+/// What becomes of an entry that is not taken.
 fn verdict(entry: &Entry, host: &Host) -> Verdict {
     let Some(platform) = &entry.platform else { return entry.verdict.clone() };
     if !host.candidates.iter().any(|candidate| candidate.platform == *platform) {
         return Verdict::Impossible;
     }
-    let field = entry.descriptor.platform.as_ref();
-    let missing = field.and_then(|field| {
-        let required = field.features.iter().chain(&field.os_features);
-        required.into_iter().find(|feature| host.has_feature(feature) != Some(true))
-    });
-    match missing {
+    match missing(entry, host) {
         // As it will be shown: whoever made the image chose the name.
         Some(feature) => Verdict::LacksFeature(shown_name(feature).as_str().into()),
         None => Verdict::Runnable,
     }
+}
+
+/// The first feature that the entry requires and the host does not have, as far as it tells; as written.
+pub fn missing<'a>(entry: &'a Entry, host: &Host) -> Option<&'a str> {
+    let field = entry.descriptor.platform.as_ref()?;
+    let mut required = field.features.iter().chain(&field.os_features);
+    required.find(|feature| host.has_feature(feature) != Some(true)).map(String::as_str)
 }
 
 struct Expansion<'a> {
@@ -388,6 +395,23 @@ mod tests {
         assert_eq!(selection.entries[0].verdict.text(), format!("needs ?[2j{}~", "x".repeat(27)));
         let unknown = choose(&mut Shelf::default(), &entries, &board("armv7l")).unwrap();
         assert_eq!(unknown.taken.unwrap().0, 1, "what is not known to be there is not relied on");
+    }
+
+    #[test]
+    fn entries_that_were_expanded_once_serve_every_host() {
+        let mut shelf = Shelf::default();
+        shelf.configs.insert(Digest::of(b"mute").0, "linux/arm/v6");
+        let neon = r#""os":"linux","architecture":"arm","variant":"v7","features":["neon"]"#;
+        let all = [entry("neon", IMAGE, neon), entry("mute", IMAGE, ""), arm("five", "v5")];
+        let expanded = choose(&mut shelf, &all, &board("armv5tejl")).unwrap();
+        let asked = shelf.asked;
+        for (machine, want) in
+            [("armv5tejl", Some((2, 0))), ("armv6l", Some((1, 0))), ("armv7l", Some((1, 1))), ("s390x", None)]
+        {
+            assert_eq!(super::choose(&expanded.entries, &board(machine)), want, "{machine}");
+            assert_eq!(choose(&mut shelf, &all, &board(machine)).unwrap().taken, want, "{machine}");
+        }
+        assert_eq!((asked, shelf.asked), (1, 5), "choosing again looks nothing up");
     }
 
     #[test]
