@@ -56,7 +56,7 @@ impl Assembly<'_> {
         if !line.ask(&Question::Image(Settled::of(&chosen)))? {
             return Ok(None);
         }
-        let plan = Plan::new(&chosen, self.layers, &[])?;
+        let plan = Plan::new(&chosen.manifest, &chosen.config, self.layers, &[])?;
         let before = self.begin(&chosen, &plan, line)?;
         let base = base.map(|tree| tree.join("rootfs"));
         let mut totals = plan.fetch(source, base.as_deref(), self.report)?;
@@ -98,7 +98,7 @@ impl Assembly<'_> {
         let chosen = choose(source, self.host, None, false, self.report)?;
         line.ask(&Question::Image(Settled::of(&chosen)))?;
         let tree = self.deployment.tree(generation.number).join("rootfs");
-        let plan = Plan::new(&chosen, self.layers, damaged)?;
+        let plan = Plan::new(&chosen.manifest, &chosen.config, self.layers, damaged)?;
         let totals = plan.fetch(source, Some(&tree), self.report)?;
         self.build(&chosen, totals.warnings)
     }

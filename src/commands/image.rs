@@ -4,7 +4,7 @@
 
 use super::Documents;
 use super::report::Report;
-use crate::error::{Error, Printable, Result};
+use crate::error::{Error, Kind, Printable, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Document, ImageConfig, Manifest};
 use crate::image::program::{self, Finding};
@@ -156,6 +156,9 @@ pub(super) fn check_program(chosen: &Chosen, host: &Host, root: BorrowedFd<'_>, 
             log::info!("checked against {}: {}", chosen.platform, Printable(&files.join(", ")));
         }
         Ok(Finding::Unknown(why)) => log::info!("no program checked: {}", Printable(&why)),
+        Ok(Finding::Lies(why)) => {
+            refuse(Error::new(Kind::BadImage, why).hint("--force unpacks it all the same"), force)?;
+        }
         Err(error) => refuse(error, force)?,
     }
     Ok(())

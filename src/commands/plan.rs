@@ -1,11 +1,10 @@
 //! An image's layers: which of them are here, and how the others get here.
 //! What `pull` and `deploy` have in common, as [`super::image`].
 
-use super::image::Chosen;
 use super::report::{Report, bytes};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{Compression, Descriptor};
+use crate::image::manifest::{Compression, Descriptor, ImageConfig, Manifest};
 use crate::layer::{self, Layer, Stats};
 use crate::source::Source;
 use crate::store::deployment::Missing;
@@ -45,9 +44,14 @@ impl Step<'_> {
 impl<'a> Plan<'a> {
     /// Puts layers and diff-ids together; both documents must agree on how many there are. Layers of `renew` are
     /// fetched even where they are kept.
-    pub(super) fn new(chosen: &'a Chosen, layers: &'a Layers, renew: &[Digest]) -> Result<Plan<'a>> {
+    pub(super) fn new(
+        manifest: &'a Manifest,
+        config: &ImageConfig,
+        layers: &'a Layers,
+        renew: &[Digest],
+    ) -> Result<Plan<'a>> {
         let bad = |message: String| Error::new(Kind::BadImage, message);
-        let (blobs, diff_ids) = (&chosen.manifest.layers, &chosen.config.rootfs.diff_ids);
+        let (blobs, diff_ids) = (&manifest.layers, &config.rootfs.diff_ids);
         if blobs.len() != diff_ids.len() {
             let (blobs, diff_ids) = (blobs.len(), diff_ids.len());
             return Err(bad(format!("the manifest has {blobs} layers, its config {diff_ids} diff_ids")));

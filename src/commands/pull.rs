@@ -103,7 +103,7 @@ fn into(
     let layers = staging.layers()?;
     let wanted: Vec<String> = chosen.config.rootfs.diff_ids.iter().map(layers::name).collect();
     layers.retain(&|name| wanted.iter().any(|wanted| wanted == name))?;
-    let plan = Plan::new(&chosen, &layers, &[])?;
+    let plan = Plan::new(&chosen.manifest, &chosen.config, &layers, &[])?;
     let mut totals = plan.fetch(source, None, report)?;
     let root = staging.open(if pull.bundle { "rootfs" } else { "" })?;
     let again = root.try_clone().map_err(|error| Error::disk("the root", error))?;

@@ -19,7 +19,7 @@ const INTERPRETER_MAX: u64 = 4096;
 const ATTRIBUTES_MAX: u64 = 4096;
 
 const EM_386: u16 = 3;
-const EM_ARM: u16 = 40;
+pub(super) const EM_ARM: u16 = 40;
 const EM_X86_64: u16 = 62;
 const EM_AARCH64: u16 = 183;
 const PT_INTERP: u32 = 3;
@@ -54,7 +54,9 @@ pub struct ArmAttributes {
     pub fp_arch: u8,
     /// Tag_Advanced_SIMD_arch (12): 0 none, 1 NEON, 2 NEON with FMA, 3–4 v8.
     pub simd_arch: u8,
-    /// Tag_ABI_VFP_args (28): 1 is the hard-float calling convention.
+    /// Tag_ABI_FP_number_model (23): 0 where the program is not meant to use floating-point numbers.
+    pub fp_number_model: u8,
+    /// Tag_ABI_VFP_args (28): 0 is the soft-float calling convention, 1 the hard-float one, 3 fits both.
     pub vfp_args: u8,
 }
 
@@ -112,7 +114,7 @@ impl Elf {
         if self.machine != EM_ARM {
             return None;
         }
-        if self.flags & EF_ARM_EABIMASK != EF_ARM_EABI_VER5 {
+        if !self.is_eabi5() {
             return Some("it is not built for the EABI, version 5, that Linux has used since 2007".into());
         }
         let level = arm_level(&label.variant)?;
@@ -148,6 +150,18 @@ impl Elf {
         None
     }
 
+    /// The GOARCH that it is for; `None` for one that edgepull does not know.
+    #[cfg(feature = "publish")]
+    pub fn architecture(&self) -> Option<&'static str> {
+        let machine = (self.machine, self.is_64bit, self.is_little_endian);
+        MACHINES.iter().find(|(_, expected)| *expected == machine).map(|(name, _)| *name)
+    }
+
+    /// Is it built for the EABI, version 5?
+    pub(super) fn is_eabi5(&self) -> bool {
+        self.flags & EF_ARM_EABIMASK == EF_ARM_EABI_VER5
+    }
+
     /// Does it pass floating-point arguments in VFP registers?
     pub fn is_hard_float(&self) -> bool {
         self.flags & EF_ARM_ABI_FLOAT_HARD != 0
@@ -158,7 +172,7 @@ impl Elf {
 impl ArmAttributes {
     /// The Arm architecture version that the code needs, 4 to 9; 0 for the M and R profiles' own.
     /// v6T2 counts as 7: of the v6 cores only the ARM1156, which runs no Linux, has Thumb-2.
-    fn arm_level(&self) -> u8 {
+    pub(super) fn arm_level(&self) -> u8 {
         match self.cpu_arch {
             0..=2 => 4,
             3..=5 => 5,
@@ -193,24 +207,26 @@ impl fmt::Display for Elf {
     }
 }
 
-/// `e_machine`, 64-bit, little-endian for a GOARCH; `None` for one that edgepull does not know.
-fn expected_machine(architecture: &str) -> Option<(u16, bool, bool)> {
-    Some(match architecture {
-        "386" => (EM_386, false, true),
-        "amd64" => (EM_X86_64, true, true),
-        "arm" => (EM_ARM, false, true),
-        "arm64" => (EM_AARCH64, true, true),
-        "loong64" => (258, true, true),
-        "mips64le" => (8, true, true),
-        "ppc64le" => (21, true, true),
-        "riscv64" => (243, true, true),
-        "s390x" => (22, true, false),
-        _ => return None,
-    })
+/// What the ELF header says for each GOARCH that edgepull knows: `e_machine`, 64-bit, little-endian.
+const MACHINES: [(&str, (u16, bool, bool)); 9] = [
+    ("386", (EM_386, false, true)),
+    ("amd64", (EM_X86_64, true, true)),
+    ("arm", (EM_ARM, false, true)),
+    ("arm64", (EM_AARCH64, true, true)),
+    ("loong64", (258, true, true)),
+    ("mips64le", (8, true, true)),
+    ("ppc64le", (21, true, true)),
+    ("riscv64", (243, true, true)),
+    ("s390x", (22, true, false)),
+];
+
+/// [`MACHINES`] of a GOARCH; `None` for one that edgepull does not know.
+pub(super) fn expected_machine(architecture: &str) -> Option<(u16, bool, bool)> {
+    MACHINES.iter().find(|(name, _)| *name == architecture).map(|(_, machine)| *machine)
 }
 
 /// `v6` -> 6. A variant that is no number says nothing.
-fn arm_level(variant: &str) -> Option<u8> {
+pub(super) fn arm_level(variant: &str) -> Option<u8> {
     variant.strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
@@ -355,6 +371,7 @@ fn parse_file_scope(mut rest: &[u8]) -> Option<ArmAttributes> {
             6 => attributes.cpu_arch = value,
             10 => attributes.fp_arch = value,
             12 => attributes.simd_arch = value,
+            23 => attributes.fp_number_model = value,
             28 => attributes.vfp_args = value,
             32 => skip_string(&mut rest)?,
             _ => {}
@@ -433,6 +450,17 @@ pub(crate) mod tests {
         elf.extend([0, SHT_ARM_ATTRIBUTES, 0, 0, 92, size, 0, 0, 1, 0].map(u32::to_le_bytes).concat());
         elf.extend(&section);
         elf
+    }
+
+    /// The same with one program header, PT_INTERP, behind it.
+    pub(crate) fn with_interpreter(mut program: Vec<u8>, path: &str) -> Vec<u8> {
+        let (header, length) = (program.len() as u32, path.len() as u32 + 1);
+        program[28..32].copy_from_slice(&header.to_le_bytes());
+        program[42..46].copy_from_slice(&[32, 0, 1, 0]);
+        program.extend([PT_INTERP, header + 32, 0, 0, length, 0, 0, 0].map(u32::to_le_bytes).concat());
+        program.extend(path.as_bytes());
+        program.push(0);
+        program
     }
 
     fn read(bytes: &[u8]) -> Elf {

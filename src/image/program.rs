@@ -2,7 +2,7 @@
 
 use super::elf::Elf;
 use super::manifest::RunConfig;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::platform::{Host, Platform};
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -25,26 +25,80 @@ pub type OpenInRoot<'a> = dyn Fn(&Path) -> io::Result<File> + 'a;
 pub enum Finding {
     /// These programs were read, and run where the label says.
     Fits(Vec<String>),
+    /// What has to run does not run there, or is not in the image: which file, and why.
+    Lies(String),
     /// There was nothing to check, and why.
     Unknown(String),
 }
 
+/// What an image's command leads through.
+#[derive(Debug, Default)]
+pub struct Programs {
+    /// Scripts, then the program, then its dynamic linker, as far as they could be read.
+    pub files: Vec<ProgramFile>,
+    /// Why these are not all; `None` if they are.
+    pub gap: Option<Gap>,
+}
+
+/// One of the files of [`Programs`].
+#[derive(Debug)]
+pub struct ProgramFile {
+    /// Its path in the image.
+    pub path: String,
+    /// What it says about itself; `None` for a script.
+    pub elf: Option<Elf>,
+}
+
+/// Why not everything that has to run could be read.
+#[derive(Debug)]
+pub enum Gap {
+    /// Where the rest is, or whether there is any, does not show, and why.
+    Unknown(String),
+    /// A file that has to be there is not: which, and what needs it.
+    Missing(String),
+    /// A file is broken ([`crate::error::Kind::BadImage`]) or the disk is ([`crate::error::Kind::Disk`]).
+    Broken(Error),
+}
+
 /// Reads the program that the image runs, the scripts before it and its interpreter, and holds each against
-/// `label` and `host`. [`Kind::BadImage`] says which file lies.
+/// `label` and `host`.
+///
+/// # Errors
+/// [`crate::error::Kind::BadImage`] for a file that is broken.
 pub fn check(config: &RunConfig, label: &Platform, host: &Host, open: &OpenInRoot) -> Result<Finding> {
     if label.os != "linux" {
         return Ok(Finding::Unknown(format!("programs for {} are not checked", label.os)));
     }
-    let Some(first) = config.args().next() else {
-        return match FALLBACKS.iter().find(|path| open(Path::new(path)).is_ok()) {
-            Some(path) => follow((*path).to_owned(), config, label, host, open),
-            None => Ok(Finding::Unknown("the image names no command and has no shell".into())),
-        };
-    };
-    match find(first, config, open) {
-        Some(path) => follow(path, config, label, host, open),
-        None => Ok(Finding::Unknown(format!("its command {first:?} is not in the image"))),
+    let programs = read(config, open);
+    for ProgramFile { path, elf } in &programs.files {
+        if let Some(why) = elf.as_ref().and_then(|elf| refusal(elf, label, host)) {
+            let lie = format!("the image is labelled {label}, but {path} says otherwise: {why}");
+            return Ok(Finding::Lies(lie));
+        }
     }
+    match programs.gap {
+        None => Ok(Finding::Fits(programs.files.into_iter().map(|file| file.path).collect())),
+        Some(Gap::Unknown(why)) => Ok(Finding::Unknown(why)),
+        Some(Gap::Missing(what)) => Ok(Finding::Lies(what)),
+        Some(Gap::Broken(error)) => Err(error),
+    }
+}
+
+/// Reads the program that the image runs, the scripts before it and its interpreter.
+pub fn read(config: &RunConfig, open: &OpenInRoot) -> Programs {
+    let first = match config.args().next() {
+        None => FALLBACKS
+            .iter()
+            .find(|path| open(Path::new(path)).is_ok())
+            .map(|path| (*path).to_owned())
+            .ok_or_else(|| "the image names no command and has no shell".to_owned()),
+        Some(first) => {
+            find(first, config, open).ok_or_else(|| format!("its command {first:?} is not in the image"))
+        }
+    };
+    let mut files = Vec::new();
+    let followed = first.map_err(Gap::Unknown).and_then(|path| follow(path, config, open, &mut files));
+    Programs { files, gap: followed.err() }
 }
 
 /// Where `command` is: as it stands if it has a slash, else along the image's PATH.
@@ -61,70 +115,58 @@ fn find(command: &str, config: &RunConfig, open: &OpenInRoot) -> Option<String> 
     path.split(':').map(|directory| format!("{directory}/{command}")).find(is_there)
 }
 
-/// From script to interpreter to program to dynamic linker, checking every ELF file on the way.
+/// From script to interpreter to program to dynamic linker.
 fn follow(
     mut path: String,
     config: &RunConfig,
-    label: &Platform,
-    host: &Host,
     open: &OpenInRoot,
-) -> Result<Finding> {
-    let mut checked = Vec::new();
+    files: &mut Vec<ProgramFile>,
+) -> Result<(), Gap> {
     for _ in 0..=SCRIPTS_MAX {
-        let Ok(mut file) = open(Path::new(&path)) else {
-            return Err(missing(&path, checked.last()));
+        let (mut file, elf) = open_program(&path, open, files)?;
+        if let Some(elf) = elf {
+            let interpreter = elf.interpreter.clone();
+            files.push(ProgramFile { path, elf: Some(elf) });
+            if let Some(path) = interpreter
+                && let (_, Some(elf)) = open_program(&path, open, files)?
+            {
+                files.push(ProgramFile { path, elf: Some(elf) });
+            }
+            return Ok(());
+        }
+        let Some(interpreter) = shebang(&mut file) else {
+            return Err(Gap::Unknown(format!("{path} is neither a program nor a script")));
         };
-        if let Some(elf) = Elf::read(&mut file).map_err(|error| error.context(&path))? {
-            hold(&elf, &path, label, host)?;
-            checked.push(path);
-            if let Some(interpreter) = elf.interpreter {
-                let Ok(mut file) = open(Path::new(&interpreter)) else {
-                    return Err(missing(&interpreter, checked.last()));
-                };
-                if let Some(elf) = Elf::read(&mut file).map_err(|error| error.context(&interpreter))? {
-                    hold(&elf, &interpreter, label, host)?;
-                    checked.push(interpreter);
-                }
+        files.push(ProgramFile { path, elf: None });
+        // `#!/usr/bin/env python3` is honest about env only; python3 is what has to run.
+        path = match interpreter {
+            (env, Some(command)) if env.ends_with("/env") => {
+                find(&command, config, open).ok_or_else(|| missing(&command, files))?
             }
-            return Ok(Finding::Fits(checked));
-        }
-        match shebang(&mut file) {
-            Some(interpreter) => {
-                checked.push(path);
-                // `#!/usr/bin/env python3` is honest about env only; python3 is what has to run.
-                path = match interpreter {
-                    (env, Some(command)) if env.ends_with("/env") => match find(&command, config, open) {
-                        Some(path) => path,
-                        None => return Err(missing(&command, checked.last())),
-                    },
-                    (interpreter, _) => interpreter,
-                };
-            }
-            None => return Ok(Finding::Unknown(format!("{path} is neither a program nor a script"))),
-        }
+            (interpreter, _) => interpreter,
+        };
     }
-    Ok(Finding::Unknown(format!("{path} stands behind more than {SCRIPTS_MAX} scripts")))
+    Err(Gap::Unknown(format!("{path} stands behind more than {SCRIPTS_MAX} scripts")))
 }
 
-/// One ELF file against the label, then against the CPU.
-fn hold(elf: &Elf, path: &str, label: &Platform, host: &Host) -> Result<()> {
-    let lie = |why: String| {
-        Error::new(Kind::BadImage, format!("the image is labelled {label}, but {path} says otherwise: {why}"))
-            .hint("--force unpacks it all the same")
-    };
-    if let Some(why) = elf.contradicts(label) {
-        return Err(lie(why));
-    }
-    match elf.lacks_feature(&|name| host.has_arm_feature(name)) {
-        Some(feature) => Err(lie(format!("it needs {feature}, which this board does not have"))),
-        None => Ok(()),
-    }
+/// A file that has to be there, and what its headers say if it is a program.
+fn open_program(path: &str, open: &OpenInRoot, before: &[ProgramFile]) -> Result<(File, Option<Elf>), Gap> {
+    let mut file = open(Path::new(path)).map_err(|_| missing(path, before))?;
+    let elf = Elf::read(&mut file).map_err(|error| Gap::Broken(error.context(path)))?;
+    Ok((file, elf))
 }
 
-fn missing(path: &str, wanted_by: Option<&String>) -> Error {
-    let wanted_by = wanted_by.map_or("the image", String::as_str);
-    Error::new(Kind::BadImage, format!("{wanted_by} needs {path}, which is not in the image"))
-        .hint("--force unpacks it all the same")
+/// Why the board does not run this file: the label's promise first, then what its CPU lacks.
+fn refusal(elf: &Elf, label: &Platform, host: &Host) -> Option<String> {
+    elf.contradicts(label).or_else(|| {
+        let lacks = elf.lacks_feature(&|name| host.has_arm_feature(name))?;
+        Some(format!("it needs {lacks}, which this board does not have"))
+    })
+}
+
+fn missing(path: &str, before: &[ProgramFile]) -> Gap {
+    let wanted_by = before.last().map_or("the image", |file| file.path.as_str());
+    Gap::Missing(format!("{wanted_by} needs {path}, which is not in the image"))
 }
 
 /// The interpreter of a script and its first argument.
@@ -146,7 +188,7 @@ fn shebang<R: Read + Seek>(file: &mut R) -> Option<(String, Option<String>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::elf::tests::arm_program;
+    use super::super::elf::tests::{arm_program, with_interpreter};
     use super::*;
     use crate::platform::Inputs;
     use std::fs;
@@ -178,9 +220,10 @@ mod tests {
     }
 
     fn refusal(files: &[(&str, &[u8])], command: &[&str]) -> String {
-        let error = judge(files, command).unwrap_err();
-        assert_eq!(error.kind(), Kind::BadImage);
-        error.to_string()
+        match judge(files, command).unwrap() {
+            Finding::Lies(why) => why,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -207,16 +250,18 @@ mod tests {
 
     #[test]
     fn the_dynamic_linker_has_to_be_there_and_to_fit() {
-        // One program header, PT_INTERP, behind the section that arm_program writes.
-        let mut program = v6();
-        let (header, path) = (program.len() as u32, b"/lib/ld.so\0");
-        program[28..32].copy_from_slice(&header.to_le_bytes());
-        program[42..46].copy_from_slice(&[32, 0, 1, 0]);
-        program.extend([3, header + 32, 0, 0, path.len() as u32, 0, 0, 0].map(u32::to_le_bytes).concat());
-        program.extend(path);
+        let program = with_interpreter(v6(), "/lib/ld.so");
         assert!(refusal(&[("app", &program)], &["/app"]).contains("needs /lib/ld.so"));
         assert!(refusal(&[("app", &program), ("lib/ld.so", &v7())], &["/app"]).contains("/lib/ld.so says"));
-        assert!(judge(&[("app", &program), ("lib/ld.so", &v6())], &["/app"]).is_ok());
+        let fits = judge(&[("app", &program), ("lib/ld.so", &v6())], &["/app"]).unwrap();
+        assert_eq!(fits, Finding::Fits(vec!["/app".into(), "/lib/ld.so".into()]));
+    }
+
+    #[test]
+    fn a_broken_program_is_the_image_s_fault() {
+        let error = judge(&[("app", &v6()[..60])], &["/app"]).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::BadImage);
+        assert!(error.to_string().starts_with("/app: a broken ELF file"), "{error}");
     }
 
     #[test]
