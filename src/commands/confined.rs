@@ -27,6 +27,9 @@ pub(super) enum Question {
     Image(Settled),
     /// This is going to be fetched.
     Pending(Pending),
+    /// This is what an image's label is worth.
+    #[cfg(feature = "publish")]
+    Checked(super::check::Row),
 }
 
 /// An image that is settled on.

@@ -1,5 +1,6 @@
 //! `edgepull manifest …`: docker manifest's way to a list, and manifest-tool's.
 
+use super::check;
 use super::confined::confined;
 use super::lookup;
 use super::push::{self, Known, Order, Wanted};
@@ -22,7 +23,7 @@ use std::path::Path;
 
 pub fn run(manifest: &Manifest, options: &Options, report: &Report) -> Result<()> {
     match manifest {
-        Manifest::Check { .. } => unimplemented!(),
+        Manifest::Check { image } => check::run(image, options, &clock(image, options), report),
         Manifest::Create { list, images, amend } => create(list, images, *amend, options, report),
         Manifest::Annotate { list, image, platform } => annotate(list, image, platform, options),
         Manifest::Inspect { list, image } => inspect(list, image.as_ref(), options),

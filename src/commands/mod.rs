@@ -1,6 +1,8 @@
 //! One file a command: what happens, in order. The mechanisms are in the rooms below.
 
 mod assemble;
+#[cfg(feature = "publish")]
+mod check;
 mod confined;
 mod confirm;
 #[cfg(feature = "publish")]
@@ -198,14 +200,19 @@ impl Documents<'_> {
 
     /// As [`Documents::config`], not parsed yet.
     fn config_bytes(&mut self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-        use crate::image::manifest::media_type::OCI_CONFIG;
-        if !matches!(descriptor.media_type.as_str(), "" | OCI_CONFIG | DOCKER_CONFIG) {
+        if !is_image_config(descriptor) {
             let message = format!("this is no container image: its config is {:?}", descriptor.media_type);
             return Err(Error::new(Kind::BadImage, message));
         }
         Ok(self.0.config(descriptor)?.bytes)
     }
+}
+
+/// Is this the config of a container image, and not of some other artifact?
+fn is_image_config(descriptor: &Descriptor) -> bool {
+    const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+    use crate::image::manifest::media_type::OCI_CONFIG;
+    matches!(descriptor.media_type.as_str(), "" | OCI_CONFIG | DOCKER_CONFIG)
 }
 
 impl Lookup for Documents<'_> {

@@ -1,19 +1,22 @@
 //! A list is pushed: its images are looked up, its entries put together and held against the programs that they run,
 //! what the list's repository lacks is brought there, and then the list itself. All of it in a process that can do little.
 
+use super::check;
 use super::confined::confined;
 use super::lookup;
 use super::report::Report;
 use super::traffic;
 use super::{clock_of, open, open_destination};
 use crate::cli::{Check, Options};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Printable, Result};
 use crate::image::compose::{Entry, Family, List, Style};
 use crate::image::digest::Digest;
+use crate::image::label::{Label, Outcome};
 use crate::image::manifest::PlatformField;
 use crate::image::reference::Reference;
 use crate::sandbox::Rights;
 use crate::source::{Destination, Fetched, Source, Totals, Transfer};
+use crate::store::temporary::Temporary;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -87,8 +90,12 @@ pub(super) fn run(order: &Order, options: &Options, report: &Report) -> Result<P
     }
     let mut readable = destination.files();
     opened.iter().for_each(|opened| readable.extend(opened.source.files()));
-    let rights = Rights { writable: destination.places(), readable, ..Rights::default() };
-    let work = |_: &mut _| confinedly(order, opened, &mut *destination, report);
+    let unpacked = (order.check != Check::No).then(Temporary::new).transpose()?;
+    let writable = destination.places().into_iter();
+    let writable =
+        writable.chain(unpacked.as_ref().map(|unpacked| unpacked.directory().to_owned())).collect();
+    let rights = Rights { writable, readable, ..Rights::default() };
+    let work = |_: &mut _| confinedly(order, opened, &mut *destination, unpacked.as_ref(), report);
     let pushed = confined(rights, options, &clock, work, |_| Ok(true))?;
     log::info!("{}", traffic::summary(&pushed.totals));
     Ok(pushed)
@@ -107,6 +114,7 @@ fn confinedly(
     order: &Order,
     mut opened: Vec<Opened>,
     destination: &mut dyn Destination,
+    unpacked: Option<&Temporary>,
     report: &Report,
 ) -> Result<Pushed> {
     let mut there = Vec::new();
@@ -126,12 +134,44 @@ fn confinedly(
         .unwrap_or_else(|| Family::of_first(entries.first().map_or("", |entry| entry.media_type.as_str())));
     let list = List::new(family, entries, order.annotations.clone())?;
     let bytes = list.bytes(order.style)?;
+    if let Some(unpacked) = unpacked {
+        hold(order.check, &mut there, unpacked)?;
+    }
     let totals = bring(order, &mut there, destination, report)?;
     let document =
         Fetched { digest: Digest::of(&bytes), bytes, media_type: list.family.media_type().to_owned() };
     destination.manifest(&document)?;
     destination.publish(&document, &order.tags)?;
     Ok(Pushed { digest: document.digest, size: document.bytes.len() as u64, totals })
+}
+
+/// Reads what every entry runs. What is a lie is warned of, or refused; so is what cannot be read.
+fn hold(check: Check, there: &mut [Opened], unpacked: &Temporary) -> Result<()> {
+    let (mut lies, mut all) = (0, 0);
+    for Opened { wanted, source, entries } in there {
+        for entry in entries.iter().filter(|entry| !entry.is_attestation()) {
+            let label = Label::Entry(entry.platform.as_ref());
+            let platform = entry.normal_platform().map(|platform| platform.to_string()).unwrap_or_default();
+            let name = format!("{} ({platform})", wanted.image);
+            let outcome = check::entry(unpacked, &mut **source, &entry.descriptor(), label, &Report::quiet());
+            all += 1;
+            match outcome {
+                Ok(Outcome::Lies(found)) => {
+                    lies += 1;
+                    found.iter().for_each(|lie| log::warn!("{name}: {}", Printable(lie)));
+                }
+                Ok(Outcome::Fits(files)) => log::info!("{name}: fits: {}", Printable(&files.join(", "))),
+                Ok(Outcome::Unchecked(why)) => log::info!("{name}: not checked: {}", Printable(&why)),
+                Err(error) if check == Check::Strict => return Err(error.context(name)),
+                Err(error) => log::warn!("{name}: not checked: {error}"),
+            }
+        }
+    }
+    if lies == 0 || check != Check::Strict {
+        return Ok(());
+    }
+    let message = format!("{lies} of {all} entries are not what their labels say; nothing was pushed");
+    Err(Error::new(Kind::BadImage, message).hint("relabel them as is said above, or push without --strict"))
 }
 
 /// What the list's repository lacks of its entries.

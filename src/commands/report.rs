@@ -45,6 +45,12 @@ impl Report {
         Report { style }
     }
 
+    /// One that says nothing but what is asked for: where many images are read for one answer.
+    #[cfg(feature = "publish")]
+    pub fn quiet() -> Report {
+        Report { style: Style::Quiet }
+    }
+
     /// Was `--json` given?
     pub fn is_json(&self) -> bool {
         self.style == Style::Json

@@ -5,6 +5,8 @@
 pub mod compose;
 pub mod digest;
 pub mod elf;
+#[cfg(feature = "publish")]
+pub mod label;
 pub mod manifest;
 pub mod program;
 pub mod reference;

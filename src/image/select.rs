@@ -102,6 +102,15 @@ pub fn choose(entries: &[Entry], host: &Host) -> Option<(usize, usize)> {
     })
 }
 
+/// The entries of `index` that are no indexes, nested ones in the place of their index, for whoever asks about all of
+/// them: no board chooses, and no config is asked where a label says too little.
+#[cfg(feature = "publish")]
+pub fn expand(index: Index, lookup: &mut dyn Lookup) -> Result<Vec<Entry>> {
+    let mut expansion = Expansion { lookup, lookups: 0, entries: Vec::new() };
+    expansion.expand(index, 1)?;
+    Ok(expansion.entries)
+}
+
 /// What becomes of an entry that is not taken.
 fn verdict(entry: &Entry, host: &Host) -> Verdict {
     let Some(platform) = &entry.platform else { return entry.verdict.clone() };

@@ -9,3 +9,5 @@ pub mod lists;
 pub mod lock;
 pub mod staging;
 pub mod state;
+#[cfg(feature = "publish")]
+pub mod temporary;

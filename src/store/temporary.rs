@@ -1,0 +1,137 @@
+//! A root file system for a look: unpacked as a pull does it, and gone afterwards.
+//!
+//! It is in a directory of its own (mkdtemp(3)) in `$TMPDIR` or /tmp, which nobody else can enter, and is removed with
+//! all that is in it when it is dropped, whatever came of the work. Only what ends a process at once leaves it there.
+
+use super::layers::{Layers, name};
+use super::staging::Staging;
+use crate::error::{Error, Result};
+use crate::image::digest::Digest;
+use crate::layer::rootfs;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// The directory's name; mkdtemp(3) makes something else of the last six letters each time.
+const TEMPLATE: &str = "edgepull-XXXXXX";
+/// The name in it of what a pull would make.
+const IMAGE: &str = "image";
+/// The root's name in that.
+const ROOT: &str = "rootfs";
+
+/// One image's root file system at a time, and its layers.
+pub struct Temporary {
+    // Before its home, which has to be empty to go.
+    staging: Staging,
+    _home: Home,
+}
+
+impl Temporary {
+    /// Makes the directory.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Disk`].
+    pub fn new() -> Result<Temporary> {
+        Temporary::within(&std::env::temp_dir())
+    }
+
+    fn within(directory: &Path) -> Result<Temporary> {
+        let made = nix::unistd::mkdtemp(&directory.join(TEMPLATE));
+        let home = Home(made.map_err(|error| Error::disk(directory.display(), error.into()))?);
+        let mut staging = Staging::begin(&home.0.join(IMAGE), false)?;
+        // Nobody goes on from there.
+        staging.discard();
+        Ok(Temporary { staging, _home: home })
+    }
+
+    /// The directory that all of this is in: whoever fills it writes nowhere else.
+    pub fn directory(&self) -> &Path {
+        self.staging.directory()
+    }
+
+    /// The layers that are here. Those that the `next` image does not have go first, with the root before, which has links
+    /// to their files: the disk has to hold one image.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Disk`].
+    pub fn layers(&self, next: &[Digest]) -> Result<Layers> {
+        self.clear()?;
+        let layers = self.staging.layers()?;
+        let wanted: Vec<String> = next.iter().map(name).collect();
+        layers.retain(&|there| wanted.iter().any(|wanted| wanted == there))?;
+        Ok(layers)
+    }
+
+    /// An empty root and a scratch directory beside it; the root before is gone.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Disk`].
+    pub fn root(&self) -> Result<(OwnedFd, OwnedFd)> {
+        self.clear()?;
+        Ok((self.staging.open(ROOT)?, self.staging.open_scratch()?))
+    }
+
+    /// By its name, and not from within: an image may have made a root that its owner cannot read.
+    fn clear(&self) -> Result<()> {
+        let tree = self.staging.open("")?;
+        rootfs::remove(tree.as_fd(), ROOT.as_bytes())
+            .map_err(|error| Error::disk(self.directory().display(), error))
+    }
+}
+
+/// A directory that goes when it is dropped.
+struct Home(PathBuf);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.0) {
+            log::warn!("{} stays: {error}", self.0.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn nobody_else_can_enter_it_and_nothing_of_it_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let two = [Temporary::within(place.path()).unwrap(), Temporary::within(place.path()).unwrap()];
+        let names: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        for name in &names {
+            assert_eq!(fs::metadata(name).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        two[0].root().unwrap();
+        let tree = two[0].directory().join("tree");
+        fs::create_dir(tree.join("rootfs/a")).unwrap();
+        two[0].root().unwrap();
+        assert_eq!(fs::read_dir(tree.join("rootfs")).unwrap().count(), 0, "the image before is gone");
+        fs::create_dir(tree.join("rootfs/a")).unwrap();
+        two[0].layers(&[Digest([1; 32])]).unwrap();
+        assert!(!tree.join("rootfs").exists(), "and so are the links to its layers' files");
+        two[0].root().unwrap();
+        fs::create_dir(tree.join("rootfs/a")).unwrap();
+        drop(two);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+        let absent = place.path().join("absent");
+        let error = Temporary::within(&absent).err().unwrap();
+        assert!(error.to_string().contains("absent"), "{error}");
+    }
+
+    #[test]
+    fn only_the_layers_of_the_next_image_are_kept() {
+        let temporary = Temporary::new().unwrap();
+        let digests = [Digest([1; 32]), Digest([2; 32])];
+        let layers = temporary.layers(&digests).unwrap();
+        for digest in &digests {
+            fs::create_dir(layers.whole().join(name(digest))).unwrap();
+        }
+        let layers = temporary.layers(&digests[1..]).unwrap();
+        let left: Vec<_> =
+            fs::read_dir(layers.whole()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [name(&digests[1]).as_str()]);
+    }
+}
