@@ -38,6 +38,11 @@ fn without_tls_by_tag_and_by_digest() {
     let digest = digest_of(raw.as_bytes());
     pulls(&Board::armv6(), &[], &registry.image(&format!("board/hello@{digest}")));
     pulls(&Board::armv6(), &[], &registry.image(&format!("board/hello:1.0@{digest}")));
+    let told = Board::armv6().edgepull(["--json", "inspect", &image]).succeeds().stdout();
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let entries = told["entries"].as_array().expect("entries");
+    assert_eq!(entries.len(), 5);
+    assert!(entries.iter().all(|entry| entry["config"]["entrypoint"][0] == "/hello"), "{told}");
 }
 
 #[test]

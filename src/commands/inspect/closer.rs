@@ -35,8 +35,15 @@ pub(super) struct Closer {
 
 impl Closer {
     pub(super) fn new(deeply: bool) -> Closer {
-        let (annotations, left_out, coverage, notes, details) = Default::default();
-        Closer { deeply, room: Room::new(), annotations, left_out, coverage, notes, details }
+        Closer {
+            deeply,
+            room: Room::new(),
+            annotations: Words::new(),
+            left_out: 0,
+            coverage: Vec::new(),
+            notes: Vec::new(),
+            details: Vec::new(),
+        }
     }
 
     /// Reads an index again: the one that the image's name stands for, or a nested one with the digest `nested`.
@@ -84,15 +91,18 @@ impl Closer {
         Ok(())
     }
 
+    /// Keeps what the document says of itself that the image's name stands for.
     fn whole(&mut self, annotations: Bounded) {
         self.annotations = self.room.words(annotations);
         self.left_out = self.room.left_out();
     }
 
+    /// Asks for all families of boards what they take of these.
     pub(super) fn coverage(&mut self, entries: &[Entry]) {
         self.coverage = coverage::of(entries);
     }
 
+    /// `None` where none are wanted.
     pub(super) fn details(&self, row: usize) -> Option<&Details> {
         self.details.get(row)
     }

@@ -2,7 +2,8 @@
 //! ([`crate::image::manifest`]); here the bytes of a document, which was parsed already, are read again for it.
 //!
 //! Each map is bounded while it is read, and all that is kept of an image by one [`Room`]. What does not fit is left
-//! out, and counted.
+//! out, and counted. The most that is in memory at once, while an index is read again, are [`ANNOTATIONS_MAX`] small
+//! ones of each of its entries, which take 6 MiB: less than twice what such an index is itself.
 
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
@@ -42,6 +43,7 @@ impl Room {
         left.is_some()
     }
 
+    /// A text, if there is room for it.
     pub(super) fn text(&mut self, text: Option<String>) -> Option<String> {
         text.filter(|text| self.take(text.len()))
     }
@@ -52,6 +54,7 @@ impl Room {
         list
     }
 
+    /// The first of a map, by name.
     pub(super) fn words(&mut self, bounded: Bounded) -> Words {
         self.left_out += bounded.left_out;
         let mut words = bounded.words;
