@@ -116,6 +116,12 @@ impl Plan {
         self
     }
 
+    /// Takes manifests whose layers are elsewhere.
+    pub fn foreign_layers(mut self) -> Plan {
+        self.config += "validation:\n  manifests:\n    urls:\n      allow: ['^https?://']\n";
+        self
+    }
+
     /// A pull-through cache of another registry, which needs no TLS.
     pub fn cache_of(mut self, origin: &Registry) -> Plan {
         self.config += &format!("proxy:\n  remoteurl: http://{}\n", origin.address());

@@ -99,17 +99,21 @@ fn grant(fields: &str, login: Option<&str>) -> Option<serde_json::Value> {
         (None, Some(token)) if token != TokenServer::IDENTITY => return None,
         (login, token) => login.is_some() || token.is_some(),
     };
-    let scope = field("scope").unwrap_or("").replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
-    let mut parts = scope.splitn(3, ':');
-    let (Some(kind), Some(name), Some(actions)) = (parts.next(), parts.next(), parts.next()) else {
-        return Some(json!([])); // a token that proves who one is, and opens nothing
-    };
-    let allowed: Vec<&str> = match (known, name.starts_with("public/")) {
-        (true, _) => actions.split(',').collect(),
-        (false, true) => vec!["pull"],
-        (false, false) => vec![],
-    };
-    Some(json!([{ "type": kind, "name": name, "actions": allowed }]))
+    // A parameter for each of them, or one with all.
+    let scopes = fields.split('&').filter_map(|pair| pair.strip_prefix("scope=")).flat_map(|all| all.split("%20"));
+    let granted = scopes.filter_map(|scope| {
+        let scope = scope.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
+        let mut parts = scope.splitn(3, ':');
+        let (kind, name, actions) = (parts.next()?, parts.next()?, parts.next()?);
+        let allowed: Vec<&str> = match (known, name.starts_with("public/")) {
+            (true, _) => actions.split(',').collect(),
+            (false, true) => vec!["pull"],
+            (false, false) => vec![],
+        };
+        Some(json!({ "type": kind, "name": name, "actions": allowed }))
+    });
+    // None at all is a token that proves who one is, and opens nothing.
+    Some(granted.collect())
 }
 
 /// A JSON Web Token with the certificate in its header (RFC 7515, `x5c`), signed by openssl.

@@ -22,7 +22,7 @@ fn every_lie_is_told_with_its_reason() {
     let outcome = outcome.saying("2 of 4 entries are not what their labels say");
     let said = outcome.stdout();
     let line = |platform: &str| {
-        let found = said.lines().find(|line| line.contains(platform));
+        let found = said.lines().find(|line| line.starts_with(platform));
         found.unwrap_or_else(|| panic!("no line about {platform}:\n{said}")).to_owned()
     };
     assert!(line("linux/arm/v6").contains("ARMv7 code") && line("linux/arm/v6").contains("/hello"), "{said}");

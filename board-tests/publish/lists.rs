@@ -24,13 +24,12 @@ fn by_buildkit(platform: &str, code: &str) -> Artifact {
 fn lists_in_lists_are_lifted_out_and_attestations_come_last() {
     let (registry, scratch) = (Registry::start(), Scratch::new());
     let edgepull = publisher(&scratch);
-    let image = |tag: &str, artifact: Artifact| {
-        registry.push(&artifact.layout(&scratch, tag), &format!("board/app:{tag}"))
-    };
+    let image =
+        |tag: &str, artifact: Artifact| pushed(&registry, &scratch, &format!("board/app:{tag}"), artifact);
     let (v6, v7) = (by_buildkit("linux/arm/v6", "v6"), by_buildkit("linux/arm/v7", "v7"));
     let nested = Index::new().with(Index::new().with(v7).build()).build();
     let (one, two) = (image("one", v6), image("two", nested));
-    let three = pushed(&registry, &scratch, "board/other:three", Image::running("linux/arm64/v8", "arm64"));
+    let three = pushed(&registry, &scratch, "board/other:three", Image::running("linux/arm64/v8", "arm64").build());
     let name = registry.image("board/app:all");
     edgepull.edgepull(["manifest", "create", &name, &one, &two, &three]).succeeds();
     edgepull.edgepull(["manifest", "push", &name]).succeeds();
@@ -81,7 +80,7 @@ fn lists_in_lists_are_lifted_out_and_attestations_come_last() {
 
 #[test]
 fn foreign_layers_are_left_where_they_are() {
-    let (registry, scratch) = (Registry::start(), Scratch::new());
+    let (registry, scratch) = (Registry::with().foreign_layers().start(), Scratch::new());
     let foreign = |artifact: Artifact| {
         artifact.with_manifest(|manifest| {
             manifest["layers"][0]["mediaType"] =
@@ -103,7 +102,7 @@ fn foreign_layers_are_left_where_they_are() {
 fn a_list_is_begun_added_to_and_forgotten() {
     let (registry, scratch) = (Registry::start(), Scratch::new());
     let image = |tag: &str, platform: &str| {
-        pushed(&registry, &scratch, &format!("board/app:{tag}"), Image::running(platform, tag))
+        pushed(&registry, &scratch, &format!("board/app:{tag}"), Image::running(platform, tag).build())
     };
     let (v6, v7) = (image("v6", "linux/arm/v6"), image("v7", "linux/arm/v7"));
     let name = registry.image("board/app:1");
@@ -139,7 +138,7 @@ fn a_list_is_begun_added_to_and_forgotten() {
     edgepull.edgepull(["manifest", "annotate", "--variant", "v8", &name, &v7]).succeeds();
     let anew = Image::running("linux/arm/v6", "v6").layer(Layer::new().file("new", "new")).build();
     let digest = anew.digest().to_owned();
-    registry.push(&anew.layout(&scratch, "anew"), "board/app:v6");
+    pushed(&registry, &scratch, "board/app:v6", anew);
     edgepull.edgepull(["manifest", "create", "--amend", &name, &v6]).succeeds();
     edgepull.edgepull(["manifest", "push", &name]).succeeds();
     let seen = list(&name);
@@ -156,7 +155,7 @@ fn a_list_is_begun_added_to_and_forgotten() {
 fn images_may_come_from_layouts_and_other_registries() {
     let (registry, elsewhere, scratch) = (Registry::start(), Registry::start(), Scratch::new());
     let v6 = Image::running("linux/arm/v6", "v6").build().oci(&scratch, "v6");
-    let v7 = pushed(&elsewhere, &scratch, "board/app:v7", Image::running("linux/arm/v7", "v7"));
+    let v7 = pushed(&elsewhere, &scratch, "board/app:v7", Image::running("linux/arm/v7", "v7").build());
     let name = registry.image("board/app:1");
     let edgepull = publisher(&scratch);
     edgepull.edgepull(["manifest", "create", &name, &v6, &v7]).succeeds();

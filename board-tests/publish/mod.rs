@@ -18,10 +18,11 @@ fn publisher(scratch: &Scratch) -> Board {
         .with_env("XDG_STATE_HOME", &scratch.at("state"))
 }
 
-/// Pushes an image of `platform` that runs the program `code`, with skopeo; gives its name.
-fn pushed(registry: &Registry, scratch: &Scratch, name: &str, image: Image) -> String {
-    let folder = name.replace(['/', ':'], "-");
-    registry.push(&image.build().layout(scratch, &folder), name)
+/// Pushes an image; gives its name. By edgepull: skopeo reads no Docker manifests in OCI layouts, and no lists in lists.
+fn pushed(registry: &Registry, scratch: &Scratch, name: &str, image: Artifact) -> String {
+    let (layout, to) = (image.oci(scratch, &name.replace(['/', ':'], "-")), registry.image(name));
+    publisher(scratch).edgepull(["copy", &layout, &to]).succeeds();
+    to
 }
 
 /// The bytes that the registry has under a name, as skopeo reads them.

@@ -6,7 +6,8 @@ use std::path::Path;
 /// The installed docker, which needs no engine for this.
 fn docker<'a>(scratch: &Scratch, args: impl IntoIterator<Item = &'a str>) -> String {
     let config = format!("DOCKER_CONFIG={}", scratch.at("docker"));
-    run("env", [config.as_str(), "docker"].into_iter().chain(args))
+    let args: Vec<&str> = args.into_iter().collect();
+    run("env", [&[config.as_str(), "docker"], &args[..]].concat())
 }
 
 /// The images that lists are made of here, as names in `repository`.
@@ -19,7 +20,7 @@ fn images(registry: &Registry, scratch: &Scratch, repository: &str) -> Vec<Strin
         ("amd64", image("linux/amd64", "amd64").in_docker_format()),
     ]
     .into_iter()
-    .map(|(tag, image)| pushed(registry, scratch, &format!("{repository}:{tag}"), image))
+    .map(|(tag, image)| pushed(registry, scratch, &format!("{repository}:{tag}"), image.build()))
     .collect()
 }
 

@@ -14,7 +14,7 @@ impl Given {
         let (registry, scratch) = (Registry::start(), Scratch::new());
         for (platform, code) in [("linux/arm/v6", "v6"), ("linux/arm/v7", "v7"), ("linux/arm64/v8", "arm64")]
         {
-            pushed(&registry, &scratch, &format!("board/app:{code}"), Image::running(platform, code));
+            pushed(&registry, &scratch, &format!("board/app:{code}"), Image::running(platform, code).build());
         }
         let edgepull = publisher(&scratch);
         Given { registry, scratch, edgepull }

@@ -44,7 +44,7 @@ pub(super) struct Row {
 /// # Errors
 /// [`Kind::BadImage`] where a label is a lie; those of a pull, with the entry's name, where one cannot be read.
 pub(super) fn run(image: &Reference, options: &Options, clock: &Arc<Clock>, report: &Report) -> Result<()> {
-    let (digest, rows) = look(image, options, clock, report)?;
+    let (digest, rows) = look(image, options, clock)?;
     match report.is_json() {
         true => report.json(&as_json(image, digest, &rows))?,
         false => table(&rows).into_iter().try_for_each(|line| report.text(line))?,
@@ -70,15 +70,11 @@ fn look(
     image: &Reference,
     options: &Options,
     clock: &Arc<Clock>,
-    report: &Report,
 ) -> Result<(Digest, Vec<Row>)> {
     let temporary = Temporary::new()?;
     let mut source = open(image, options, clock)?;
     let writable = vec![temporary.directory().to_owned()];
     let rights = Rights { writable, readable: source.files(), ..Rights::default() };
-    let quiet = Report::quiet();
-    // With --json there is one answer, and no events before it.
-    let progress = if report.is_json() { &quiet } else { report };
     let mut rows = Vec::new();
     let digest = confined(
         rights,
@@ -86,7 +82,7 @@ fn look(
         clock,
         |line| {
             let told = &mut |row| line.ask(&Question::Checked(row)).map(drop);
-            each(&temporary, &mut *source, progress, told)
+            each(&temporary, &mut *source, told)
         },
         |question| {
             if let Question::Checked(row) = question {
@@ -102,7 +98,6 @@ fn look(
 fn each(
     temporary: &Temporary,
     source: &mut dyn Source,
-    report: &Report,
     told: &mut dyn FnMut(Row) -> Result<()>,
 ) -> Result<Digest> {
     let root = source.root()?;
