@@ -100,7 +100,8 @@ fn grant(fields: &str, login: Option<&str>) -> Option<serde_json::Value> {
         (login, token) => login.is_some() || token.is_some(),
     };
     // A parameter for each of them, or one with all.
-    let scopes = fields.split('&').filter_map(|pair| pair.strip_prefix("scope=")).flat_map(|all| all.split("%20"));
+    let scopes =
+        fields.split('&').filter_map(|pair| pair.strip_prefix("scope=")).flat_map(|all| all.split("%20"));
     let granted = scopes.filter_map(|scope| {
         let scope = scope.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
         let mut parts = scope.splitn(3, ':');

@@ -29,7 +29,8 @@ fn lists_in_lists_are_lifted_out_and_attestations_come_last() {
     let (v6, v7) = (by_buildkit("linux/arm/v6", "v6"), by_buildkit("linux/arm/v7", "v7"));
     let nested = Index::new().with(Index::new().with(v7).build()).build();
     let (one, two) = (image("one", v6), image("two", nested));
-    let three = pushed(&registry, &scratch, "board/other:three", Image::running("linux/arm64/v8", "arm64").build());
+    let three =
+        pushed(&registry, &scratch, "board/other:three", Image::running("linux/arm64/v8", "arm64").build());
     let name = registry.image("board/app:all");
     edgepull.edgepull(["manifest", "create", &name, &one, &two, &three]).succeeds();
     edgepull.edgepull(["manifest", "push", &name]).succeeds();

@@ -199,8 +199,35 @@ pub(super) fn write_config(process: &Process, readonly: bool, directory: &Path) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::elf::tests::arm_program;
+    use crate::platform::Inputs;
     use std::fs;
+    use std::os::fd::AsFd;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_program_that_lies_is_refused_unless_forced() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("app"), arm_program(0x0500_0400, &[6, 10])).unwrap();
+        let digest = Digest([0; 32]);
+        let text = format!(r#"{{"config":{{"digest":"{digest}","size":1}},"layers":[]}}"#);
+        let Document::Manifest(manifest) = Document::parse("", text.as_bytes()).unwrap() else { panic!() };
+        let config = ImageConfig::parse(br#"{"config":{"Cmd":["/app"]}}"#).unwrap();
+        let (media_type, age) = (String::new(), Age::of(&manifest.annotations, None, &config));
+        let platform = Platform::parse("linux/arm/v6").unwrap();
+        let chosen = Chosen { root: digest, media_type, size: 1, digest, platform, manifest, config, age };
+        let host = Host::detect(&Inputs { machine: Some("armv6l"), ..Inputs::default() }).unwrap();
+        let root = File::open(home.path()).unwrap();
+        let error = check_program(&chosen, &host, root.as_fd(), false).unwrap_err();
+        assert_eq!(error.kind(), Kind::BadImage);
+        assert_eq!(
+            error.to_string(),
+            "the image is labelled linux/arm/v6, but /app says otherwise: it is ARMv7 code; --force unpacks it all the same"
+        );
+        check_program(&chosen, &host, root.as_fd(), true).unwrap();
+        fs::remove_file(home.path().join("app")).unwrap();
+        check_program(&chosen, &host, root.as_fd(), false).unwrap();
+    }
 
     #[test]
     fn a_bundle_is_made_of_directories_only_and_where_nobody_has_made_one() {

@@ -153,7 +153,7 @@ fn hold(check: Check, there: &mut [Opened], unpacked: &Temporary) -> Result<()> 
             let label = Label::Entry(entry.platform.as_ref());
             let platform = entry.normal_platform().map(|platform| platform.to_string()).unwrap_or_default();
             let name = format!("{} ({platform})", wanted.image);
-            let outcome = check::entry(unpacked, &mut **source, &entry.descriptor(), label, &Report::quiet());
+            let outcome = check::entry(unpacked, &mut **source, &entry.descriptor(), label);
             all += 1;
             match outcome {
                 Ok(Outcome::Lies(found)) => {

@@ -75,6 +75,15 @@ pub struct Selection {
     pub taken: Option<(usize, usize)>,
 }
 
+/// The entries of `index` that are no indexes, nested ones in the place of their index, for whoever asks about all of
+/// them: no board chooses, and no config is asked where a label says too little.
+#[cfg(feature = "publish")]
+pub fn expand(index: Index, lookup: &mut dyn Lookup) -> Result<Vec<Entry>> {
+    let mut expansion = Expansion { lookup, lookups: 0, entries: Vec::new() };
+    expansion.expand(index, 1)?;
+    Ok(expansion.entries)
+}
+
 /// Chooses from `index` for `host`. Not finding anything is no error here: [`Selection::refusal`] words it.
 pub fn select(index: Index, host: &Host, lookup: &mut dyn Lookup) -> Result<Selection> {
     let mut expansion = Expansion { lookup, lookups: 0, entries: Vec::new() };
@@ -100,15 +109,6 @@ pub fn choose(entries: &[Entry], host: &Host) -> Option<(usize, usize)> {
         };
         Some((entries.iter().position(fits)?, candidate))
     })
-}
-
-/// The entries of `index` that are no indexes, nested ones in the place of their index, for whoever asks about all of
-/// them: no board chooses, and no config is asked where a label says too little.
-#[cfg(feature = "publish")]
-pub fn expand(index: Index, lookup: &mut dyn Lookup) -> Result<Vec<Entry>> {
-    let mut expansion = Expansion { lookup, lookups: 0, entries: Vec::new() };
-    expansion.expand(index, 1)?;
-    Ok(expansion.entries)
 }
 
 /// What becomes of an entry that is not taken.

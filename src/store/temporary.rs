@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn only_the_layers_of_the_next_image_are_kept() {
-        let temporary = Temporary::new().unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let temporary = Temporary::within(place.path()).unwrap();
         let digests = [Digest([1; 32]), Digest([2; 32])];
         let layers = temporary.layers(&digests).unwrap();
         for digest in &digests {
@@ -133,5 +134,7 @@ mod tests {
         let left: Vec<_> =
             fs::read_dir(layers.whole()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, [name(&digests[1]).as_str()]);
+        drop(temporary);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nor does a layer stay");
     }
 }

@@ -66,11 +66,7 @@ fn refusal(rows: &[Row]) -> Option<Error> {
 }
 
 /// The digest of what `image` names, and its entries in their order.
-fn look(
-    image: &Reference,
-    options: &Options,
-    clock: &Arc<Clock>,
-) -> Result<(Digest, Vec<Row>)> {
+fn look(image: &Reference, options: &Options, clock: &Arc<Clock>) -> Result<(Digest, Vec<Row>)> {
     let temporary = Temporary::new()?;
     let mut source = open(image, options, clock)?;
     let writable = vec![temporary.directory().to_owned()];
@@ -105,12 +101,12 @@ fn each(
         Document::Manifest(manifest) => {
             let config = Documents(source).config(&manifest.config)?;
             let platform = Written::of(Label::Config, &config).map(|written| written.to_string());
-            let outcome = unpacked(temporary, source, &manifest, &config, Label::Config, report)?;
+            let outcome = unpacked(temporary, source, &manifest, &config, Label::Config)?;
             told(Row { platform, digest: root.digest, outcome })?;
         }
         Document::Index(index) => {
             for select::Entry { descriptor, verdict, .. } in select::expand(index, &mut Documents(source))? {
-                let row = row(temporary, source, &descriptor, &verdict, report)?;
+                let row = row(temporary, source, &descriptor, &verdict)?;
                 told(row)?;
             }
         }
@@ -123,7 +119,6 @@ fn row(
     source: &mut dyn Source,
     descriptor: &Descriptor,
     verdict: &Verdict,
-    report: &Report,
 ) -> Result<Row> {
     let (digest, label) = (descriptor.digest, descriptor.platform.as_ref());
     let platform = label.map(|label| Written::of_field(label).to_string());
@@ -132,11 +127,8 @@ fn row(
         Verdict::NotAnImage => Outcome::Unchecked("not an image".into()),
         _ => {
             let name = format!("entry {} {digest}", platform.as_deref().unwrap_or(UNLABELLED));
-            report.event(
-                &name,
-                || json!({ "event": "entry", "platform": platform.as_deref(), "digest": digest }),
-            )?;
-            let outcome = entry(temporary, source, descriptor, Label::Entry(label), report);
+            log::info!("{name}");
+            let outcome = entry(temporary, source, descriptor, Label::Entry(label));
             outcome.map_err(|error| error.context(name))?
         }
     };
@@ -153,7 +145,6 @@ pub(super) fn entry(
     source: &mut dyn Source,
     manifest: &Descriptor,
     label: Label<'_>,
-    report: &Report,
 ) -> Result<Outcome> {
     let mut documents = Documents(source);
     let (_, manifest) = documents.image(manifest)?;
@@ -161,7 +152,7 @@ pub(super) fn entry(
         return Ok(Outcome::Unchecked("no container image".into()));
     }
     let config = documents.config(&manifest.config)?;
-    unpacked(temporary, source, &manifest, &config, label, report)
+    unpacked(temporary, source, &manifest, &config, label)
 }
 
 fn unpacked(
@@ -170,9 +161,8 @@ fn unpacked(
     manifest: &Manifest,
     config: &ImageConfig,
     label: Label<'_>,
-    report: &Report,
 ) -> Result<Outcome> {
-    label::check(label, config, &mut || programs(temporary, source, manifest, config, report))
+    label::check(label, config, &mut || programs(temporary, source, manifest, config))
 }
 
 /// What the image runs.
@@ -181,11 +171,10 @@ fn programs(
     source: &mut dyn Source,
     manifest: &Manifest,
     config: &ImageConfig,
-    report: &Report,
 ) -> Result<Programs> {
     let diff_ids = &config.rootfs.diff_ids;
     let layers = temporary.layers(diff_ids)?;
-    Plan::new(manifest, config, &layers, &[])?.fetch(source, None, report)?;
+    Plan::new(manifest, config, &layers, &[])?.fetch(source, None, &Report::quiet())?;
     let (root, scratch) = temporary.root()?;
     let again = root.try_clone().map_err(|error| Error::disk("the root", error))?;
     layers.compose(diff_ids, again, scratch)?;

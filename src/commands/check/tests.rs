@@ -69,7 +69,7 @@ impl Bench {
 
     fn look(&self, descriptor: Value) -> Result<(Digest, Vec<Row>)> {
         let options = Options { quiet: true, ..Options::default() };
-        look(&self.reference(descriptor), &options, &Arc::default(), &Report::quiet())
+        look(&self.reference(descriptor), &options, &Arc::default())
     }
 }
 
@@ -125,15 +125,18 @@ fn every_entry_gets_its_verdict_in_its_place() {
     let bench = Bench::new();
     let (honest, lying) = (bench.entry("linux/arm/v7", &v7()), bench.entry("linux/arm/v6", &v7()));
     let nested = bench.index(&[lying, bench.image("linux/arm/v6", &[&[("app", &v6())]])]);
-    let attestation = labelled(bench.image("unknown/unknown", &[]), "unknown/unknown");
+    // By its annotation alone: as an image, it would be a lie.
+    let mut attestation = bench.entry("linux/arm/v6", &v7());
+    attestation["annotations"] = json!({ "vnd.docker.reference.type": "attestation-manifest" });
+    let unknown = labelled(bench.image("unknown/unknown", &[]), "unknown/unknown");
     let chart = bench.manifest(bench.blob("application/vnd.example.chart+json", b"{}"), &[]);
     let windows = bench.entry("windows/amd64", b"MZ");
-    let top = bench.index(&[honest, nested, attestation, chart, windows]);
+    let top = bench.index(&[honest, nested, attestation, unknown, chart, windows]);
     let (digest, rows) = bench.look(top.clone()).unwrap();
     assert_eq!(json!(digest), top["digest"]);
     assert_eq!(
         platforms(&rows),
-        ["linux/arm/v7", "linux/arm/v6", "-", "unknown/unknown", "-", "windows/amd64"]
+        ["linux/arm/v7", "linux/arm/v6", "-", "linux/arm/v6", "unknown/unknown", "-", "windows/amd64"]
     );
     assert_eq!(rows[0].outcome, fits());
     assert_eq!(rows[1].outcome, lie());
@@ -221,7 +224,7 @@ fn a_layer_in_common_is_fetched_once_and_the_disk_holds_one_image() {
         rows.push(row);
         Ok(())
     };
-    each(&temporary, &mut source, &Report::quiet(), told).unwrap();
+    each(&temporary, &mut source, told).unwrap();
     assert_eq!([&rows[0].outcome, &rows[1].outcome], [&fits(), &fits()]);
     let layers = [common, &[("app", &six)], &[("app", &seven)]].map(|files| Digest::of(&tar_of(files)));
     assert_eq!(source.1, layers);

@@ -219,6 +219,10 @@ fn every_file_that_lies_has_its_line_and_all_have_one_advice() {
     let mixed = [("/bin/app", with_interpreter(v5(), "/lib/ld.so")), ("/lib/ld.so", v7())];
     let lies = lies_beside("linux/arm/v7", "linux/arm/v7", &mixed);
     assert!(lies[0].ends_with("no label stands for that: build it for linux/arm/v7"), "{lies:?}");
+    let micro = arm_program(EABI5, &[6, 11]);
+    let mixed = [("/bin/app", with_interpreter(micro, "/lib/ld.so")), ("/lib/ld.so", v7())];
+    let lies = lies_beside("linux/arm/v7", "linux/arm/v7", &mixed);
+    assert!(lies[0].ends_with("no label stands for that: build it for linux/arm/v7"), "{lies:?}");
 }
 
 #[test]
