@@ -13,9 +13,7 @@ use serde_json::Value;
 
 /// This machine, logged in nowhere, with lists of its own.
 fn publisher(scratch: &Scratch) -> Board {
-    Board::this_machine()
-        .with_env("DOCKER_CONFIG", &scratch.at("no-docker"))
-        .with_env("XDG_STATE_HOME", &scratch.at("state"))
+    Board::this_machine().with_env("DOCKER_CONFIG", &scratch.at("no-docker"))
 }
 
 /// Pushes an image; gives its name. By edgepull: skopeo reads no Docker manifests in OCI layouts, and no lists in lists.
