@@ -124,7 +124,7 @@ pub fn break_off(destination: &mut dyn Destination, blob: &Descriptor, bytes: &[
     assert!(!destination.has_blob(blob).unwrap());
 }
 
-/// All names below a directory, but not that of the test's own.
+/// All names in a directory, sorted.
 pub fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(directory)
         .unwrap()
