@@ -309,6 +309,18 @@ fn the_man_page_is_good_mdoc() {
 }
 
 #[test]
+fn what_does_not_publish_does_not_say_so() {
+    let scratch = Scratch::new();
+    let root = scratch.at("armv7");
+    run("dpkg-deb", ["-x", &package("armv7"), &root]);
+    let root = Path::new(&root);
+    let page = run("gzip", ["-dc", root.join("usr/share/man/man1/edgepull.1.gz").to_str().expect("a path")]);
+    assert!(page.contains("It Cm pull") && !page.contains("manifest push"), "{page}");
+    let notices = run("gzip", ["-dc", root.join("usr/share/doc/edgepull/NOTICES.gz").to_str().expect("a path")]);
+    assert!(notices.contains("rustls") && !notices.contains("yaml"), "notices of what is not in it");
+}
+
+#[test]
 fn fish_and_zsh_complete() {
     let scratch = Scratch::new();
     let root = unpacked(&scratch);
@@ -317,13 +329,17 @@ fn fish_and_zsh_complete() {
     let fish = root.join("usr/share/fish/vendor_completions.d/edgepull.fish");
     let zsh = root.join("usr/share/zsh/vendor-completions");
     for (line, offered) in [
-        ("edgepull ", "confirm deploy gc help inspect platform pull rollback status update verify"),
+        ("edgepull ", "confirm copy deploy gc help inspect manifest platform pull rollback status update verify"),
         ("edgepull pull --re", "--replace"),
         ("edgepull --ca-file root", "root-ca.pem rootfs"),
         ("edgepull --variant v6 inspect --r", "--raw"),
         ("edgepull pull alpine root", "rootfs"),
         ("edgepull pull oci:root", "oci:rootfs"),
         ("edgepull --machine ", "aarch64 armv5tejl armv6l armv7l armv8l x86_64"),
+        ("edgepull manifest ", "annotate check create inspect push rm"),
+        ("edgepull manifest annotate --os-", "--os-features --os-version"),
+        ("edgepull manifest push from-spec root", "root-ca.pem rootfs"),
+        ("edgepull manifest push from-args --ty", "--type"),
     ] {
         let script = "cd $argv[1]; source $argv[2]; complete -C $argv[3]";
         let here = scratch.at("here");
