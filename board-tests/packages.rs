@@ -316,7 +316,8 @@ fn what_does_not_publish_does_not_say_so() {
     let root = Path::new(&root);
     let page = run("gzip", ["-dc", root.join("usr/share/man/man1/edgepull.1.gz").to_str().expect("a path")]);
     assert!(page.contains("It Cm pull") && !page.contains("manifest push"), "{page}");
-    let notices = run("gzip", ["-dc", root.join("usr/share/doc/edgepull/NOTICES.gz").to_str().expect("a path")]);
+    let notices =
+        run("gzip", ["-dc", root.join("usr/share/doc/edgepull/NOTICES.gz").to_str().expect("a path")]);
     assert!(notices.contains("rustls") && !notices.contains("yaml"), "notices of what is not in it");
 }
 
@@ -329,7 +330,10 @@ fn fish_and_zsh_complete() {
     let fish = root.join("usr/share/fish/vendor_completions.d/edgepull.fish");
     let zsh = root.join("usr/share/zsh/vendor-completions");
     for (line, offered) in [
-        ("edgepull ", "confirm copy deploy gc help inspect manifest platform pull rollback status update verify"),
+        (
+            "edgepull ",
+            "confirm copy deploy gc help inspect manifest platform pull rollback status update verify",
+        ),
         ("edgepull pull --re", "--replace"),
         ("edgepull --ca-file root", "root-ca.pem rootfs"),
         ("edgepull --variant v6 inspect --r", "--raw"),
