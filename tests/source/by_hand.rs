@@ -8,6 +8,8 @@
 use edgepull::error::{Error, Kind};
 use edgepull::image::digest::Digest;
 use edgepull::image::manifest::{Document, Manifest};
+#[cfg(feature = "publish")]
+use edgepull::image::reference::Reference;
 use edgepull::source::{Options, Source, open};
 use sha2::Digest as _;
 use std::io::Read;
@@ -63,9 +65,10 @@ fn push_by_hand() {
 
 /// Writes an image whose layer has that many bytes, which nobody keeps.
 #[cfg(feature = "publish")]
-fn push(reference: &edgepull::image::reference::Reference, size: u64) -> Result<(), Error> {
+fn push(reference: &Reference, size: u64) -> Result<(), Error> {
     use crate::image::{descriptor, pointer};
     use edgepull::image::manifest::media_type;
+    use edgepull::image::reference::RegistryReference;
     use edgepull::source::{Fetched, open_destination};
 
     /// Bytes that differ from one another, and from one run to the next.
@@ -112,7 +115,13 @@ fn push(reference: &edgepull::image::reference::Reference, size: u64) -> Result<
     };
     destination.manifest(&document)?;
     assert!(destination.has_manifest(&descriptor(media_type::OCI_MANIFEST, &document.bytes))?);
-    destination.publish(&document, &["second".to_owned()])
+    destination.publish(&document, &["second".to_owned()])?;
+    if let Reference::Registry(image) = reference {
+        let repository = format!("{}/mounted", image.repository);
+        let other = Reference::Registry(RegistryReference { repository, ..image.clone() });
+        println!("mounted? {}", open_destination(&other, &options())?.mount(&layer, reference)?);
+    }
+    Ok(())
 }
 
 fn pull(source: &mut dyn Source) -> Result<(), Error> {

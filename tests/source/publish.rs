@@ -222,6 +222,31 @@ fn a_token_that_expires_in_an_upload_is_replaced() {
 }
 
 #[test]
+fn a_token_that_only_reads_is_not_asked_for_between_writes() {
+    // It expires with the second chunk; what it is for goes by the scope.
+    let tokens = Server::start(|request, before| {
+        let right = if request.target.contains("push") { "push" } else { "pull" };
+        Reply::new(200, format!(r#"{{"token":"t{before}-{right}"}}"#))
+    });
+    let (realm, chunks) = (format!("http://{}/token", tokens.address), AtomicUsize::new(0));
+    let registry = Registry::start(move |request, _| {
+        let right = if matches!(&*request.method, "GET" | "HEAD") { "pull" } else { "push" };
+        let is_chunk = usize::from(request.method == "PATCH");
+        let expired = chunks.fetch_add(is_chunk, Ordering::SeqCst) + is_chunk >= 2;
+        let token = request.header("authorization").unwrap_or_default();
+        let good = token.ends_with("push") || (token.ends_with("pull") && right == "pull");
+        let challenge = format!(r#"Bearer realm="{realm}",scope="repository:team/app:{right}""#);
+        (!good || (expired && token.contains("t0")))
+            .then(|| error(401, "UNAUTHORIZED").with("WWW-Authenticate", &challenge))
+    });
+    let mut destination = registry.destination();
+    assert!(!destination.has_blob(&descriptor(media_type::OCI_LAYER, &LARGE)).unwrap());
+    push(&mut *destination, &LARGE).0.unwrap();
+    assert!(destination.has_blob(&descriptor(media_type::OCI_LAYER, &LARGE)).unwrap());
+    assert_eq!(tokens.requests().len(), 2, "{:?}", tokens.requests());
+}
+
+#[test]
 fn a_token_without_the_right_to_write_is_access_denied() {
     for (method, tried) in [("POST", 2), ("PATCH", 2)] {
         let tokens = tokens();

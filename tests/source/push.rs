@@ -3,7 +3,7 @@
 use crate::image::descriptor;
 use crate::options;
 use crate::refused;
-use crate::server::{Reply, Request, Server};
+use crate::server::{Reply, Request, Server, Taken};
 use crate::uploads::{CHUNK, LARGE, Registry, Written, error, push, push_as};
 use edgepull::error::{Error, Kind};
 use edgepull::image::digest::Digest;
@@ -21,12 +21,12 @@ fn small() -> Arc<[u8]> {
     (0..100_000u32).map(|at| (at * 7 % 251) as u8).collect()
 }
 
-/// Cuts the `n`th request of that method, counted from 1, after so many bytes of its body.
-fn cut(method: &'static str, n: usize, after: usize) -> impl Fn(&Request) -> Option<usize> + Send + Sync {
+/// Breaks the connection of the `n`th request of that method, counted from 1, after so many bytes of its body.
+fn cut(method: &'static str, n: usize, most: usize) -> impl Fn(&Request) -> Taken + Send + Sync {
     let seen = AtomicUsize::new(0);
-    move |request| {
-        let is_it = request.method == method && seen.fetch_add(1, Ordering::SeqCst) + 1 == n;
-        is_it.then_some(after)
+    move |request| match request.method == method && seen.fetch_add(1, Ordering::SeqCst) + 1 == n {
+        true => Taken { most, answered: false, ..Taken::ALL },
+        false => Taken::ALL,
     }
 }
 
@@ -105,7 +105,7 @@ fn a_registry_says_how_large_a_chunk_must_be() {
 
 #[test]
 fn a_broken_upload_goes_on_where_the_registry_is() {
-    let registry = Registry::start_cutting(cut("PATCH", 2, 1_000_000), |_, _| None);
+    let registry = Registry::start_taking(cut("PATCH", 2, 1_000_000), |_, _| None);
     let (result, opened, sent) = push(&mut *registry.destination(), &LARGE);
     result.unwrap();
     assert!(registry.has(&LARGE));
@@ -119,7 +119,7 @@ fn a_broken_upload_goes_on_where_the_registry_is() {
 #[test]
 fn a_chunk_of_which_nothing_was_kept_is_sent_again() {
     let nothing = answer("PATCH", 2, |_, _| Some(Reply::new(202, "")));
-    let registry = Registry::start_cutting(cut("PATCH", 2, 1_000_000), nothing);
+    let registry = Registry::start_taking(cut("PATCH", 2, 1_000_000), nothing);
     let (result, opened, _) = push(&mut *registry.destination(), &LARGE);
     result.unwrap();
     assert!(registry.has(&LARGE));
@@ -177,7 +177,7 @@ fn an_upload_that_is_gone_begins_anew() {
         written.uploads.clear();
         None
     });
-    let registry = Registry::start_cutting(cut("PATCH", 2, 10), gone);
+    let registry = Registry::start_taking(cut("PATCH", 2, 10), gone);
     let (result, opened, sent) = push(&mut *registry.destination(), &LARGE);
     result.unwrap();
     assert!(registry.has(&LARGE));
@@ -217,7 +217,7 @@ fn a_registry_without_patch_gets_it_in_one_piece() {
 #[test]
 fn a_blob_whose_last_answer_was_lost_is_found() {
     for (bytes, body) in [(small(), 100_000), (LARGE.clone(), 0)] {
-        let registry = Registry::start_cutting(cut("PUT", 1, body), |_, _| None);
+        let registry = Registry::start_taking(cut("PUT", 1, body), |_, _| None);
         push(&mut *registry.destination(), &bytes).0.unwrap();
         assert!(registry.has(&bytes));
         assert_eq!(registry.steps().iter().filter(|step| *step == "PUT").count(), 1);
@@ -227,7 +227,7 @@ fn a_blob_whose_last_answer_was_lost_is_found() {
 
 #[test]
 fn a_small_blob_whose_connection_breaks_begins_anew() {
-    let registry = Registry::start_cutting(cut("PUT", 1, 50_000), |_, _| None);
+    let registry = Registry::start_taking(cut("PUT", 1, 50_000), |_, _| None);
     let (result, opened, sent) = push(&mut *registry.destination(), &small());
     result.unwrap();
     assert!(registry.has(&small()));
@@ -279,9 +279,14 @@ fn a_registry_that_is_busy_is_waited_for() {
 #[test]
 fn a_connection_that_takes_nothing_is_left() {
     let cut = cut("PATCH", 2, 0);
-    let stalls =
-        move |request: &Request| cut(request).inspect(|_| std::thread::sleep(Duration::from_secs(20)));
-    let registry = Registry::start_cutting(stalls, |_, _| None);
+    let stalls = move |request: &Request| match cut(request) {
+        taken if taken.answered => taken,
+        taken => {
+            std::thread::sleep(Duration::from_secs(20));
+            taken
+        }
+    };
+    let registry = Registry::start_taking(stalls, |_, _| None);
     let options = Options { stall: Duration::from_secs(1), ..options() };
     let begun = Instant::now();
     push(&mut *registry.destination_by(&options), &LARGE).0.unwrap();
@@ -355,4 +360,54 @@ fn a_registry_that_calls_the_blob_otherwise_is_not_believed() {
     });
     let result = push(&mut *registry.destination(), &small()).0;
     refused(result, Kind::Verification, &[&Digest::of(b"other").to_string()]);
+}
+
+/// Does that with the first body of some size.
+fn first(taken: Taken) -> impl Fn(&Request) -> Taken + Send + Sync {
+    let seen = AtomicUsize::new(0);
+    move |request| match request.header("content-range").is_some() && seen.fetch_add(1, Ordering::SeqCst) == 0
+    {
+        true => taken,
+        false => Taken::ALL,
+    }
+}
+
+/// Whether the chunks were announced, one after the other.
+fn announced(registry: &Registry) -> Vec<bool> {
+    let requests = registry.server.requests();
+    let chunks = requests.iter().filter(|request| request.method == "PATCH");
+    chunks.map(|request| request.header("expect") == Some("100-continue")).collect()
+}
+
+#[test]
+fn an_answer_that_comes_before_the_bytes_is_heard() {
+    let refuses = first(Taken { most: 0, heard: false, answered: true });
+    let registry = Registry::start_taking(refuses, |request, _| {
+        (request.method == "PATCH").then(|| Reply::new(413, "too large"))
+    });
+    let (result, _, sent) = push(&mut *registry.destination(), &LARGE);
+    refused(result, Kind::Network, &["HTTP 413", "client_max_body_size"]);
+    assert_eq!((sent, registry.steps()), (0, vec!["POST".into(), CHUNKS[0].into(), "DELETE".into()]));
+}
+
+#[test]
+fn a_registry_that_says_nothing_beforehand_gets_the_bytes() {
+    let silent = first(Taken { heard: false, ..Taken::ALL });
+    let registry = Registry::start_taking(silent, |_, _| None);
+    push(&mut *registry.destination(), &LARGE).0.unwrap();
+    assert!(registry.has(&LARGE));
+    assert_eq!(announced(&registry), [true; 3]);
+}
+
+#[test]
+fn who_cannot_cope_with_an_announcement_gets_none() {
+    // One says so, the other hangs up.
+    for answered in [true, false] {
+        let refuses = first(Taken { most: 0, heard: false, answered });
+        let expects = answer("PATCH", 1, |_, _| Some(Reply::new(417, "")));
+        let registry = Registry::start_taking(refuses, expects);
+        push(&mut *registry.destination(), &LARGE).0.unwrap();
+        assert!(registry.has(&LARGE), "{answered}");
+        assert_eq!(announced(&registry), [true, false, false, false], "{answered}");
+    }
 }

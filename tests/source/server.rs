@@ -131,8 +131,24 @@ impl Reply {
 }
 
 type Script = dyn Fn(&Request, usize) -> Reply + Send + Sync;
-/// How much is read of a request's body before the connection is closed; `None`: all, and it is answered.
-type Cut = dyn Fn(&Request) -> Option<usize> + Send + Sync;
+/// How a request's body is dealt with, going by its head.
+type Care = dyn Fn(&Request) -> Taken + Send + Sync;
+
+/// What is taken of a request's body.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken {
+    /// At most so many bytes. Where there are more, the connection is closed after the answer.
+    pub most: usize,
+    /// Whoever waits for a word before he sends it (100 Continue) gets that.
+    pub heard: bool,
+    /// It is answered.
+    pub answered: bool,
+}
+
+impl Taken {
+    /// As it should be.
+    pub const ALL: Taken = Taken { most: usize::MAX, heard: true, answered: true };
+}
 
 /// A server on a loopback port, until the test ends.
 pub struct Server {
@@ -171,17 +187,16 @@ impl Server {
         address: &str,
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
-        Server::listen(TcpListener::bind(address).unwrap(), None, |_| None, script)
+        Server::listen(TcpListener::bind(address).unwrap(), None, |_| Taken::ALL, script)
     }
 
-    /// The same, with connections that break while a request comes. `script` gets what came of it, and its answer does not
-    /// arrive.
+    /// The same, which does not take every request's body. `script` gets what came of it.
     #[cfg(feature = "publish")]
-    pub fn start_cutting(
-        cut: impl Fn(&Request) -> Option<usize> + Send + Sync + 'static,
+    pub fn start_taking(
+        care: impl Fn(&Request) -> Taken + Send + Sync + 'static,
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
-        Server::listen(TcpListener::bind("127.0.0.1:0").unwrap(), None, cut, script)
+        Server::listen(TcpListener::bind("127.0.0.1:0").unwrap(), None, care, script)
     }
 
     /// The same at a port where nobody has listened before.
@@ -190,7 +205,7 @@ impl Server {
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
         rustix::net::listen(&bound, 16).unwrap();
-        Server::listen(bound, None, |_| None, script)
+        Server::listen(bound, None, |_| Taken::ALL, script)
     }
 
     /// The same over TLS.
@@ -198,13 +213,13 @@ impl Server {
         config: Arc<rustls::ServerConfig>,
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
-        Server::listen(TcpListener::bind("127.0.0.1:0").unwrap(), Some(config), |_| None, script)
+        Server::listen(TcpListener::bind("127.0.0.1:0").unwrap(), Some(config), |_| Taken::ALL, script)
     }
 
     fn listen(
         listener: TcpListener,
         tls: Option<Arc<rustls::ServerConfig>>,
-        cut: impl Fn(&Request) -> Option<usize> + Send + Sync + 'static,
+        care: impl Fn(&Request) -> Taken + Send + Sync + 'static,
         script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
     ) -> Server {
         // Connections have what their listener has.
@@ -212,18 +227,18 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let script: Arc<Script> = Arc::new(script);
-        let cut: Arc<Cut> = Arc::new(cut);
+        let care: Arc<Care> = Arc::new(care);
         let (seen, sent) = (requests.clone(), Arc::<AtomicUsize>::default());
         let all_sent = sent.clone();
         std::thread::spawn(move || {
             for connection in listener.incoming() {
-                let (script, cut, seen, tls) = (script.clone(), cut.clone(), seen.clone(), tls.clone());
+                let (script, care, seen, tls) = (script.clone(), care.clone(), seen.clone(), tls.clone());
                 let connection = Counted(connection.unwrap(), all_sent.clone());
                 std::thread::spawn(move || match tls {
-                    None => serve(connection, &*cut, &*script, &seen),
+                    None => serve(connection, &*care, &*script, &seen),
                     Some(config) => {
                         let session = rustls::ServerConnection::new(config).unwrap();
-                        serve(rustls::StreamOwned::new(session, connection), &*cut, &*script, &seen);
+                        serve(rustls::StreamOwned::new(session, connection), &*care, &*script, &seen);
                     }
                 });
             }
@@ -248,21 +263,26 @@ impl Server {
 }
 
 /// Answers one connection's requests until one side has enough.
-fn serve(connection: impl Read + Write, cut: &Cut, script: &Script, seen: &Mutex<Vec<Request>>) {
+fn serve(connection: impl Read + Write, care: &Care, script: &Script, seen: &Mutex<Vec<Request>>) {
     let mut connection = BufReader::new(connection);
     // A TLS handshake where http is spoken is answered as Go's server does.
     if connection.fill_buf().is_ok_and(|bytes| bytes.first() == Some(&0x16)) {
         let _ = connection.get_mut().write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nno TLS here");
         return;
     }
-    while let Some((request, is_cut)) = read_request(&mut connection, cut) {
+    while let Some((request, taken)) = read_request(&mut connection, care) {
         let before = {
             let mut seen = seen.lock().unwrap();
             seen.push(request.clone());
             seen.len() - 1
         };
         let reply = script(&request, before);
-        if is_cut || write_reply(connection.get_mut(), &reply).is_err() || reply.length.is_none() {
+        let whole =
+            request.header("content-length").is_none_or(|length| length == request.body.len().to_string());
+        if !taken.answered || write_reply(connection.get_mut(), &reply).is_err() {
+            return;
+        }
+        if reply.length.is_none() || !whole {
             return;
         }
         match reply.trouble {
@@ -274,8 +294,7 @@ fn serve(connection: impl Read + Write, cut: &Cut, script: &Script, seen: &Mutex
     }
 }
 
-/// The next request, and whether the connection is closed now.
-fn read_request(connection: &mut impl BufRead, cut: &Cut) -> Option<(Request, bool)> {
+fn read_request(connection: &mut BufReader<impl Read + Write>, care: &Care) -> Option<(Request, Taken)> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -295,11 +314,14 @@ fn read_request(connection: &mut impl BufRead, cut: &Cut) -> Option<(Request, bo
         .collect();
     let mut request = Request { method, target, headers, body: Vec::new() };
     let length: usize = request.header("content-length").map_or(0, |length| length.parse().unwrap());
-    let cut = cut(&request);
-    let mut body = vec![0; cut.unwrap_or(length)];
+    let taken = care(&request);
+    let mut body = vec![0; length.min(taken.most)];
+    if request.header("expect").is_some() && taken.heard {
+        connection.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
+    }
     connection.read_exact(&mut body).ok()?;
     request.body = body;
-    Some((request, cut.is_some()))
+    Some((request, taken))
 }
 
 fn write_reply(connection: &mut impl Write, reply: &Reply) -> std::io::Result<()> {
@@ -309,14 +331,16 @@ fn write_reply(connection: &mut impl Write, reply: &Reply) -> std::io::Result<()
             connection.write_all(&reply.body)?;
         }
     }
-    write!(connection, "HTTP/1.1 {} Whatever\r\n", reply.status)?;
+    let mut head = format!("HTTP/1.1 {} Whatever\r\n", reply.status);
     for (name, value) in &reply.headers {
-        write!(connection, "{name}: {value}\r\n")?;
+        head += &format!("{name}: {value}\r\n");
     }
-    match reply.length {
-        Some(length) => write!(connection, "Content-Length: {length}\r\n\r\n")?,
-        None => write!(connection, "Connection: close\r\n\r\n")?,
-    }
+    head += &match reply.length {
+        Some(length) => format!("Content-Length: {length}\r\n\r\n"),
+        None => "Connection: close\r\n\r\n".to_owned(),
+    };
+    // In one piece, as servers do.
+    connection.write_all(head.as_bytes())?;
     match reply.trouble {
         Trouble::None => connection.write_all(&reply.body)?,
         Trouble::Cut(after) | Trouble::Stall(after) => connection.write_all(&reply.body[..after])?,

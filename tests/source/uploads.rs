@@ -1,7 +1,7 @@
 //! A registry that takes what is written to it, as the distribution-spec wants it, and no more patiently than that.
 
 use crate::options;
-use crate::server::{Reply, Request, Server};
+use crate::server::{Reply, Request, Server, Taken};
 use edgepull::error::Result;
 use edgepull::image::digest::Digest;
 use edgepull::image::manifest::Descriptor;
@@ -53,17 +53,17 @@ impl Registry {
     pub fn start(
         twist: impl Fn(&Request, &mut Written) -> Option<Reply> + Send + Sync + 'static,
     ) -> Registry {
-        Registry::start_cutting(|_| None, twist)
+        Registry::start_taking(|_| Taken::ALL, twist)
     }
 
-    /// The same over connections that break: see [`Server::start_cutting`].
-    pub fn start_cutting(
-        cut: impl Fn(&Request) -> Option<usize> + Send + Sync + 'static,
+    /// The same, which does not take every request's body.
+    pub fn start_taking(
+        care: impl Fn(&Request) -> Taken + Send + Sync + 'static,
         twist: impl Fn(&Request, &mut Written) -> Option<Reply> + Send + Sync + 'static,
     ) -> Registry {
         let written = Arc::<Mutex<Written>>::default();
         let (state, twist): (_, Box<Twist>) = (written.clone(), Box::new(twist));
-        let server = Server::start_cutting(cut, move |request, _| {
+        let server = Server::start_taking(care, move |request, _| {
             let mut written = state.lock().unwrap();
             match twist(request, &mut written) {
                 Some(reply) => reply,

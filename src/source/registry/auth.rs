@@ -96,10 +96,7 @@ fn fetch_token(
             shown(&url)
         )));
     }
-    let scope = match bearer.parameter("scope") {
-        Some(scope) => scope.to_owned(),
-        None => access.scope(&client.repository),
-    };
+    let scope = access.scope(bearer.parameter("scope"), &client.repository);
     let service = bearer.parameter("service").map(|service| format!("service={}&", encode(service)));
     let service = service.unwrap_or_default();
     let answer = match &found.credential {

@@ -6,7 +6,7 @@
 //! it lacks something is no failure.
 
 use super::dns;
-use super::endpoint::{Ask, Endpoint};
+use super::endpoint::{Access, Ask, Endpoint};
 use super::hosts::{Place, places};
 use super::http::{Answer, Class, Failure};
 use super::network::Network;
@@ -117,7 +117,7 @@ impl Client {
             if !may(&mirror.place) || self.network.is_set_aside(&mirror.place.key()) {
                 continue;
             }
-            match mirror.attempt(ask) {
+            match mirror.attempt(ask, &Access::Pull) {
                 Ok(answer) if ask.may_get(answer.status()) => {
                     self.network.online();
                     return Ok(Answer { place: at, ..answer });
@@ -137,7 +137,7 @@ impl Client {
                 Error::new(Kind::Network, message).hint("see the capabilities in hosts.toml"),
             ));
         }
-        let result = self.registry().attempt(ask);
+        let result = self.registry().attempt(ask, &Access::Pull);
         match result {
             Ok(answer) => {
                 self.network.online();

@@ -59,15 +59,23 @@ pub(super) enum Access {
 }
 
 impl Access {
-    /// The scopes of a token, where the challenge has none (distribution docs, spec/auth/scope).
-    pub(super) fn scope(&self, repository: &str) -> String {
+    /// The scopes of a token, separated by spaces (distribution docs, spec/auth/scope): those of the challenge, if it has any.
+    /// Who writes gets one token for all of that: with one that may only read, which is what a challenge to a status of an
+    /// upload names, the next write would be refused, and its answer perhaps be lost.
+    pub(super) fn scope(&self, challenge: Option<&str>, repository: &str) -> String {
         match self {
-            Access::Pull => format!("repository:{repository}:pull"),
+            Access::Pull => challenge.map_or_else(|| format!("repository:{repository}:pull"), str::to_owned),
             #[cfg(feature = "publish")]
-            Access::Push { from: None } => format!("repository:{repository}:pull,push"),
-            #[cfg(feature = "publish")]
-            Access::Push { from: Some(from) } => {
-                format!("repository:{repository}:pull,push repository:{from}:pull")
+            Access::Push { from } => {
+                let own = format!("repository:{repository}:pull,push");
+                let from = from.as_ref().map(|from| format!("repository:{from}:pull"));
+                let mut scopes: Vec<&str> = challenge.unwrap_or_default().split_ascii_whitespace().collect();
+                for wanted in [Some(own.as_str()), from.as_deref()].into_iter().flatten() {
+                    if !scopes.contains(&wanted) {
+                        scopes.push(wanted);
+                    }
+                }
+                scopes.join(" ")
             }
         }
     }
@@ -130,8 +138,8 @@ impl Endpoint {
     }
 
     /// One try. The answer's status is none of those that stand for "log in" or "try again".
-    pub(super) fn attempt(&self, ask: &Ask) -> Result<Answer, Failure> {
-        self.authorized(&Access::Pull, &mut |authorization| {
+    pub(super) fn attempt(&self, ask: &Ask, access: &Access) -> Result<Answer, Failure> {
+        self.authorized(access, &mut |authorization| {
             self.decided(&mut |secure| {
                 let url = self.url(secure, ask.path)?;
                 self.http.get(&ask.method, &url, ask.headers, authorization)

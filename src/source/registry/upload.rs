@@ -8,7 +8,9 @@
 //! | the token has expired | a new one; the bytes that it was sent with are sent again |
 //! | it takes no PATCH | all in one PUT, which after a break begins anew |
 //!
-//! As long as the registry has ever more of the blob, it never gives up.
+//! As long as the registry has ever more of the blob, it never gives up. What the registry keeps of a chunk that broke is
+//! up to it: distribution 2.8 forgets the whole upload then, as its Location holds a place that is not the right one any
+//! more, and begins anew with the next try.
 
 use super::client::Client;
 use super::endpoint::Access;
@@ -26,9 +28,7 @@ use ureq::http::{HeaderName, Method, Uri, header};
 /// What one request carries, in bytes, which is what a broken connection costs at most. A blob that is no larger goes
 /// with the closing PUT: two requests less.
 const CHUNK: u64 = 8 << 20;
-/// The largest chunk that a registry may insist on, in bytes. Where it wants more, the blob goes in one piece.
-const CHUNK_MAX: u64 = 1 << 30;
-/// The least that a chunk must have, if the registry minds, in bytes.
+/// The least that a chunk must have, if the registry minds, in bytes. It may be any: nothing is kept of a chunk.
 const OCI_CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 /// What a chunk is.
 const OCTETS: (HeaderName, &str) = (header::CONTENT_TYPE, "application/octet-stream");
@@ -54,6 +54,10 @@ pub(super) struct Upload<'a> {
     closing: bool,
     /// The token is new, and nothing has been taken with it yet.
     fresh: bool,
+    /// Chunks are announced (`Expect: 100-continue`, RFC 9110, 10.1.1), so that a registry can refuse one before it is sent:
+    /// who has an answer before he has read it often closes the connection, by which that answer gets lost. Who says
+    /// nothing to it gets the chunk after a second.
+    expects: bool,
     attempts: Attempts,
 }
 
@@ -77,6 +81,7 @@ impl<'a> Upload<'a> {
             unsure: false,
             closing: false,
             fresh: false,
+            expects: true,
             attempts: client.attempts(),
         }
     }
@@ -129,12 +134,12 @@ impl<'a> Upload<'a> {
         self.has = 0;
         let least = answer.header(OCI_CHUNK_MIN_LENGTH).and_then(|least| least.parse().ok()).unwrap_or(0);
         self.chunk = CHUNK.max(least);
-        self.whole |= self.blob.size <= self.chunk || self.chunk > CHUNK_MAX;
+        self.whole |= self.blob.size <= self.chunk;
         outcome(answer);
         Ok(())
     }
 
-    /// Sends the next `length` bytes; `None`: the token had expired, and there is a new one.
+    /// Sends the next `length` bytes; `None`: another try may be better at once, by a new token or without `Expect`.
     fn stream(
         &mut self,
         method: Method,
@@ -143,20 +148,28 @@ impl<'a> Upload<'a> {
         length: u64,
     ) -> Result<Option<Answer>, Failure> {
         self.payload.go_to(self.has).map_err(Failure::last)?;
-        let write = Write { method, to: To::Location(url), headers, access: &ACCESS };
+        let expect = [(header::EXPECT, "100-continue")];
+        let headers = [headers, &expect[..usize::from(self.expects && length > 0)]].concat();
+        let write = Write { method, to: To::Location(url), headers: &headers, access: &ACCESS };
         let answer = match length {
-            0 => self.client.write(&write, Content::Document(&[]))?,
-            _ => self.client.write(&write, Content::Stream(&mut self.payload.piece(length), length))?,
+            0 => self.client.write(&write, Content::Document(&[])),
+            _ => self.client.write(&write, Content::Stream(&mut self.payload.piece(length), length)),
         };
-        if answer.status() != 401 {
-            return Ok(Some(answer));
+        // Perhaps it, or a proxy before it, cannot cope with the one way.
+        self.expects ^= answer.is_err();
+        let answer = answer?;
+        match answer.status() {
+            401 if self.fresh => return Err(self.client.registry().denied(answer, &ACCESS)),
+            401 => {
+                log::info!("{}: the registry wants a new token", self.what());
+                self.client.registry().log_in(answer, &ACCESS)?;
+                self.fresh = true;
+            }
+            417 if self.expects => self.expects = false,
+            _ => return Ok(Some(answer)),
         }
-        if self.fresh {
-            return Err(self.client.registry().denied(answer, &ACCESS));
-        }
-        log::info!("{}: the registry wants a new token", self.what());
-        self.client.registry().log_in(answer, &ACCESS)?;
-        (self.fresh, self.unsure, self.closing) = (true, true, false);
+        // Nothing is a blob by such an answer.
+        (self.unsure, self.closing) = (true, false);
         Ok(None)
     }
 

@@ -69,9 +69,9 @@ impl Client {
         Ok(answer)
     }
 
-    /// Asks the registry itself, and never a mirror, for something in the repository.
+    /// Asks the registry itself, and never a mirror, for something in the repository, between writes.
     pub(super) fn ask_registry(&self, ask: &Ask) -> Result<Answer, Failure> {
-        let answer = self.registry().attempt(ask)?;
+        let answer = self.registry().attempt(ask, &Access::Push { from: None })?;
         self.network.online();
         Ok(answer)
     }
