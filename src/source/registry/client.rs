@@ -71,7 +71,8 @@ impl Client {
         self.endpoints.last().expect("the registry is always there")
     }
 
-    fn mirrors(&self) -> &[Endpoint] {
+    /// What is asked before it.
+    pub(super) fn mirrors(&self) -> &[Endpoint] {
         &self.endpoints[..self.endpoints.len() - 1]
     }
 

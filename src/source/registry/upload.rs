@@ -28,6 +28,9 @@ use ureq::http::{HeaderName, Method, Uri, header};
 /// What one request carries, in bytes, which is what a broken connection costs at most. A blob that is no larger goes
 /// with the closing PUT: two requests less.
 const CHUNK: u64 = 8 << 20;
+/// What is announced before it is sent, in bytes: more than that. Of less the answer is heard in any case, because servers
+/// read what is on its way before they close a connection (Go's this much).
+const ANNOUNCED: u64 = 256 << 10;
 /// The least that a chunk must have, if the registry minds, in bytes. It may be any: nothing is kept of a chunk.
 const OCI_CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 /// What a chunk is.
@@ -149,7 +152,7 @@ impl<'a> Upload<'a> {
     ) -> Result<Option<Answer>, Failure> {
         self.payload.go_to(self.has).map_err(Failure::last)?;
         let expect = [(header::EXPECT, "100-continue")];
-        let headers = [headers, &expect[..usize::from(self.expects && length > 0)]].concat();
+        let headers = [headers, &expect[..usize::from(self.expects && length > ANNOUNCED)]].concat();
         let write = Write { method, to: To::Location(url), headers: &headers, access: &ACCESS };
         let answer = match length {
             0 => self.client.write(&write, Content::Document(&[])),
