@@ -244,6 +244,21 @@ fn a_token_that_only_reads_is_not_asked_for_between_writes() {
     push(&mut *destination, &LARGE).0.unwrap();
     assert!(destination.has_blob(&descriptor(media_type::OCI_LAYER, &LARGE)).unwrap());
     assert_eq!(tokens.requests().len(), 2, "{:?}", tokens.requests());
+    assert!(tokens.requests().iter().all(|request| request.target.contains("push")));
+}
+
+#[test]
+fn a_token_may_expire_more_than_once() {
+    let (tokens, chunks) = (tokens(), AtomicUsize::new(0));
+    let registry = Registry::start(guarded(&tokens, "", move |request, token| {
+        let is_chunk = usize::from(request.method == "PATCH");
+        // With the second and the fourth chunk that is sent.
+        let least = (chunks.fetch_add(is_chunk, Ordering::SeqCst) + is_chunk) / 2;
+        token.strip_prefix("Bearer t").is_some_and(|number| number.parse::<usize>().unwrap() >= least)
+    }));
+    push(&mut *registry.destination(), &LARGE).0.unwrap();
+    assert!(registry.has(&LARGE));
+    assert_eq!(tokens.requests().len(), 3);
 }
 
 #[test]

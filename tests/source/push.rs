@@ -256,6 +256,18 @@ fn wrong_bytes_never_become_a_blob() {
 }
 
 #[test]
+fn what_a_registry_has_is_read_here_before_it_becomes_a_blob() {
+    let all = answer("GET", 1, |_, _| Some(Reply::new(204, "").with("Range", "0-20971519")));
+    let registry = Registry::start_taking(cut("PATCH", 2, 10), all);
+    let mut other = LARGE.to_vec();
+    *other.last_mut().unwrap() ^= 1;
+    let promised = descriptor(media_type::OCI_LAYER, &LARGE);
+    let result = push_as(&mut *registry.destination(), &promised, &other.into()).0;
+    refused(result, Kind::Verification, &["its bytes are those of"]);
+    assert_eq!(registry.steps(), ["POST", CHUNKS[0], CHUNKS[1], "GET", "DELETE"]);
+}
+
+#[test]
 fn a_source_that_fails_is_not_blamed_on_the_registry() {
     let registry = Registry::new();
     let mut open = |_| Err(Error::new(Kind::NotFound, "no such blob in the source"));

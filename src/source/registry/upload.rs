@@ -171,8 +171,7 @@ impl<'a> Upload<'a> {
             417 if self.expects => self.expects = false,
             _ => return Ok(Some(answer)),
         }
-        // Nothing is a blob by such an answer.
-        (self.unsure, self.closing) = (true, false);
+        self.unsure = true;
         Ok(None)
     }
 
