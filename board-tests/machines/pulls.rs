@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::results::{peak_memory, record};
 use super::table::Machine as Board;
 use crate::harness::*;
+use crate::publish::made;
 
 /// The programs of examples/hello, and the platform that each is for.
 const PROGRAMS: &[(&str, &str)] = &[
@@ -47,6 +48,9 @@ pub fn prove(board: &'static Board) {
         .fold(Index::new(), |index, (name, platform)| index.with(Image::running(platform, name).build()));
     refuses(&mut machine, &push("foreign", foreign.build()), exit::NO_PLATFORM).saying("linux/amd64");
     code_for_a_newer_cpu(&mut machine, board, &push);
+    machine.proves("it takes its own entry of what examples/publish has made and pushed");
+    let made = made(&registry, &authority, &scratch);
+    takes(&mut machine, &registry.image_for_guest(&made), board.takes);
     record(board.model.name, "seconds", machine.seconds());
 }
 

@@ -1,7 +1,8 @@
 //! Publishing: lists made by edgepull beside those that docker makes of the same images, read by docker, skopeo and
-//! podman; what is refused; and images that go from one place to another.
+//! podman; what is refused; images that go from one place to another; and the example's Makefile.
 
 mod copying;
+mod example;
 mod lies;
 mod lists;
 mod logins;
@@ -10,6 +11,8 @@ mod specs;
 
 use crate::harness::*;
 use serde_json::Value;
+
+pub use example::made;
 
 /// This machine, logged in nowhere, with lists of its own.
 fn publisher(scratch: &Scratch) -> Board {
