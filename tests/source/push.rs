@@ -8,7 +8,7 @@ use crate::uploads::{CHUNK, LARGE, Registry, Written, error, push, push_as};
 use edgepull::error::{Error, Kind};
 use edgepull::image::digest::Digest;
 use edgepull::image::manifest::{Descriptor, media_type};
-use edgepull::source::{Options, open_destination};
+use edgepull::source::{Network, Options, open_destination};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -41,6 +41,19 @@ fn answer(
         let is_it = request.method == method && seen.fetch_add(1, Ordering::SeqCst) + 1 == n;
         is_it.then(|| reply(request, written)).flatten()
     }
+}
+
+#[test]
+fn a_limited_rate_holds_for_what_is_sent() {
+    let registry = Registry::new();
+    let rate = 160 << 10;
+    let options = Options { network: Arc::new(Network::new(Some(rate), Duration::ZERO)), ..options() };
+    let started = Instant::now();
+    let (result, ..) = push(&mut *registry.destination_by(&options), &small());
+    result.unwrap();
+    // All but the last write was paid for, less the burst of a quarter of a second.
+    let least = Duration::from_secs_f64(80_000.0 / rate as f64 - 0.25);
+    assert!(started.elapsed() >= least, "{:?} of {least:?}", started.elapsed());
 }
 
 #[test]

@@ -269,7 +269,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "limit-rate",
         "RATE",
         Complete::Words(RATES),
-        "fetch no more than so many bytes a second; k, M and G as in curl",
+        "carry no more than so many bytes a second; k, M and G as in curl",
     ),
     valued(
         Flag::WaitOnline,

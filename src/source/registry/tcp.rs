@@ -189,7 +189,13 @@ impl Transport for TcpTransport {
         let mut rest = &self.buffers.output()[..amount];
         let mut stream = &self.stream;
         while !rest.is_empty() {
-            let written = self.writes.run(&self.stream, timeout.for_write(), &mut || stream.write(rest))?;
+            let most = match timeout.reason {
+                Timeout::Connect => rest.len(),
+                _ => self.network.allowance(rest.len()),
+            };
+            let written =
+                self.writes.run(&self.stream, timeout.for_write(), &mut || stream.write(&rest[..most]))?;
+            self.network.spent(written);
             rest = &rest[written..];
         }
         Ok(())
