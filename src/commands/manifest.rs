@@ -15,10 +15,13 @@ use crate::image::reference::{Reference, RegistryReference};
 use crate::image::spec::{Item, SPEC_MAX, Spec};
 use crate::platform::check_label;
 use crate::sandbox::Rights;
+use crate::source::Source;
 use crate::store::lists::{Image, Lists};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 pub fn run(manifest: &Manifest, options: &Options, report: &Report) -> Result<()> {
@@ -26,7 +29,7 @@ pub fn run(manifest: &Manifest, options: &Options, report: &Report) -> Result<()
         Manifest::Check { image } => check::run(image, options, &clock(image, options), report),
         Manifest::Create { list, images, amend } => create(list, images, *amend, options, report),
         Manifest::Annotate { list, image, platform } => annotate(list, image, platform, options),
-        Manifest::Inspect { list, image } => inspect(list, image.as_ref(), options),
+        Manifest::Inspect { list, image } => inspect(list, image.as_ref(), options, report),
         Manifest::Push { list, purge, check } => push_list(list, *purge, *check, options, report),
         Manifest::PushSpec { spec, family, ignore_missing, check } => {
             let spec = match spec {
@@ -61,12 +64,8 @@ fn create(
     }
     let mut new = Vec::new();
     for image in images {
-        let clock = clock(image, options);
-        let mut source = open(image, options, &clock)?;
-        let rights = Rights { readable: source.files(), ..Rights::default() };
-        let work = |_: &mut _| lookup::entries(&mut *source, &PlatformField::default());
-        let entries: Vec<Entry> =
-            confined(rights, options, &clock, work, |_| Ok(true)).map_err(|error| error.context(image))?;
+        let look = |source: &mut dyn Source| lookup::entries(source, &PlatformField::default());
+        let entries: Vec<Entry> = at_its_place(image, options, look).map_err(|error| error.context(image))?;
         new.push(Image { name: image.to_string(), entries });
     }
     let _lock = lists.lock("manifest create")?;
@@ -146,20 +145,43 @@ fn only_entry<'a>(
     }
 }
 
-/// The list as it would be pushed, or an entry's manifest as it was looked up.
-fn inspect(list: &RegistryReference, image: Option<&Reference>, options: &Options) -> Result<()> {
-    let mut images = lists(options)?.existing(list)?;
-    let bytes = match image {
-        None => {
+/// The list as it would be pushed, or the manifest of an image in it; what is no list here is looked for where it names.
+fn inspect(
+    list: &RegistryReference,
+    image: Option<&Reference>,
+    options: &Options,
+    report: &Report,
+) -> Result<()> {
+    let there = lists(options)?.get(list)?;
+    match (there, image) {
+        (Some(images), None) => {
             let entries: Vec<Entry> = images.into_iter().flat_map(|image| image.entries).collect();
-            composed(entries)?.bytes(Style::Docker)?
+            let mut bytes = composed(entries)?.bytes(Style::Docker)?;
+            bytes.push(b'\n');
+            report.bytes(&bytes)
         }
-        Some(image) => serde_json::to_vec_pretty(only_entry(&mut images, list, image)?)
-            .map_err(|error| Error::new(Kind::Other, error.to_string()))?,
-    };
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(&bytes).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
-    written.map_err(|error| Error::from_io(Kind::Other, error).context("standard output"))
+        (Some(mut images), Some(image)) => {
+            let manifest = only_entry(&mut images, list, image)?.descriptor();
+            at_its_place(image, options, |source| report.bytes(&source.manifest(&manifest)?.bytes))
+        }
+        (None, Some(_)) => lists(options)?.existing(list).map(drop),
+        (None, None) => {
+            let list = Reference::Registry(list.clone());
+            at_its_place(&list, options, |source| report.bytes(&source.root()?.bytes))
+        }
+    }
+}
+
+/// Asks where an image is, in a process that can do little.
+fn at_its_place<T: Serialize + DeserializeOwned>(
+    image: &Reference,
+    options: &Options,
+    ask: impl FnOnce(&mut dyn Source) -> Result<T>,
+) -> Result<T> {
+    let clock = clock(image, options);
+    let mut source = open(image, options, &clock)?;
+    let rights = Rights { readable: source.files(), ..Rights::default() };
+    confined(rights, options, &clock, |_| ask(&mut *source), |_| Ok(true))
 }
 
 /// A list as `docker manifest push` makes it: of the family of its first entry.

@@ -62,6 +62,12 @@ impl Report {
         writeln!(out, "{text}").and_then(|()| out.flush()).map_err(unwritable)
     }
 
+    /// A result that is these very bytes.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(unwritable)
+    }
+
     /// A result as one line of JSON. DEL and U+0080 to U+009F, which JSON may hold as they are, are escaped, too: what
     /// an index says must not be a terminal's order.
     pub fn json(&self, value: &impl Serialize) -> Result<()> {

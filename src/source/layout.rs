@@ -154,10 +154,14 @@ impl Layout {
             return Ok((entries, whole));
         };
         let names = listed(&names);
-        let chosen: Vec<_> = entries
-            .into_iter()
-            .filter(|entry| name_of(entry).is_some_and(|name| is_tag(name, tag)))
-            .collect();
+        let is_exact = |entry: &Descriptor| name_of(entry) == Some(tag);
+        // Another tool's whole name that ends so is meant only where nothing is called so.
+        let has_exact = entries.iter().any(is_exact);
+        let is_meant = |entry: &Descriptor| match has_exact {
+            true => is_exact(entry),
+            false => name_of(entry).is_some_and(|name| is_tag(name, tag)),
+        };
+        let chosen: Vec<_> = entries.into_iter().filter(is_meant).collect();
         if chosen.is_empty() {
             let error = Error::new(Kind::NotFound, format!("{} has no image {tag:?}", self.place));
             return Err(match names.is_empty() {

@@ -93,7 +93,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         Verb::ManifestInspect,
         "manifest inspect",
         &[required("LIST", Complete::Image), optional("IMAGE", Complete::Image)],
-        "the list as it would be pushed, or one entry; docker manifest inspect",
+        "the list as it would be pushed, or an image's manifest; docker manifest inspect",
     ),
     command(
         Verb::ManifestPush,

@@ -18,7 +18,7 @@ mod verbose;
 
 use super::Documents;
 use super::report::{Report, bytes};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Document, Index, Manifest, PlatformField};
 use crate::image::reference::Reference;
@@ -27,7 +27,6 @@ use crate::platform::{Host, Platform};
 use crate::source::{Fetched, Source};
 use closer::Closer;
 use serde::Serialize;
-use std::io::Write;
 
 /// Where only the table is wanted, nothing is looked at more closely.
 #[cfg(not(feature = "publish"))]
@@ -96,9 +95,7 @@ pub fn run(
 ) -> Result<()> {
     let root = source.root()?;
     let Some(host) = host else {
-        let mut out = std::io::stdout().lock();
-        let written = out.write_all(&root.bytes).and_then(|()| out.flush());
-        return written.map_err(|error| Error::from_io(Kind::Other, error).context("standard output"));
+        return report.bytes(&root.bytes);
     };
     let inspected = inspect(root, host, verbose || report.is_json(), source)?;
     if report.is_json() {
