@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::Kind;
 use crate::image::manifest::media_type::{OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST};
 use crate::platform::Inputs;
 use crate::platform::families::FAMILIES;

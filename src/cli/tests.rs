@@ -1,0 +1,182 @@
+//! Command lines and what they mean.
+
+use super::definition::Complete;
+use super::*;
+
+fn run(line: &str) -> Result<Invocation> {
+    parse(line.split_whitespace().map(OsString::from))
+}
+
+fn refusal(line: &str) -> String {
+    let error = run(line).unwrap_err();
+    assert_eq!(error.kind(), Kind::Usage, "{line}");
+    error.to_string()
+}
+
+#[test]
+fn options_stand_before_or_after_the_command() {
+    for line in
+        ["--variant v6 -v --json pull alpine /x --replace", "pull alpine --replace /x --json -v --variant=v6"]
+    {
+        let Invocation { options, command: Command::Pull(pull) } = run(line).unwrap() else { panic!() };
+        assert_eq!(options.variant.as_deref(), Some("v6"));
+        assert!(options.json && options.verbose == 1 && pull.replace && !pull.bundle);
+        assert_eq!(pull.directory, PathBuf::from("/x"));
+    }
+    assert_eq!(run("--variant auto platform").unwrap().options.variant, None);
+}
+
+/// A command with what it cannot do without.
+fn least(command: &CommandSpec) -> String {
+    let needed = command.arguments.iter().filter(|argument| !argument.optional);
+    let line = needed
+        .fold(command.name.to_owned(), |line, argument| format!("{line} {}", argument.name.to_lowercase()));
+    match command.name {
+        "manifest push from-args" => line + " --platforms linux/arm --template a:ARCH --target a",
+        _ => line,
+    }
+}
+
+#[test]
+fn every_row_of_the_tables_is_parsed() {
+    for option in definition::options() {
+        let verb = option.commands.first().copied().unwrap_or(Verb::Pull);
+        let command = least(commands().find(|command| command.verb == verb).unwrap());
+        let value = match option.value {
+            Some((_, Complete::Words(words))) => format!("={}", words[1]),
+            Some((_, Complete::Number)) => "=3".into(),
+            Some((_, Complete::Line)) => "=key=value".into(),
+            Some(_) => "=/some".into(),
+            None => String::new(),
+        };
+        // One of these is nothing without the other.
+        let other = match option.long {
+            "username" => " --password=x",
+            "password" => " --username=x",
+            _ => "",
+        };
+        let line = format!("--{}{value}{other} {command}", option.long);
+        assert!(run(&line).is_ok(), "{line}: {}", refusal(&line));
+        // The value that the table names is taken, and no other one is.
+        let wrong = if option.value.is_some() { "" } else { "=x" };
+        let line = format!("{command} --{}{wrong}", option.long);
+        assert!(run(&line).is_err(), "{line}");
+    }
+    for command in commands() {
+        let words = command.arguments.iter().map(|argument| argument.name.to_lowercase());
+        let line = words.fold(command.name.to_owned(), |line, word| format!("{line} {word}"));
+        let line = if command.name.ends_with("from-args") { least(command) } else { line };
+        let line = line.replace(" command", " pull");
+        assert!(run(&line).is_ok(), "{line}: {}", refusal(&line));
+        let repeated = command.arguments.iter().any(|argument| argument.repeated);
+        assert!(repeated || refusal(&format!("{line} more")).contains("too many"), "{line}");
+        let (shorter, _) = line.rsplit_once(' ').unwrap_or(("", ""));
+        let needed = command.arguments.last().is_some_and(|argument| !argument.optional);
+        assert!(!needed || refusal(shorter).contains("is missing"), "{line}");
+    }
+}
+
+#[test]
+fn help_is_that_of_the_command_beside_it() {
+    let topic = |line| match run(line).unwrap().command {
+        Command::Help(Help::One(command)) => Some(command.name),
+        Command::Help(Help::All) => None,
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(topic("--help"), None);
+    assert_eq!(topic("help"), None);
+    assert_eq!(topic("help inspect"), Some("inspect"));
+    assert_eq!(topic("-h pull alpine"), Some("pull"));
+    assert_eq!(topic("pull --help --raw"), Some("pull"));
+    assert_eq!(topic("nonsense --help"), None);
+    #[cfg(feature = "publish")]
+    for line in ["help manifest push", "manifest push --help x", "help manifest push x"] {
+        assert_eq!(topic(line), Some("manifest push"), "{line}");
+    }
+    #[cfg(feature = "publish")]
+    assert!(matches!(run("help manifest").unwrap().command, Command::Help(Help::Group(_))));
+    assert!(refusal("help nonsense").contains(" and help;"));
+}
+
+#[test]
+fn state_is_kept_in_var_lib_unless_the_command_line_names_a_place() {
+    assert_eq!(run("platform").unwrap().options.state_dir, PathBuf::from("/var/lib/edgepull"));
+    assert_eq!(run("platform --state-dir /run/x").unwrap().options.state_dir, PathBuf::from("/run/x"));
+}
+
+#[test]
+fn rates_are_written_as_for_curl() {
+    for (text, bytes) in
+        [("200k", 200 << 10), ("1M", 1 << 20), ("1.5m", 3 << 19), ("2G", 2 << 30), ("4096", 4096)]
+    {
+        assert_eq!(rate(text).unwrap(), bytes, "{text}");
+    }
+    for text in [
+        "",
+        "k",
+        "fast",
+        "-1M",
+        "1e6",
+        "1023",
+        "0",
+        "inf",
+        "1T",
+        "9999999999G",
+        "1073741824G",
+        "1é",
+        "1.x",
+        ".5M",
+        "1..5M",
+    ] {
+        assert!(rate(text).unwrap_err().to_string().contains("--limit-rate"), "{text}");
+    }
+}
+
+#[test]
+fn deployments_are_named() {
+    let command = |line| run(line).unwrap().command;
+    let Command::Update { names } = command("update b a b") else { panic!() };
+    assert_eq!(names, ["b", "a"]);
+    let Command::Update { names } = command("update") else { panic!() };
+    assert!(names.is_empty());
+    let Command::Update { names } = command("update --all") else { panic!() };
+    assert_eq!(names, [""; 0]);
+    let Command::Rollback { name, to: Some(3) } = command("rollback app --to=3") else { panic!() };
+    assert_eq!(name, "app");
+    assert!(matches!(command("status"), Command::Status { name: None }));
+    assert!(matches!(command("verify app --repair"), Command::Verify { name: Some(_), repair: true }));
+    assert!(matches!(command("gc --dry-run"), Command::Gc { dry_run: true }));
+    assert!(run("gc --wait").unwrap().options.wait && !run("gc").unwrap().options.wait);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (line, named) in [
+        ("", "a command is missing: platform, inspect, pull, deploy, update"),
+        ("pul alpine x", "pul"),
+        ("pull", "pull IMAGE DIR: IMAGE is missing"),
+        ("pull alpine", "DIR is missing"),
+        ("pull alpine a b", "too many"),
+        ("pull Alpine a", "upper-case"),
+        ("inspect alpine --replace", "--replace does not go with inspect"),
+        ("platform --raw", "--raw"),
+        ("inspect alpine --wait", "--wait does not go with inspect"),
+        ("status --keep 2", "--keep does not go with status"),
+        ("deploy app", "deploy NAME IMAGE: IMAGE is missing"),
+        ("deploy ../app alpine", "no name for a deployment"),
+        ("deploy app alpine --keep 0", "--keep \"0\" is not a number from 1 to 16"),
+        ("deploy app alpine --keep +2", "\"+2\""),
+        ("deploy app alpine --confirm-within 9999999999", "9999999999"),
+        ("deploy app alpine --monotonic digest", "neither created nor version"),
+        ("update app --verify-key k", "--verify-key does not go with update"),
+        ("update a --all", "either NAMEs or --all"),
+        ("update a b/c", "b/c"),
+        ("rollback app --to x", "--to \"x\""),
+        ("rollback", "NAME is missing"),
+        ("--nonsense platform", "--nonsense"),
+        ("--variant", "variant"),
+        ("--json=yes platform", "yes"),
+    ] {
+        assert!(refusal(line).contains(named), "{line}: {}", refusal(line));
+    }
+}
