@@ -8,11 +8,11 @@
 //! | [`error`], [`sys`] | failures and their exit codes; every raw syscall with its fallback |
 //! | [`clock`] | what time it is, on boards whose clock may not know |
 //! | [`platform`] | who the board is, and which platforms it can run, best first |
-//! | [`image`] | references, digests, manifests, which entry a host takes, what an ELF file needs |
-//! | [`source`] | where an image's bytes come from: registry, OCI layout, archives |
+//! | [`image`] | references, digests, manifests, which entry a host takes, what an ELF file needs, how a list is made |
+//! | [`source`] | where an image's bytes come from, and are written to: registry, OCI layout, archives |
 //! | [`trust`] | whether an image may be unpacked: policy, keys, signatures; which of two is older |
 //! | [`layer`] | how a layer's bytes become files, kept once and linked into roots; how that is frozen and thawed |
-//! | [`store`] | what lasts: layers, generations, what is current; how a finished tree becomes visible, and only then |
+//! | [`store`] | what lasts: layers, generations, what is current, lists in the making; how a finished tree becomes visible, and only then |
 //! | [`sandbox`] | work in a process that can do little; needs nothing of the rooms above [`sys`] |
 //! | [`commands`] | what each command does, in order |
 //! | [`cli`] | the command line |

@@ -29,7 +29,7 @@ pub(super) enum Question {
     Pending(Pending),
     /// This is what an image's label is worth.
     #[cfg(feature = "publish")]
-    Checked(super::check::Row),
+    Checked(crate::image::label::Checked),
 }
 
 /// An image that is settled on.

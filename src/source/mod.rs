@@ -1,12 +1,15 @@
-//! Where an image's bytes come from. Every source answers the same three questions; none knows what
-//! happens to the answers.
+//! Where an image's bytes come from, and, for who publishes, where they are written to. Every source answers the same
+//! three questions; none knows what happens to the answers. Every destination takes blobs, then documents, then a name.
 //!
-//! | reference | source |
-//! |---|---|
-//! | `host/repository:tag` | `registry` |
-//! | `oci:DIR[:TAG]` | `layout` |
-//! | `oci-archive:FILE[:TAG]` | `layout` over the members of a tar (`archive`) |
-//! | `docker-archive:FILE[:NAME]` | `docker_archive` |
+//! | reference | source | destination |
+//! |---|---|---|
+//! | `host/repository:tag` | `registry` | `registry` (its `push`) |
+//! | `oci:DIR[:TAG]` | `layout` | `layout_writer` |
+//! | `oci-archive:FILE[:TAG]` | `layout` over the members of a tar (`archive`) | `archive_writer` |
+//! | `docker-archive:FILE[:NAME]` | `docker_archive` | none: it has no lists |
+//!
+//! `transfer` is an image's way from one to the other; `partial` and `entries` are what both writers of files have in
+//! common: a file in the making, and `index.json`.
 
 mod archive;
 #[cfg(feature = "publish")]

@@ -12,7 +12,7 @@ use crate::cli::Options;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Printable, Result};
 use crate::image::digest::Digest;
-use crate::image::label::{self, Label, Outcome, Written};
+use crate::image::label::{self, Checked, Label, Outcome, Written};
 use crate::image::manifest::{Descriptor, Document, ImageConfig, Manifest};
 use crate::image::program::{self, Programs};
 use crate::image::reference::Reference;
@@ -21,7 +21,6 @@ use crate::layer::rootfs::open_in_root;
 use crate::sandbox::Rights;
 use crate::source::Source;
 use crate::store::temporary::Temporary;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -29,15 +28,6 @@ use std::sync::Arc;
 
 /// What stands for the platform of an entry that has none.
 const UNLABELLED: &str = "-";
-
-/// What became of one entry.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Row {
-    /// As the label is written; `None` where there is none.
-    platform: Option<String>,
-    digest: Digest,
-    outcome: Outcome,
-}
 
 /// Reports every entry of `image`.
 ///
@@ -53,7 +43,7 @@ pub(super) fn run(image: &Reference, options: &Options, clock: &Arc<Clock>, repo
 }
 
 /// The error for an image with a lie in it.
-fn refusal(rows: &[Row]) -> Option<Error> {
+fn refusal(rows: &[Checked]) -> Option<Error> {
     let (message, hint) = match (lies(rows), rows.len()) {
         (0, _) => return None,
         (_, 1) => ("the image is not what its label says".to_owned(), "relabel it as the verdict says"),
@@ -66,7 +56,7 @@ fn refusal(rows: &[Row]) -> Option<Error> {
 }
 
 /// The digest of what `image` names, and its entries in their order.
-fn look(image: &Reference, options: &Options, clock: &Arc<Clock>) -> Result<(Digest, Vec<Row>)> {
+fn look(image: &Reference, options: &Options, clock: &Arc<Clock>) -> Result<(Digest, Vec<Checked>)> {
     let temporary = Temporary::new()?;
     let mut source = open(image, options, clock)?;
     let writable = vec![temporary.directory().to_owned()];
@@ -94,7 +84,7 @@ fn look(image: &Reference, options: &Options, clock: &Arc<Clock>) -> Result<(Dig
 fn each(
     temporary: &Temporary,
     source: &mut dyn Source,
-    told: &mut dyn FnMut(Row) -> Result<()>,
+    told: &mut dyn FnMut(Checked) -> Result<()>,
 ) -> Result<Digest> {
     let root = source.root()?;
     match Document::parse(&root.media_type, &root.bytes)? {
@@ -102,7 +92,7 @@ fn each(
             let config = Documents(source).config(&manifest.config)?;
             let platform = Written::of(Label::Config, &config).map(|written| written.to_string());
             let outcome = unpacked(temporary, source, &manifest, &config, Label::Config)?;
-            told(Row { platform, digest: root.digest, outcome })?;
+            told(Checked { platform, digest: root.digest, outcome })?;
         }
         Document::Index(index) => {
             for select::Entry { descriptor, verdict, .. } in select::expand(index, &mut Documents(source))? {
@@ -119,7 +109,7 @@ fn row(
     source: &mut dyn Source,
     descriptor: &Descriptor,
     verdict: &Verdict,
-) -> Result<Row> {
+) -> Result<Checked> {
     let (digest, label) = (descriptor.digest, descriptor.platform.as_ref());
     let platform = label.map(|label| Written::of_field(label).to_string());
     let outcome = match verdict {
@@ -132,7 +122,7 @@ fn row(
             outcome.map_err(|error| error.context(name))?
         }
     };
-    Ok(Row { platform, digest, outcome })
+    Ok(Checked { platform, digest, outcome })
 }
 
 /// Fetches the image that `manifest` points at, unpacks it into `temporary` and holds it against `label`. This is work for
@@ -183,12 +173,12 @@ fn programs(
 }
 
 /// How many entries lie.
-fn lies(rows: &[Row]) -> usize {
+fn lies(rows: &[Checked]) -> usize {
     rows.iter().filter(|row| matches!(row.outcome, Outcome::Lies(_))).count()
 }
 
 /// One line for each entry, and one more for each further lie.
-fn table(rows: &[Row]) -> Vec<String> {
+fn table(rows: &[Checked]) -> Vec<String> {
     let mut lines = vec![["PLATFORM".to_owned(), "DIGEST".to_owned(), "VERDICT".to_owned()]];
     for row in rows {
         let mut first = Some((row.platform.as_deref().unwrap_or(UNLABELLED), row.digest.short()));
@@ -216,8 +206,8 @@ fn verdicts(outcome: &Outcome) -> Vec<String> {
     }
 }
 
-fn as_json(image: &Reference, digest: Digest, rows: &[Row]) -> Value {
-    let entry = |row: &Row| {
+fn as_json(image: &Reference, digest: Digest, rows: &[Checked]) -> Value {
+    let entry = |row: &Checked| {
         let (verdict, files, why) = match &row.outcome {
             Outcome::Fits(files) => ("fits", files.as_slice(), &[][..]),
             Outcome::Lies(lies) => ("lie", &[][..], lies.as_slice()),

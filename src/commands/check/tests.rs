@@ -68,7 +68,7 @@ impl Bench {
         format!("oci:{}", self.0.path().display()).parse().unwrap()
     }
 
-    fn look(&self, descriptor: Value) -> Result<(Digest, Vec<Row>)> {
+    fn look(&self, descriptor: Value) -> Result<(Digest, Vec<Checked>)> {
         let options = Options { quiet: true, ..Options::default() };
         look(&self.reference(descriptor), &options, &Arc::default())
     }
@@ -117,7 +117,7 @@ fn lie() -> Outcome {
     Outcome::Lies(vec!["/app: it is ARMv7 code; label it linux/arm/v7".into()])
 }
 
-fn platforms(rows: &[Row]) -> Vec<&str> {
+fn platforms(rows: &[Checked]) -> Vec<&str> {
     rows.iter().map(|row| row.platform.as_deref().unwrap_or(UNLABELLED)).collect()
 }
 
@@ -142,7 +142,7 @@ fn every_entry_gets_its_verdict_in_its_place() {
     assert_eq!(rows[0].outcome, fits());
     assert_eq!(rows[1].outcome, lie());
     assert!(matches!(&rows[2].outcome, Outcome::Lies(lies) if lies[0].contains("no platform")));
-    let unchecked = |row: &Row| matches!(row.outcome, Outcome::Unchecked(_));
+    let unchecked = |row: &Checked| matches!(row.outcome, Outcome::Unchecked(_));
     assert!(rows[3..].iter().all(unchecked), "{rows:?}");
     assert_eq!(lies(&rows), 2);
 }
@@ -152,7 +152,7 @@ fn a_single_image_is_held_against_its_config() {
     let bench = Bench::new();
     let mut image = bench.image("linux/arm/v6", &[&[("app", &v7())]]);
     let (digest, rows) = bench.look(image.clone()).unwrap();
-    assert_eq!(rows, [Row { platform: Some("linux/arm/v6".into()), digest, outcome: lie() }]);
+    assert_eq!(rows, [Checked { platform: Some("linux/arm/v6".into()), digest, outcome: lie() }]);
     image = bench.image("linux/arm/v6", &[&[("app", &v6())]]);
     assert_eq!(bench.look(image).unwrap().1[0].outcome, fits());
 }
@@ -227,7 +227,7 @@ fn a_layer_in_common_is_fetched_once_and_the_disk_holds_one_image() {
     // In a process of its own, for fetching changes the umask, which other tests share.
     let work = |_: &mut Line| {
         let mut seen = Vec::new();
-        let told = &mut |row: Row| {
+        let told = &mut |row: Checked| {
             seen.push((row.outcome, kept()));
             Ok(())
         };
@@ -241,9 +241,9 @@ fn a_layer_in_common_is_fetched_once_and_the_disk_holds_one_image() {
     assert_eq!(asked, layers);
 }
 
-fn rows() -> Vec<Row> {
+fn rows() -> Vec<Checked> {
     let two = vec!["one".to_owned(), "two \x1b[2J".to_owned()];
-    let row = |platform: Option<&str>, outcome| Row {
+    let row = |platform: Option<&str>, outcome| Checked {
         platform: platform.map(str::to_owned),
         digest: Digest([0xab; 32]),
         outcome,

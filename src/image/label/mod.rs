@@ -12,6 +12,7 @@
 
 mod code;
 
+use super::digest::Digest;
 use super::elf::expected_machine;
 use super::manifest::{ImageConfig, PlatformField};
 use super::program::{Gap, Programs};
@@ -42,6 +43,17 @@ pub enum Outcome {
     Lies(Vec<String>),
     /// There was nothing to check, and why.
     Unchecked(String),
+}
+
+/// What became of an entry.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// As the label is written; `None` where there is none.
+    pub platform: Option<String>,
+    /// Of its manifest.
+    pub digest: Digest,
+    /// What became of its label.
+    pub outcome: Outcome,
 }
 
 /// Holds an image against its label: first its config, then what it runs. `read` reads that; it is not called where
