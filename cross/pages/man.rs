@@ -39,6 +39,9 @@ pub fn page(date: &str) -> String {
     page.push_str(".Sh OPTIONS\nThey stand before or after the command.\n");
     list(&mut page, options_of(None));
     page.push_str(SELECTION);
+    if cfg!(feature = "publish") {
+        page.push_str(PUBLISHING);
+    }
     page.push_str(".Sh EXIT STATUS\n.Bl -tag -width Ds -compact\n");
     for (code, meaning) in EXIT_CODES {
         let _ = writeln!(page, ".It {code}\n{meaning}");
@@ -242,6 +245,27 @@ which
 starts daily and after a boot:
 .Ev OPTIONS .
 .El
+";
+
+const PUBLISHING: &str = "\
+.Sh PUBLISHING
+The command lines of manifest\\-tool's
+.Cm push
+and of
+.Cm docker manifest
+work with
+.Nm edgepull manifest
+in their place, and the same lists of the same images have the same digests.
+What a list's repository lacks of its images is mounted there from another repository of the host, or sent.
+Before a list is pushed, the programs that its entries run are read: what is not what its label says is warned of, and
+with
+.Fl \\-strict
+nothing is pushed.
+.Pp
+Lists in the making are in
+.Pa $XDG_STATE_HOME/edgepull/lists
+or
+.Pa ~/.local/state/edgepull/lists .
 ";
 
 const TAIL: &str = "\

@@ -26,6 +26,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The largest message, in bytes: the longest ones name the layers of an image, of which a manifest can have 1024.
 const MESSAGE_MAX: u32 = 512 << 10;
@@ -37,6 +38,9 @@ const CAPABILITIES: [u8; 6] = [0, 1, 3, 4, 27, 31];
 /// What it reads in any case: how much memory it takes, how many threads make sense, random numbers for TLS where the
 /// kernel gives them in no other way.
 const READABLE: [&str; 3] = ["/proc/self", "/sys/fs/cgroup", "/dev/urandom"];
+
+/// How long a process may take to end that has worked for a killed edgepull, and holds its locks until then.
+pub const ENDING: Duration = Duration::from_secs(2);
 
 /// What the confined process says: a question, how it ended.
 const QUESTION: u8 = b'?';

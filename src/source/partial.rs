@@ -9,6 +9,7 @@ use super::destination::Open;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
+use crate::sandbox::ENDING;
 use crate::sys;
 use sha2::{Digest as _, Sha256};
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// How many bytes are read and written at a time.
 const BUFFER: usize = 16 << 10;
@@ -38,6 +40,7 @@ impl Partial {
     pub(super) fn open(place: &Path, wait: bool) -> Result<Partial> {
         let path = beside(place)?;
         let failed = |error| Error::disk(path.display(), error);
+        let started = Instant::now();
         loop {
             let Some(file) = open_ours(&path).map_err(failed)? else { continue };
             match file.try_lock() {
@@ -45,6 +48,10 @@ impl Partial {
                 Err(TryLockError::WouldBlock) if wait => {
                     log::info!("waiting for another edgepull that writes {}", place.display());
                     lock(&file).map_err(failed)?;
+                }
+                Err(TryLockError::WouldBlock) if started.elapsed() < ENDING => {
+                    std::thread::sleep(ENDING / 40);
+                    continue;
                 }
                 Err(TryLockError::WouldBlock) => {
                     let message = format!("another edgepull is writing {}", place.display());

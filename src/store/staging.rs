@@ -11,6 +11,7 @@ use super::disk::check_directory;
 use super::layers::{LAYERS, Layers, PARTIAL};
 use crate::error::{Error, Kind, Result};
 use crate::layer::rootfs;
+use crate::sandbox::ENDING;
 use crate::sys;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -18,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The name of what becomes the destination, inside the staging directory.
 const TREE: &str = "tree";
@@ -28,10 +29,6 @@ const REPLACED: &str = "replaced";
 const LOCK: &str = "lock";
 /// The name of the scratch directory beside it.
 const SCRATCH: &str = "scratch";
-
-/// How long a process may take to end that has fetched for a killed edgepull ([`crate::sandbox`]), and holds its lock
-/// until then.
-const ENDING: Duration = Duration::from_secs(2);
 
 /// A destination under construction. Dropping it without [`Staging::commit`] leaves the layers for the next pull,
 /// if there are any, and nothing else.
