@@ -1,6 +1,7 @@
 //! Labels that are not true: told by `manifest check`, warned of by `manifest push`, and not published with `--strict`.
 
 use super::*;
+use crate::distribution::bootstrapped;
 
 /// A list of four entries, two of which are not what they say.
 fn liar() -> Artifact {
@@ -56,6 +57,22 @@ fn soft_float_code_and_missing_variants_are_told() {
         .oci(&scratch, "bare");
     let outcome = edgepull.edgepull(["manifest", "check", &bare]).fails_with(exit::BAD_IMAGE);
     assert!(outcome.stdout().contains("variant") && outcome.stdout().contains("v6"), "{}", outcome.stdout());
+}
+
+#[test]
+fn debian_s_armhf_is_v7_and_no_v6() {
+    let scratch = Scratch::new();
+    let edgepull = publisher(&scratch);
+    let layer = std::fs::read(bootstrapped("armhf")).expect("the archive");
+    let labelled = |platform: &str, folder: &str| {
+        let image = Image::of(platform).raw_layer(layer.clone()).entrypoint("/usr/bin/env").build();
+        Index::new().with(image).build().oci(&scratch, folder)
+    };
+    let outcome = edgepull.edgepull(["manifest", "check", &labelled("linux/arm/v7", "v7")]).succeeds();
+    outcome.printing("fits: /usr/bin/env, /lib/ld-linux-armhf.so.3");
+    let outcome = edgepull.edgepull(["manifest", "check", &labelled("linux/arm/v6", "v6")]);
+    let outcome = outcome.fails_with(exit::BAD_IMAGE);
+    outcome.printing("/usr/bin/env: it is ARMv7 code").printing("label it linux/arm/v7");
 }
 
 #[test]
