@@ -43,6 +43,8 @@ use crate::store;
 use crate::store::deployment::{Deployment, Deployments};
 use crate::store::lock::StateLock;
 use crate::sys;
+#[cfg(fuzzing)]
+pub use inspect::fuzzing;
 use report::Report;
 use std::fs::File;
 use std::io::Read;

@@ -5,11 +5,15 @@
 //! are copies, and `<<` merges as YAML 1.1 has it and gopkg.in/yaml.v3 does it.
 
 use crate::error::{Error, Kind, Result};
+use std::ops::AddAssign;
 use yaml_rust2::parser::{Event, Parser};
 use yaml_rust2::scanner::{Marker, ScanError, TScalarStyle};
 
 /// The most nodes of a document, copies by aliases included: some thousand entries.
 const NODES_MAX: usize = 65_536;
+/// The most text of a document, in bytes, copies by aliases included: four times the largest file. An alias takes three
+/// bytes, and what it copies may be the rest of the file.
+const TEXT_MAX: usize = 4 << 20;
 /// How deep lists and maps may lie in each other.
 const DEPTH_MAX: usize = 16;
 
@@ -44,12 +48,33 @@ impl Node {
         }
     }
 
-    fn nodes(&self) -> usize {
-        1 + match &self.value {
-            Value::Null | Value::Scalar(_) => 0,
-            Value::List(items) => items.iter().map(Node::nodes).sum(),
-            Value::Map(pairs) => pairs.iter().map(|(_, node)| node.nodes()).sum(),
+    fn size(&self) -> Size {
+        let mut size = Size { nodes: 1, text: 0 };
+        match &self.value {
+            Value::Null => {}
+            Value::Scalar(text) => size.text = text.len(),
+            Value::List(items) => items.iter().for_each(|node| size += node.size()),
+            Value::Map(pairs) => pairs.iter().for_each(|(key, node)| {
+                size.text += key.len();
+                size += node.size();
+            }),
         }
+        size
+    }
+}
+
+/// What a tree takes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    /// In bytes.
+    text: usize,
+}
+
+impl AddAssign for Size {
+    fn add_assign(&mut self, other: Size) {
+        self.nodes += other.nodes;
+        self.text += other.text;
     }
 }
 
@@ -107,14 +132,18 @@ struct Builder {
     open: Vec<(Node, usize, Option<String>)>,
     /// By number; 0 is none.
     anchors: Vec<(usize, Node)>,
-    nodes: usize,
+    size: Size,
 }
 
 impl Builder {
     fn step(&mut self, step: Step, anchor: usize, marker: Marker) -> Result<()> {
         let line = marker.line();
         match step {
-            Step::Leaf(value) => self.add(Node { line, value }, anchor, 1),
+            Step::Leaf(value) => {
+                let node = Node { line, value };
+                let size = node.size();
+                self.add(node, anchor, size)
+            }
             Step::Open(_) if self.open.len() == DEPTH_MAX => {
                 Err(wrong(line, format_args!("nested deeper than {DEPTH_MAX} (limit DEPTH_MAX)")))
             }
@@ -125,24 +154,30 @@ impl Builder {
             Step::Close => {
                 let Some((mut node, anchor, _)) = self.open.pop() else { return Ok(()) };
                 merge(&mut node)?;
-                self.add(node, anchor, 1)
+                self.add(node, anchor, Size { nodes: 1, text: 0 })
             }
             Step::Copy => {
                 let known = self.anchors.iter().rev().find(|(number, _)| *number == anchor);
                 let node = known.map(|(_, node)| Node { line, value: node.value.clone() });
                 let node = node.ok_or_else(|| wrong(line, "an alias of what it stands in"))?;
-                let count = node.nodes();
-                self.add(node, 0, count)
+                let size = node.size();
+                self.add(node, 0, size)
             }
         }
     }
 
-    /// `new` of its nodes were not counted yet: those of a list or map were, as they came.
-    fn add(&mut self, node: Node, anchor: usize, new: usize) -> Result<()> {
+    /// `new` of it was not counted yet: what is in a list or map was, as it came.
+    fn add(&mut self, node: Node, anchor: usize, new: Size) -> Result<()> {
         let line = node.line;
-        self.nodes += if anchor == 0 { new } else { new + node.nodes() };
-        if self.nodes > NODES_MAX {
+        self.size += new;
+        if anchor != 0 {
+            self.size += node.size();
+        }
+        if self.size.nodes > NODES_MAX {
             return Err(wrong(line, format_args!("more than {NODES_MAX} nodes (limit NODES_MAX)")));
+        }
+        if self.size.text > TEXT_MAX {
+            return Err(wrong(line, format_args!("more than {TEXT_MAX} bytes of text (limit TEXT_MAX)")));
         }
         if anchor != 0 {
             self.anchors.push((anchor, node.clone()));
@@ -245,6 +280,13 @@ mod tests {
             bomb += &format!("a{level}: &a{level} [{before}]\n");
         }
         assert!(refusal(&bomb).contains("NODES_MAX"), "{}", refusal(&bomb));
+        // One long text, and short words for it; the key of a map is text, too.
+        let long = "x".repeat(100_000);
+        for long in [format!("- &a {long}\n"), format!("- &a {{{long}: 1}}\n").replace(&long, &long[..1000])]
+        {
+            let refusal = refusal(&format!("{long}{}", "- *a\n".repeat(10_000)));
+            assert!(refusal.contains("TEXT_MAX"), "{refusal}");
+        }
         assert!(refusal(&"[".repeat(100)).contains("DEPTH_MAX"));
         // The parser's own limit, before it looks for the end of all these.
         assert!(refusal(&"[".repeat(100_000)).contains("recursion limit"));

@@ -9,6 +9,8 @@ mod closer;
 mod coverage;
 #[cfg(feature = "publish")]
 mod details;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(feature = "publish")]
 mod notes;
 #[cfg(all(test, feature = "publish"))]

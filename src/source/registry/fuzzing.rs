@@ -4,8 +4,9 @@
 use super::challenge::Challenge;
 use super::credentials::{Credential, lookup_in};
 use super::hosts::{Place, read_hosts};
-use super::{blob, retry, url};
+use super::{blob, retry, upload, url, write};
 use crate::error::Result;
+use crate::image::digest::Digest;
 use std::path::Path;
 use std::time::Duration;
 use ureq::http::Uri;
@@ -26,6 +27,29 @@ pub fn content_range_fits(value: &str, start: u64, size: u64) -> bool {
 /// `Retry-After`; `now` is in seconds since 1970.
 pub fn retry_after(value: &str, now: u64) -> Option<Duration> {
     retry::retry_after(value, now)
+}
+
+/// `Range` of an upload: how many bytes the registry has.
+pub fn upload_has(range: &str) -> Option<u64> {
+    upload::has_until(range)
+}
+
+/// `OCI-Chunk-Min-Length`: how many bytes of a blob of `size` go with one request; `None`: all.
+pub fn chunk(least: Option<&str>, size: u64) -> Option<u64> {
+    upload::chunk(least, size)
+}
+
+/// `Location` of an upload that was begun or went on at `base`.
+///
+/// # Errors
+/// Those that the user sees.
+pub fn upload_goes_on(base: &Uri, location: &str) -> Result<Uri> {
+    write::leads_to(base, Some(location))
+}
+
+/// Where an upload is closed that went on at `location`.
+pub fn upload_ends(location: &Uri, digest: &Digest) -> Option<Uri> {
+    upload::closing_url(location, digest)
 }
 
 /// An absolute URL.

@@ -18,9 +18,10 @@ use super::http::{Answer, Class, Failure};
 use super::outcome::{asked_host, outcome, passing};
 use super::payload::Payload;
 use super::retry::Attempts;
-use super::url::with_query;
+use super::url::{shown, with_query};
 use super::write::{Content, To, Write, location, refused, took};
 use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use crate::source::Open;
 use ureq::http::{HeaderName, Method, Uri, header};
@@ -135,9 +136,10 @@ impl<'a> Upload<'a> {
         }
         self.location = Some(location(&answer)?);
         self.has = 0;
-        let least = answer.header(OCI_CHUNK_MIN_LENGTH).and_then(|least| least.parse().ok()).unwrap_or(0);
-        self.chunk = CHUNK.max(least);
-        self.whole |= self.blob.size <= self.chunk;
+        match chunk(answer.header(OCI_CHUNK_MIN_LENGTH), self.blob.size) {
+            Some(chunk) => self.chunk = chunk,
+            None => self.whole = true,
+        }
         outcome(answer);
         Ok(())
     }
@@ -233,7 +235,7 @@ impl<'a> Upload<'a> {
     }
 
     fn put_whole(&mut self, location: &Uri) -> Result<bool, Failure> {
-        let url = self.closing_url(location)?;
+        let url = self.end_of(location)?;
         self.closing = true;
         match self.stream(Method::PUT, &url, &[OCTETS], self.blob.size)? {
             Some(answer) => self.closed(answer).map(|()| true),
@@ -242,7 +244,7 @@ impl<'a> Upload<'a> {
     }
 
     fn close(&mut self, location: &Uri) -> Result<(), Failure> {
-        let url = self.closing_url(location)?;
+        let url = self.end_of(location)?;
         // What a registry says that it has could be all of it before all of it was read here.
         self.payload.go_to(self.blob.size).map_err(Failure::last)?;
         self.closing = true;
@@ -250,12 +252,10 @@ impl<'a> Upload<'a> {
         self.closed(answer)
     }
 
-    fn closing_url(&self, location: &Uri) -> Result<Uri, Failure> {
-        with_query(location, &format!("digest={}", self.blob.digest)).ok_or_else(|| {
-            Failure::last(Error::new(
-                Kind::Network,
-                format!("{location} is not a URL that can be written to"),
-            ))
+    fn end_of(&self, location: &Uri) -> Result<Uri, Failure> {
+        closing_url(location, &self.blob.digest).ok_or_else(|| {
+            let message = format!("{} is not a URL that can be written to", shown(location));
+            Failure::last(Error::new(Kind::Network, message))
         })
     }
 
@@ -318,12 +318,23 @@ impl<'a> Upload<'a> {
     }
 }
 
+/// How many bytes of a blob of `size` one request carries, where a registry wants `least` at least; `None`: all.
+pub(super) fn chunk(least: Option<&str>, size: u64) -> Option<u64> {
+    let chunk = least.and_then(|least| least.parse().ok()).unwrap_or(0).max(CHUNK);
+    Some(chunk).filter(|chunk| *chunk < size && *chunk <= CHUNK_MAX)
+}
+
+/// Where an upload is closed: at its place, with the digest of the blob.
+pub(super) fn closing_url(location: &Uri, digest: &Digest) -> Option<Uri> {
+    with_query(location, &format!("digest={digest}"))
+}
+
 /// How many bytes there are by a `Range` of an upload: `0-N` has N + 1. Nothing at all is `0-0`, too: no registry has
 /// exactly one byte.
-fn has_until(range: &str) -> Option<u64> {
+pub(super) fn has_until(range: &str) -> Option<u64> {
     let last = range.strip_prefix("bytes=").unwrap_or(range).strip_prefix("0-")?;
     match last.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => last.parse::<u64>().ok()?.checked_add(u64::from(last != "0")),
+        true => last.parse::<u64>().ok().and_then(|last| last.checked_add(u64::from(last != 0))),
         false => None,
     }
 }
@@ -338,6 +349,7 @@ mod tests {
             ("0-9", Some(10)),
             ("bytes=0-9", Some(10)),
             ("0-0", Some(0)),
+            ("0-00", Some(0)),
             ("1-9", None),
             ("0-", None),
             ("0-+9", None),

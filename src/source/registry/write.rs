@@ -164,7 +164,7 @@ pub(super) fn location(answer: &Answer) -> Result<Uri, Failure> {
     leads_to(&answer.url, answer.header(header::LOCATION)).map_err(Failure::last)
 }
 
-fn leads_to(url: &Uri, location: Option<&str>) -> Result<Uri, Error> {
+pub(super) fn leads_to(url: &Uri, location: Option<&str>) -> Result<Uri, Error> {
     let wrong = |what: &str| Error::new(Kind::Network, format!("{}: {what}", shown(url)));
     let target = location
         .and_then(|location| resolve(url, location))
