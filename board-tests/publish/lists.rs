@@ -128,12 +128,12 @@ fn a_list_is_begun_added_to_and_forgotten() {
     edgepull.edgepull(["manifest", "push", "-p", &name]).succeeds();
     assert_eq!(seen, raw(&name) + "\n");
     // As in docker: what is no list here is looked for there.
-    edgepull.edgepull(["manifest", "inspect", &name]).says_only(&raw(&name));
+    edgepull.edgepull(["manifest", "inspect", &name]).says_only(&(raw(&name) + "\n"));
     assert_eq!(platforms(&list(&name)), ["linux/arm/v6", "linux/arm/v7"]);
     edgepull.edgepull(["manifest", "push", &name]).fails_with(exit::NOT_FOUND);
     // Two for the same are refused; one that was pushed anew is looked up anew, and keeps what was said of it.
     edgepull.edgepull(["manifest", "create", &name, &v6, &v7]).succeeds();
-    edgepull.edgepull(["manifest", "inspect", &name, &v7]).says_only(&raw(&v7));
+    edgepull.edgepull(["manifest", "inspect", &name, &v7]).says_only(&(raw(&v7) + "\n"));
     edgepull.edgepull(["manifest", "annotate", "--variant", "v7", &name, &v6]).succeeds();
     edgepull
         .edgepull(["manifest", "push", "--no-check", &name])

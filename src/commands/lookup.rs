@@ -3,8 +3,8 @@
 use super::Documents;
 use crate::error::{Error, Kind, Result};
 use crate::image::compose::Entry;
-use crate::image::manifest::{Document, ImageConfig, Manifest, PlatformField, media_type};
-use crate::image::select::NESTING_MAX;
+use crate::image::manifest::{Document, ENTRIES_MAX, ImageConfig, Manifest, PlatformField, media_type};
+use crate::image::select::{LOOKUPS_MAX, NESTING_MAX};
 use crate::platform::Platform;
 use crate::source::{Fetched, Source};
 use std::collections::BTreeMap;
@@ -24,9 +24,9 @@ pub(super) fn entries(source: &mut dyn Source, given: &PlatformField) -> Result<
             Ok(vec![entry])
         }
         Document::Index(_) => {
-            let mut lifted = Vec::new();
-            lift(source, &root, 1, &mut lifted)?;
-            chosen(lifted, given)
+            let mut lift = Lift { source, lists: 0, entries: Vec::new() };
+            lift.list(&root, 1)?;
+            chosen(lift.entries, given)
         }
     }
 }
@@ -51,27 +51,52 @@ fn pointing_at(root: &Fetched, manifest: &Manifest) -> Entry {
     }
 }
 
-/// Puts the entries of a list, and of the lists in it, behind the others; what has no label gets that of its config.
-fn lift(source: &mut dyn Source, list: &Fetched, depth: usize, lifted: &mut Vec<Entry>) -> Result<()> {
-    for mut entry in Entry::of_list(&list.media_type, &list.bytes)? {
-        let descriptor = entry.descriptor();
-        if descriptor.is_index() {
-            if depth == NESTING_MAX {
-                let message = format!("indexes are nested deeper than {NESTING_MAX} (limit NESTING_MAX)");
+/// Takes lists apart. However few bytes they are, lists of lists of one list would be a billion entries: both are counted.
+struct Lift<'a> {
+    source: &'a mut dyn Source,
+    lists: usize,
+    entries: Vec<Entry>,
+}
+
+impl Lift<'_> {
+    /// Puts the entries of a list, and of the lists in it, behind the others; what has no label gets that of its config.
+    fn list(&mut self, list: &Fetched, depth: usize) -> Result<()> {
+        for mut entry in Entry::of_list(&list.media_type, &list.bytes)? {
+            let descriptor = entry.descriptor();
+            if descriptor.is_index() {
+                self.count_list(depth)?;
+                let nested = self.source.manifest(&descriptor)?;
+                self.list(&nested, depth + 1)?;
+                continue;
+            }
+            if self.entries.len() == ENTRIES_MAX {
+                let message = format!("more than {ENTRIES_MAX} entries (limit ENTRIES_MAX)");
                 return Err(Error::new(Kind::BadImage, message));
             }
-            let nested = source.manifest(&descriptor)?;
-            lift(source, &nested, depth + 1, lifted)?;
-            continue;
+            let is_bare = entry.platform.as_ref().is_none_or(|platform| platform.architecture.is_empty());
+            if is_bare && descriptor.is_manifest() && !entry.is_attestation() {
+                let config = config(self.source, &entry)?;
+                entry.label(&PlatformField::default(), &config)?;
+            }
+            self.entries.push(entry);
         }
-        let is_bare = entry.platform.as_ref().is_none_or(|platform| platform.architecture.is_empty());
-        if is_bare && descriptor.is_manifest() && !entry.is_attestation() {
-            let config = config(source, &entry)?;
-            entry.label(&PlatformField::default(), &config)?;
-        }
-        lifted.push(entry);
+        Ok(())
     }
-    Ok(())
+
+    /// One more, in one that lies so deep.
+    fn count_list(&mut self, depth: usize) -> Result<()> {
+        self.lists += 1;
+        let message = match () {
+            () if depth == NESTING_MAX => {
+                format!("indexes are nested deeper than {NESTING_MAX} (limit NESTING_MAX)")
+            }
+            () if self.lists > LOOKUPS_MAX => {
+                format!("more than {LOOKUPS_MAX} indexes in it (limit LOOKUPS_MAX)")
+            }
+            () => return Ok(()),
+        };
+        Err(Error::new(Kind::BadImage, message))
+    }
 }
 
 /// The config of an entry's image.

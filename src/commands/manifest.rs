@@ -4,7 +4,7 @@ use super::check;
 use super::confined::confined;
 use super::lookup;
 use super::push::{self, Known, Order, Wanted};
-use super::report::Report;
+use super::report::{Report, escaped};
 use super::{clock, open};
 use crate::cli::definition::STATE_DIR;
 use crate::cli::{Check, Described, Manifest, Options};
@@ -156,20 +156,23 @@ fn inspect(
     match (there, image) {
         (Some(images), None) => {
             let entries: Vec<Entry> = images.into_iter().flat_map(|image| image.entries).collect();
-            let mut bytes = composed(entries)?.bytes(Style::Docker)?;
-            bytes.push(b'\n');
-            report.bytes(&bytes)
+            shown(&composed(entries)?.bytes(Style::Docker)?, report)
         }
         (Some(mut images), Some(image)) => {
             let manifest = only_entry(&mut images, list, image)?.descriptor();
-            at_its_place(image, options, |source| report.bytes(&source.manifest(&manifest)?.bytes))
+            at_its_place(image, options, |source| shown(&source.manifest(&manifest)?.bytes, report))
         }
         (None, Some(_)) => lists(options)?.existing(list).map(drop),
         (None, None) => {
             let list = Reference::Registry(list.clone());
-            at_its_place(&list, options, |source| report.bytes(&source.root()?.bytes))
+            at_its_place(&list, options, |source| shown(&source.root()?.bytes, report))
         }
     }
+}
+
+/// A document as it is, but for what would be a terminal's order.
+fn shown(document: &[u8], report: &Report) -> Result<()> {
+    report.text(escaped(&String::from_utf8_lossy(document)))
 }
 
 /// Asks where an image is, in a process that can do little.

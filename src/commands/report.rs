@@ -68,19 +68,11 @@ impl Report {
         out.write_all(bytes).and_then(|()| out.flush()).map_err(unwritable)
     }
 
-    /// A result as one line of JSON. DEL and U+0080 to U+009F, which JSON may hold as they are, are escaped, too: what
-    /// an index says must not be a terminal's order.
+    /// A result as one line of JSON.
     pub fn json(&self, value: &impl Serialize) -> Result<()> {
         let line =
             serde_json::to_string(value).map_err(|error| Error::new(Kind::Other, error.to_string()))?;
-        let mut shown = String::with_capacity(line.len());
-        for character in line.chars() {
-            match character.is_control() {
-                true => shown.push_str(&format!("\\u{:04x}", u32::from(character))),
-                false => shown.push(character),
-            }
-        }
-        self.text(shown)
+        self.text(escaped(&line))
     }
 
     /// Something that happened: a line for people, or an event for machines.
@@ -112,6 +104,21 @@ impl Report {
             state: Mutex::new(state),
         }
     }
+}
+
+/// JSON in which DEL and U+0080 to U+009F, which it may hold as they are, are escaped, too: what an index says must not be
+/// a terminal's order. Between its words a carriage return is as good as a space.
+pub(super) fn escaped(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '\n' | '\t' => shown.push(character),
+            '\r' => shown.push(' '),
+            other if other.is_control() => shown.push_str(&format!("\\u{:04x}", u32::from(other))),
+            other => shown.push(other),
+        }
+    }
+    shown
 }
 
 fn unwritable(error: io::Error) -> Error {

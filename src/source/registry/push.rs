@@ -52,7 +52,7 @@ impl Pusher {
         if document.bytes.len() as u64 > DOCUMENT_MAX {
             return Err(too_large(&what));
         }
-        let headers = [(header::CONTENT_TYPE, document.media_type.as_str())];
+        let headers = [(header::CONTENT_TYPE, sendable(&document.media_type)?)];
         let (path, access) = (format!("manifests/{name}"), Access::Push { from: None });
         let write = Write { method: Method::PUT, to: To::Path(&path), headers: &headers, access: &access };
         self.tried(&what, &mut || {
@@ -67,7 +67,7 @@ impl Pusher {
     /// Reads back what `name` is now, which must be the document.
     fn check(&self, document: &Fetched, name: &str) -> Result<()> {
         let what = self.called(name);
-        let (path, accept) = (format!("manifests/{name}"), accept(&document.media_type));
+        let (path, accept) = (format!("manifests/{name}"), accept(&document.media_type)?);
         let ask = Ask { method: Method::GET, path: &path, headers: &[(header::ACCEPT, &accept)] };
         self.tried(&what, &mut || {
             let answer = self.client.ask_registry(&ask)?;
@@ -123,10 +123,18 @@ impl Pusher {
 }
 
 /// What may be answered for a document of that media type.
-fn accept(media_type: &str) -> String {
-    match ACCEPT.split(", ").any(|known| known == media_type) || media_type.is_empty() {
+fn accept(media_type: &str) -> Result<String> {
+    Ok(match ACCEPT.split(", ").any(|known| known == media_type) || media_type.is_empty() {
         true => ACCEPT.to_owned(),
-        false => format!("{media_type}, {ACCEPT}"),
+        false => format!("{}, {ACCEPT}", sendable(media_type)?),
+    })
+}
+
+/// A media type that can stand in a request: an image may say anything.
+fn sendable(media_type: &str) -> Result<&str> {
+    match media_type.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        true => Ok(media_type),
+        false => Err(Error::new(Kind::BadImage, format!("{media_type:?} is no media type"))),
     }
 }
 
@@ -164,7 +172,7 @@ impl Destination for Pusher {
 
     fn has_manifest(&mut self, manifest: &Descriptor) -> Result<bool> {
         let name = manifest.digest.to_string();
-        let (path, accept) = (format!("manifests/{name}"), accept(&manifest.media_type));
+        let (path, accept) = (format!("manifests/{name}"), accept(&manifest.media_type)?);
         let ask = Ask { method: Method::HEAD, path: &path, headers: &[(header::ACCEPT, &accept)] };
         self.tried(&self.called(&name), &mut || is_there(self.client.ask_registry(&ask)?, manifest))
     }
