@@ -321,7 +321,7 @@ impl<'a> Upload<'a> {
 /// How many bytes of a blob of `size` one request carries, where a registry wants `least` at least; `None`: all.
 pub(super) fn chunk(least: Option<&str>, size: u64) -> Option<u64> {
     let chunk = least.and_then(|least| least.parse().ok()).unwrap_or(0).max(CHUNK);
-    Some(chunk).filter(|chunk| *chunk < size && *chunk <= CHUNK_MAX)
+    Some(chunk).filter(|chunk| *chunk < size)
 }
 
 /// Where an upload is closed: at its place, with the digest of the blob.
