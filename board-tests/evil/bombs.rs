@@ -63,7 +63,7 @@ fn zstd_zeros(blocks: u32) -> Vec<u8> {
 }
 
 /// A file of `mib` MiB of zeros, as one zstd layer of some KB.
-fn zstd_bomb(mib: u32) -> Wire {
+pub fn zstd_bomb(mib: u32) -> Wire {
     let head = tar().add(Head::new(b'0', "zeros").size(u64::from(mib) << 20), "").unended();
     let end = [0; 1024];
     let bytes = [zstd_frame(8 << 3, &[&head]), zstd_zeros(mib * 8), zstd_frame(8 << 3, &[&end])].concat();
@@ -82,7 +82,7 @@ fn many(count: usize, add: impl Fn(Tar, usize) -> Tar) -> Wire {
 }
 
 /// While edgepull runs: the least that was free at any moment, as somebody beside sees it.
-fn least_free<T>(disk: &Disk, work: impl FnOnce() -> T) -> (T, (u64, u64)) {
+pub fn least_free<T>(disk: &Disk, work: impl FnOnce() -> T) -> (T, (u64, u64)) {
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {

@@ -20,9 +20,9 @@
 //! CVE-2019-14271 (`docker cp` loads libraries out of the container) and those of runc (CVE-2019-5736, CVE-2021-30465,
 //! CVE-2024-21626 and later) are about containers that run. Nothing of an image is executed, loaded or mounted here.
 
-mod bombs;
+pub mod bombs;
 mod breakout;
-mod builder;
+pub mod builder;
 mod compression;
 mod documents;
 mod framing;
@@ -30,8 +30,8 @@ mod members;
 mod registries;
 mod scale;
 mod sparse;
-mod terminal;
+pub mod terminal;
 mod truncated;
 mod upstream;
-mod victim;
+pub mod victim;
 mod whiteout;

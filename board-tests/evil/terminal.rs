@@ -6,11 +6,13 @@ use super::builder::{EvilImage, blob, index_json, tar};
 use super::victim::{By, Ground};
 use crate::harness::*;
 
+/// Orders to a terminal: its title, its screen, and a line that is not ours.
+pub const EVIL: &str = "\u{1b}]0;x\u{7}\u{9b}2J\r\nedgepull: error: \u{7f}";
+
 /// What an image says of itself is shown by many commands, in the log, in messages and as JSON: a terminal obeys none of
 /// it ([`Ground::edgepull`] looks).
 #[test]
 fn words_for_the_terminal() {
-    const EVIL: &str = "\u{1b}]0;x\u{7}\u{9b}2J\r\nedgepull: error: \u{7f}";
     let (ground, mut images) = (Ground::new(By::Root), 0);
     let script = |line: &str| tar().file(EVIL, format!("#!{line}\n"));
     let hello = program("v7");
@@ -87,7 +89,7 @@ fn words_for_the_terminal() {
 }
 
 /// Writes a layout whose index says `evil` wherever it may say something.
-fn announced(image: &EvilImage, scratch: &Scratch, evil: &str) -> String {
+pub fn announced(image: &EvilImage, scratch: &Scratch, evil: &str) -> String {
     image.blobs(scratch, "image");
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let mut manifest = image.manifest();

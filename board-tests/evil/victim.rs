@@ -77,6 +77,11 @@ impl Ground {
         Ground { board: self.board.with_hosts_file(&hosts), ..self }
     }
 
+    /// With this environment variable.
+    pub fn with_env(self, name: &str, value: &str) -> Ground {
+        Ground { board: self.board.with_env(name, value), ..self }
+    }
+
     /// Where images are pulled to.
     pub fn root(&self) -> PathBuf {
         self.scratch.path("home/root")
@@ -123,7 +128,7 @@ impl Ground {
     }
 
     /// The names directly beside the root, hidden ones too.
-    fn beside(&self) -> Vec<String> {
+    pub fn beside(&self) -> Vec<String> {
         let entries = fs::read_dir(self.scratch.path("home")).expect("a folder");
         let mut names: Vec<_> = entries
             .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())

@@ -1,4 +1,4 @@
-//! A registry that does as it is told: serves an image honestly, except where a test has written
+//! A registry that does as it is told: serves an image honestly, and takes others, except where a test has written
 //! down which wrong answers come first. It keeps every request, so that a test can read what was sent.
 
 use std::collections::{HashMap, VecDeque};
@@ -14,6 +14,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedCipherSuite};
 use super::image::{Artifact, digest_of};
 use super::machine::for_guest;
 use super::pki::Authority;
+use super::taken::Taken;
 
 /// How one request is answered.
 #[derive(Clone)]
@@ -70,6 +71,7 @@ struct State {
     login: Option<String>,
     date: Option<String>,
     requests: Vec<Request>,
+    taken: Taken,
 }
 
 /// The running server; its thread lives until the tests end.
@@ -180,7 +182,7 @@ impl FakeRegistry {
         self.at("manifests/latest", answers)
     }
 
-    /// The same for anything else: the first requests whose path ends so.
+    /// The same for anything else: the first requests whose path ends so, or whose method and path do (`PUT /v2/…`).
     pub fn at(self, end_of_path: &str, answers: impl IntoIterator<Item = Answer>) -> FakeRegistry {
         self.state().script.insert(end_of_path.to_owned(), answers.into_iter().collect());
         self
@@ -196,6 +198,11 @@ impl FakeRegistry {
     pub fn saying_date(self, date: String) -> FakeRegistry {
         self.state().date = Some(date);
         self
+    }
+
+    /// What it has been given so far: names and digests of manifests.
+    pub fn published(&self) -> Vec<String> {
+        self.state().taken.names()
     }
 
     /// Every request so far.
@@ -214,12 +221,21 @@ impl FakeRegistry {
 fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let Some(request) = read_request(&mut stream)? else { return Ok(()) };
+    let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    let line = format!("{} {}", request.method, request.path);
     let (answer, honest, allowed) = {
         let mut state = state.lock().expect("the registry's state");
         state.requests.push(request.clone());
-        let scripted = state.script.iter_mut().find(|(path, _)| request.path.ends_with(path.as_str()));
+        let scripted = state.script.iter_mut().find(|(path, _)| line.ends_with(path.as_str()));
         let answer = scripted.and_then(|(_, answers)| answers.pop_front()).unwrap_or(Answer::Honest);
         let allowed = state.login.is_none() || state.login.as_deref() == request.header("authorization");
+        let is_taken = matches!(answer, Answer::Honest) && allowed;
+        if let Some((status, fields, body)) = is_taken.then(|| state.taken.answer(&request, &body)).flatten()
+        {
+            return respond(stream.get_mut(), &request, status, &fields, &body, usize::MAX);
+        }
         let mut honest = state.artifact.as_ref().and_then(|artifact| find(artifact, &request.path));
         if let Some((_, fields)) = &mut honest {
             fields.extend(state.date.iter().map(|date| ("Date", date.clone())));
@@ -271,7 +287,7 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()>
     }
 }
 
-type Fields = Vec<(&'static str, String)>;
+pub(super) type Fields = Vec<(&'static str, String)>;
 
 /// The bytes behind a path, with the header fields that a registry gives.
 fn find(artifact: &Artifact, path: &str) -> Option<(Vec<u8>, Fields)> {

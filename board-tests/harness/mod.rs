@@ -16,6 +16,7 @@ mod proxy;
 mod registry;
 mod relay;
 mod serial;
+mod taken;
 mod token;
 mod tools;
 mod tree;

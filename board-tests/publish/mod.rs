@@ -2,7 +2,9 @@
 //! podman; what is refused; images that go from one place to another; and the example's Makefile.
 
 mod copying;
+mod destinations;
 mod example;
+mod hostile;
 mod lies;
 mod lists;
 mod logins;
