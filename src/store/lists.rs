@@ -58,7 +58,7 @@ impl Lists {
         StateLock::take(&self.directory, true, what)
     }
 
-    /// The images of a list, in the order of [`file_safe`] names, which is docker's; `None` if there is no such list.
+    /// The images of a list, in the order of docker's files for them; `None` if there is no such list.
     ///
     /// # Errors
     /// [`Kind::Disk`], also for a file that is damaged.
