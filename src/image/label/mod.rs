@@ -1,7 +1,7 @@
 //! What whoever publishes an image has to be told about its label.
 //!
-//! A board asks one thing: can this code run here ([`contradicts`](super::elf::Elf::contradicts))? A label promises more, and what it does not
-//! keep shows on boards that nobody has at hand while the image is made:
+//! A board asks one thing: can this code run here ([`contradicts`](super::elf::Elf::contradicts))? A label promises
+//! more, and what it does not keep shows on boards that nobody has at hand while the image is made:
 //!
 //! | label | promises |
 //! |---|---|
