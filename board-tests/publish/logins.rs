@@ -60,3 +60,17 @@ fn with_tokens_that_are_for_one_repository_each() {
     };
     assert!(rights.iter().any(is_asked), "{asked}");
 }
+
+#[test]
+fn a_registry_without_tls_is_spoken_to_if_that_is_said() {
+    let (registry, scratch) = (Registry::start(), Scratch::new());
+    let (_, port) = registry.address().split_once(':').expect("a port");
+    // By a name of its own: a loopback address is tried without TLS by itself.
+    let edgepull = publisher(&scratch).with_hosts_file(&scratch.write("hosts", "127.0.0.1 registry.test\n"));
+    let name = format!("registry.test:{port}/board/app:1");
+    edgepull.edgepull(["copy", HELLO, &name]).fails_with(exit::NETWORK).saying("TLS");
+    edgepull.edgepull(["copy", "--insecure", HELLO, &name]).succeeds();
+    edgepull
+        .edgepull(["inspect", "--insecure", "--raw", &name])
+        .says_only(&raw(&registry.image("board/app:1")));
+}
