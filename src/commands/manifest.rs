@@ -189,8 +189,7 @@ fn at_its_place<T: Serialize + DeserializeOwned>(
 
 /// A list as `docker manifest push` makes it: of the family of its first entry.
 fn composed(entries: Vec<Entry>) -> Result<List> {
-    let first = entries.first().map_or("", |entry| entry.media_type.as_str());
-    List::new(Family::of_first(first), entries, BTreeMap::new())
+    List::new(Family::of(&entries), entries, BTreeMap::new())
 }
 
 fn push_list(

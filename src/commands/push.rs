@@ -112,13 +112,13 @@ fn leave_out(order: &Order, wanted: &Wanted, error: Error) -> Result<()> {
 
 fn confinedly(
     order: &Order,
-    mut opened: Vec<Opened>,
+    opened: Vec<Opened>,
     destination: &mut dyn Destination,
     unpacked: Option<&Temporary>,
     report: &Report,
 ) -> Result<Pushed> {
     let mut there = Vec::new();
-    for mut opened in opened.drain(..) {
+    for mut opened in opened {
         let entries = match &opened.wanted.known {
             Known::Entries(entries) => Ok(entries.clone()),
             Known::Platform(given) => lookup::entries(&mut *opened.source, given),
@@ -129,9 +129,7 @@ fn confinedly(
         }
     }
     let entries: Vec<Entry> = there.iter().flat_map(|opened| opened.entries.iter().cloned()).collect();
-    let family = order
-        .family
-        .unwrap_or_else(|| Family::of_first(entries.first().map_or("", |entry| entry.media_type.as_str())));
+    let family = order.family.unwrap_or_else(|| Family::of(&entries));
     let list = List::new(family, entries, order.annotations.clone())?;
     let bytes = list.bytes(order.style)?;
     if let Some(unpacked) = unpacked {

@@ -37,10 +37,10 @@ impl Family {
         }
     }
 
-    /// The family of a list that begins with an image of this media type: `docker manifest push` goes by the first entry.
-    pub fn of_first(media_type: &str) -> Family {
-        match media_type {
-            media_type::OCI_MANIFEST => Family::Oci,
+    /// The family of a list of these, where nobody says another: `docker manifest push` goes by the first entry.
+    pub fn of(entries: &[Entry]) -> Family {
+        match entries.first().map(|entry| entry.media_type.as_str()) {
+            Some(media_type::OCI_MANIFEST) => Family::Oci,
             _ => Family::Docker,
         }
     }
@@ -85,13 +85,9 @@ impl Entry {
     /// What points at it.
     pub fn descriptor(&self) -> Descriptor {
         Descriptor {
-            media_type: self.media_type.clone(),
-            digest: self.digest,
-            size: self.size,
-            urls: Vec::new(),
             platform: self.platform.clone(),
             artifact_type: self.artifact_type.clone(),
-            annotations: None,
+            ..Descriptor::new(self.media_type.clone(), self.digest, self.size)
         }
     }
 

@@ -84,6 +84,14 @@ pub struct Descriptor {
     pub annotations: Option<Annotations>,
 }
 
+impl Descriptor {
+    /// One that says no more than it must.
+    pub fn new(media_type: String, digest: Digest, size: u64) -> Descriptor {
+        let (urls, platform, artifact_type, annotations) = (Vec::new(), None, None, None);
+        Descriptor { media_type, digest, size, urls, platform, artifact_type, annotations }
+    }
+}
+
 /// `platform` of an index entry (image-spec image-index.md), as written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct PlatformField {

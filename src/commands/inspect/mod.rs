@@ -202,18 +202,13 @@ fn of_manifest(
     let refusal = select::check_single(&platform, host).err();
     let entry = Entry {
         descriptor: Descriptor {
-            media_type: media_type.to_owned(),
-            digest,
-            size: image.1.len() as u64,
-            urls: Vec::new(),
             platform: Some(PlatformField {
                 os: config.os,
                 architecture: config.architecture,
                 variant: config.variant,
                 ..PlatformField::default()
             }),
-            artifact_type: None,
-            annotations: None,
+            ..Descriptor::new(media_type.to_owned(), digest, image.1.len() as u64)
         },
         platform: Some(platform),
         verdict: if refusal.is_some() { Verdict::Impossible } else { Verdict::Taken },
