@@ -8,11 +8,19 @@ use super::Fetched;
 use crate::error::Result;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Reference;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::PathBuf;
 
 /// Opens a blob's bytes from an offset on. It is called again where a connection broke.
 pub type Open<'a> = dyn FnMut(u64) -> Result<Box<dyn Read + Send>> + 'a;
+
+/// Opens what is in memory. Behind its end there is nothing to read, and no error.
+pub(super) fn in_memory(bytes: &[u8]) -> impl FnMut(u64) -> Result<Box<dyn Read + Send>> {
+    move |offset| {
+        let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..));
+        Ok(Box::new(Cursor::new(rest.unwrap_or_default().to_vec())))
+    }
+}
 
 /// A place that one image is written to.
 pub trait Destination {

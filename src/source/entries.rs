@@ -3,13 +3,13 @@
 //!
 //! Other images' entries are somebody else's: they are kept as JSON values, with fields that edgepull does not know.
 
+use super::destination::in_memory;
 use super::layout::{is_attachment, name_of};
 use super::{Destination, Fetched};
 use crate::error::{Error, Kind, Result};
 use crate::image::manifest::{DOCUMENT_MAX, Descriptor, Document, media_type};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::io::Cursor;
 
 /// The file that says that a directory is a layout.
 pub(super) const MARKER: &str = "oci-layout";
@@ -20,25 +20,12 @@ pub(super) const INDEX: &str = "index.json";
 
 /// What points at a document.
 pub(super) fn descriptor(document: &Fetched) -> Descriptor {
-    Descriptor {
-        media_type: document.media_type.clone(),
-        digest: document.digest,
-        size: document.bytes.len() as u64,
-        urls: Vec::new(),
-        platform: None,
-        artifact_type: None,
-        annotations: None,
-    }
+    Descriptor::new(document.media_type.clone(), document.digest, document.bytes.len() as u64)
 }
 
 /// Writes a document as a blob, which it is in a layout.
 pub(super) fn write(destination: &mut dyn Destination, document: &Fetched) -> Result<()> {
-    let rest = |offset: u64| usize::try_from(offset).ok().and_then(|offset| document.bytes.get(offset..));
-    destination.blob(
-        &descriptor(document),
-        &mut |offset| Ok(Box::new(Cursor::new(rest(offset).unwrap_or_default().to_vec()))),
-        &mut |_| {},
-    )
+    destination.blob(&descriptor(document), &mut in_memory(&document.bytes), &mut |_| {})
 }
 
 /// The names that an image gets: that of the reference, which may be none, and further ones; each once.

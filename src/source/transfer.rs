@@ -4,14 +4,13 @@
 //! not sent, and a manifest that it has stands for all beneath it, as it was put there last. So a run that was cut short
 //! is carried on by the next.
 
-use super::destination::Destination;
+use super::destination::{Destination, in_memory};
 use super::{Fetched, Source};
 use crate::error::{Error, Kind, Result};
 use crate::image::manifest::{Descriptor, Document};
 use crate::image::reference::Reference;
 use crate::image::select::NESTING_MAX;
 use serde::{Deserialize, Serialize};
-use std::io::{Cursor, Read, Seek, SeekFrom};
 
 /// What came of it, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,9 +122,8 @@ impl Transfer<'_> {
         let Transfer { source, to, progress, totals, .. } = self;
         let mut sent = |bytes| progress(blob, Step::Sent(bytes));
         if is_config {
-            let bytes = source.config(blob)?.bytes;
-            let mut open = |offset| Ok(Box::new(at(bytes.clone(), offset)) as Box<dyn Read + Send>);
-            to.blob(blob, &mut open, &mut sent)?;
+            let config = source.config(blob)?;
+            to.blob(blob, &mut in_memory(&config.bytes), &mut sent)?;
         } else {
             to.blob(blob, &mut |offset| source.layer(blob, offset), &mut sent)?;
         }
@@ -134,12 +132,4 @@ impl Transfer<'_> {
         progress(blob, Step::Done);
         Ok(())
     }
-}
-
-/// A document from an offset on.
-fn at(bytes: Vec<u8>, offset: u64) -> Cursor<Vec<u8>> {
-    let mut cursor = Cursor::new(bytes);
-    // Behind the end there is nothing to read, and no error.
-    let _ = cursor.seek(SeekFrom::Start(offset));
-    cursor
 }
