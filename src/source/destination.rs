@@ -59,3 +59,18 @@ pub trait Destination {
     /// back whether it has them. From here on it is visible.
     fn publish(&mut self, document: &Fetched, tags: &[String]) -> Result<()>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_memory_is_read_from_any_offset_on() {
+        let mut open = in_memory(b"config");
+        for (offset, rest) in [(3, "fig"), (0, "config"), (5, "g"), (6, ""), (7, ""), (u64::MAX, "")] {
+            let mut read = String::new();
+            open(offset).unwrap().read_to_string(&mut read).unwrap();
+            assert_eq!(read, rest, "from {offset} on");
+        }
+    }
+}
