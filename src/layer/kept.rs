@@ -16,6 +16,7 @@ use super::objects::Objects;
 use super::queue;
 use super::rootfs::{Object, Rootfs};
 use crate::error::{Error, Kind, Result};
+use crate::sys;
 
 /// A kept layer.
 pub struct Kept {
@@ -26,7 +27,7 @@ pub struct Kept {
 
 impl Kept {
     /// Opens the layer in `dir`. `Ok(None)` where there is none that is whole: its record is missing, was
-    /// not finished, or is damaged.
+    /// not finished, is damaged, or can have been written by another user.
     ///
     /// # Errors
     /// [`Kind::Disk`].
@@ -35,6 +36,11 @@ impl Kept {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|error| Error::disk("a kept layer", error))?,
         };
+        let metadata = file.metadata().map_err(|error| Error::disk("a kept layer", error))?;
+        if let Some(who) = sys::written_by_others(&metadata) {
+            log::warn!("a kept layer counts as lost, as others may have written its record: {who}");
+            return Ok(None);
+        }
         let whole = Reader::open(file)?;
         Ok(whole.map(|(reader, totals)| Kept { dir, reader, totals }))
     }

@@ -59,7 +59,7 @@ pub fn save(home: &Path, time: u64) {
         return;
     }
     let text = format!("{time}\n");
-    match state::ensure(home).and_then(|()| disk::replace(home, NAME, text.as_bytes())) {
+    match state::ensure(home).and_then(|()| disk::replace(home, NAME, text.as_bytes(), disk::PUBLIC)) {
         Ok(()) => log::info!("the time is recorded in {}", path.display()),
         Err(error) => log::info!("the time cannot be recorded: {error}"),
     }

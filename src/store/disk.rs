@@ -2,9 +2,10 @@
 //! durable when it returns, so that a power cut can undo no more than the one that was going on: what a cut
 //! leaves is what a kill leaves between two system calls, and those are tested one by one.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::layer::rootfs;
 use crate::store::state;
+use crate::sys;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -30,17 +31,33 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
     |error| Error::disk(path.display(), error)
 }
 
-/// What the file at `path` holds, if that is at most `max` bytes. Nothing there can make us wait, or lead
-/// elsewhere.
+/// Reads the file at `path`, if it holds at most `max` bytes and nobody else can have written them. Nothing there can
+/// make us wait, or lead elsewhere.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] for something else than a file, and for a larger one; an [`Error`] of [`Kind::Disk`]
+/// inside for a file that another user owns or may write to; those of the system calls.
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let mut bytes = Vec::new();
-    if !file.metadata()?.is_file() || file.take(max + 1).read_to_end(&mut bytes)? as u64 > max {
+    let metadata = file.metadata()?;
+    let unusable = || {
         let message = format!("it is no file of at most {max} bytes");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    };
+    if !metadata.is_file() {
+        return Err(unusable());
     }
-    Ok(bytes)
+    if let Some(who) = sys::written_by_others(&metadata) {
+        let error = Error::new(Kind::Disk, format!("{who}, so it is not believed"));
+        let hint = "if what is in it is right, chown it to the user who runs edgepull, and chmod go-w";
+        return Err(error.hint(hint).into());
+    }
+    let mut bytes = Vec::new();
+    match file.take(max + 1).read_to_end(&mut bytes)? as u64 > max {
+        true => Err(unusable()),
+        false => Ok(bytes),
+    }
 }
 
 /// What is at `path` is a directory itself, and does not lead to one: another process has made it.
@@ -51,12 +68,17 @@ pub fn check_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The file `name` has `bytes`, or what it had before.
-pub fn replace(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+/// The mode of a file that its owner alone may read: records have commands in them.
+pub const PRIVATE: u32 = 0o600;
+/// The mode of a file that everybody may read.
+pub const PUBLIC: u32 = 0o644;
+
+/// The file `name` has `bytes` and `mode`, or what it had before.
+pub fn replace(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
     let replaced = || {
         let new = beside(directory, name)?;
         step();
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
         step();
         let written = file.write_all(bytes);
         step();
@@ -141,4 +163,54 @@ fn sync(directory: &Path) -> io::Result<()> {
     state::sync(directory)?;
     step();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    #[test]
+    fn what_others_may_have_written_is_not_believed() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("record");
+        replace(home.path(), "record", b"ours", PRIVATE).unwrap();
+        let mode = |mode| fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        for trusted in [0o600, 0o644, 0o755] {
+            mode(trusted);
+            assert_eq!(read(&path, 4).unwrap(), b"ours");
+        }
+        let refused = |what: &str| {
+            let error = Error::disk(path.display(), read(&path, 4).unwrap_err()).to_string();
+            assert!(error.contains(what) && error.contains("chmod go-w"), "{error}");
+        };
+        for (distrusted, what) in [(0o666, "its mode 666"), (0o620, "its mode 620"), (0o602, "its mode 602")]
+        {
+            mode(distrusted);
+            refused(what);
+        }
+        mode(0o600);
+        // Only root can give a file away.
+        if chown(&path, Some(7), None).is_ok() {
+            refused("it belongs to user 7");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_is_not_read() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("it");
+        let refused = |max| read(&path, max).unwrap_err().kind();
+        replace(home.path(), "it", b"12345", PUBLIC).unwrap();
+        assert_eq!(refused(4), io::ErrorKind::InvalidData);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(refused(4), io::ErrorKind::InvalidData);
+        fs::remove_dir(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(refused(4), io::ErrorKind::InvalidData);
+        symlink("/etc/passwd", home.path().join("link")).unwrap();
+        assert!(read(&home.path().join("link"), 1 << 20).is_err());
+    }
 }

@@ -100,7 +100,7 @@ impl Lists {
             ));
         }
         state::ensure(&self.directory)?;
-        disk::replace(&self.directory, &file(list), &bytes)
+        disk::replace(&self.directory, &file(list), &bytes, disk::PRIVATE)
     }
 
     /// Forgets a list; whether there was one.

@@ -7,7 +7,7 @@
 //! The process that fetches for the holder ([`crate::sandbox`]) ends with it, but a moment later. That moment is
 //! waited for by a `flock(2)` of the same file, which the two of them share.
 
-use super::state;
+use super::{access, state};
 use crate::error::{Error, Kind, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -26,13 +26,20 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Locks `state`, which is made if it is not there. With `wait` it waits for whoever holds it, and says
-    /// so once; `what` is what is waited for: `update`.
+    /// Locks `state`, which is made if it is not there, and closes it to other users ([`access::close`]). With `wait` it
+    /// waits for whoever holds it, and says so once; `what` is what is waited for: `update`.
     ///
     /// # Errors
-    /// [`Kind::Busy`] says who holds it; [`Kind::Disk`].
+    /// [`Kind::Busy`] says who holds it; [`Kind::Disk`], also where `state` belongs to somebody else.
     pub fn take(state: &Path, wait: bool, what: &str) -> Result<StateLock> {
+        let lock = StateLock::taken(state, wait, what)?;
+        access::close(state);
+        Ok(lock)
+    }
+
+    fn taken(state: &Path, wait: bool, what: &str) -> Result<StateLock> {
         state::ensure(state)?;
+        access::check_owner(state)?;
         let path = state::lock(state);
         let failed = |error: std::io::Error| Error::disk(path.display(), error);
         let file = OpenOptions::new()

@@ -1,5 +1,6 @@
 //! What lasts: how a finished root file system becomes visible, and what edgepull remembers from run to run.
 
+mod access;
 pub mod clock;
 pub mod deployment;
 pub mod disk;

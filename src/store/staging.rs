@@ -279,6 +279,8 @@ fn lock(directory: &Path, destination: &Path) -> Result<File> {
             other => other.map_err(failed)?,
         };
         check_ours(directory, &opened.metadata().map_err(failed)?)?;
+        // Trees in it have the modes of their images. One that was made by hand, or with another umask, may be open.
+        opened.set_permissions(fs::Permissions::from_mode(0o700)).map_err(failed)?;
         let path = directory.join(LOCK);
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);

@@ -1,13 +1,19 @@
-//! What lies where in the state directory (`--state-dir`), and who may look.
+//! Names, in one place, every path of the state directory (`--state-dir`), and says who may use each.
 //!
-//! | path | mode | what |
+//! | path | mode | what it holds |
 //! |---|---|---|
-//! | `STATE` | 0755 | `status` is for everybody who knows a deployment's name |
-//! | `STATE/lock` | 0600 | [`super::lock`]: who may lock it may hold up every update |
-//! | `STATE/layers`, `STATE/partial` | 0700 | the layer store: setuid programs of images that nobody runs any more |
-//! | `STATE/deployments`, `…/NAME`, `…/NAME/generations` | 0711 | to be gone through, not listed: programs run from there as any user, but nobody finds an old generation's setuid programs by looking |
-//! | `STATE/deployments/NAME/work` | 0700 | a tree that nobody has checked yet |
-//! | `STATE/trash` | 0700 | what is being removed; nobody's when the lock is free |
+//! | `STATE` | 0755 | what is below; never writable by others |
+//! | `STATE/status`, `STATE/status/NAME` | 0755, 0644 | what every user may know of a deployment ([`super::deployment::Public`]) |
+//! | `STATE/lock`, `STATE/clock` | 0600 | [`super::lock`]: who may lock it may hold up every update; [`super::clock`] |
+//! | `STATE/layers`, `STATE/partial` | 0700 | the layer store |
+//! | `STATE/deployments` and each directory that edgepull makes below it | 0700 | records, which have commands in them, and trees |
+//! | `STATE/trash` | 0700 | trees that are being removed |
+//!
+//! Trees keep the modes of their images, set-user-ID programs and files that everybody may write to included, and their
+//! files are links to the layer store's, which all generations share. So the directories above a tree admit the owner of
+//! the state directory alone, as Docker's and containerd's do since CVE-2021-41091 and CVE-2021-41103. Programs of other
+//! users run from a tree through a mount of it. The released version 0.1.0 had 0711 in the place of most of these 0700:
+//! [`super::access`] closes them.
 
 use crate::error::{Error, Result};
 use std::fs::{self, DirBuilder, File};
@@ -15,29 +21,32 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// For everybody.
+/// The mode of a directory that everybody may list.
 pub const PUBLIC: u32 = 0o755;
-/// For its owner to list, for others to go through.
-pub const TRAVERSED: u32 = 0o711;
-/// For its owner.
+/// The mode of a directory that its owner alone may enter.
 pub const PRIVATE: u32 = 0o700;
 
-/// The lock's file.
+/// The file that is locked.
 pub fn lock(state: &Path) -> PathBuf {
     state.join("lock")
 }
 
-/// All deployments.
+/// The directory of all deployments.
 pub fn deployments(state: &Path) -> PathBuf {
     state.join("deployments")
 }
 
-/// One deployment.
+/// The directory of one deployment.
 pub fn deployment(state: &Path, name: &str) -> PathBuf {
     deployments(state).join(name)
 }
 
-/// What is being removed.
+/// The directory of what every user may know, one file a deployment.
+pub fn status(state: &Path) -> PathBuf {
+    state.join("status")
+}
+
+/// The directory of trees that are being removed.
 pub fn trash(state: &Path) -> PathBuf {
     state.join("trash")
 }
@@ -93,7 +102,7 @@ mod tests {
         ensure(&state).unwrap();
         ensure(&state).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        for (path, wanted) in [(deployments(&state), TRAVERSED), (trash(&state), PRIVATE)] {
+        for (path, wanted) in [(status(&state), PUBLIC), (trash(&state), PRIVATE)] {
             make(&path, wanted).unwrap();
             assert_eq!(mode(&path), wanted);
         }

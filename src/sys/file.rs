@@ -2,9 +2,11 @@
 
 use super::check;
 use std::ffi::{CStr, CString};
+use std::fs::Metadata;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Sets an extended attribute of an open file or directory.
@@ -61,6 +63,19 @@ fn set_xattr_from_inside(
         let thread = std::thread::Builder::new().spawn_scoped(scope, inside)?;
         thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     })
+}
+
+/// Says in words who besides root and this process's user can write to a file or directory; `None`: nobody. The group's
+/// bits of a mode cover an access control list, too (acl(5)).
+pub fn written_by_others(metadata: &Metadata) -> Option<String> {
+    /// The bits of a mode that let the group and everybody write.
+    const OTHERS_WRITE: u32 = 0o022;
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    match () {
+        () if owner != 0 && owner != super::effective_ids().0 => Some(format!("it belongs to user {owner}")),
+        () if mode & OTHERS_WRITE != 0 => Some(format!("its mode {mode:o} lets other users write to it")),
+        () => None,
+    }
 }
 
 /// Whether an open file has an extended attribute.

@@ -76,6 +76,8 @@ impl Deployment {
     /// [`Kind::Disk`].
     pub fn recover(&mut self, world: &dyn World) -> Result<Option<Outcome>> {
         self.sweep()?;
+        // That of a run before may have been cut off, or be of a version that wrote none.
+        self.publish();
         match self.record.active() {
             Some(generation) => self.drive(generation.number, false, world).map(Some),
             None => Ok(None),
@@ -89,7 +91,7 @@ impl Deployment {
     pub fn stage(&mut self, tree: &Path, content: Content, world: &dyn World) -> Result<u32> {
         let number = self.record.next;
         let place = self.tree(number);
-        state::make(&self.directory.join(super::GENERATIONS), state::TRAVERSED)?;
+        state::make(&self.generations(), state::PRIVATE)?;
         self.sweep()?;
         disk::place(tree, &place)?;
         let created = world.unix_time();

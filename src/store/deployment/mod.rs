@@ -7,6 +7,7 @@
 //! STATE/deployments/NAME/previous            -> generations/M, which was found good: `rollback` goes there
 //! STATE/deployments/NAME/work/               where a tree is composed, by a process that can write only here
 //! STATE/deployments/NAME/pending             what is being fetched
+//! STATE/status/NAME                          what every user may know of it
 //! ```
 //!
 //! # The generations' states
@@ -67,6 +68,7 @@
 mod command;
 mod machine;
 mod pending;
+mod public;
 mod record;
 #[cfg(test)]
 mod tests {
@@ -79,6 +81,7 @@ mod tests {
 pub use command::{Board, Environment, Task, World, succeeded};
 pub use machine::{ATTEMPTS_MAX, Outcome};
 pub use pending::{Missing, Pending};
+pub use public::Public;
 pub use record::{Bad, Content, Generation, Moment, Progress, Record, State, Tracking};
 
 #[cfg(test)]
@@ -106,6 +109,11 @@ const SCRATCH: &str = "scratch";
 const ROOT: &str = "rootfs";
 /// The longest name: with a prefix and a suffix it is still a unit's name, and a file's.
 const NAME_MAX: usize = 64;
+
+/// The directory of a deployment's generations, each named by its number.
+pub fn generations(deployment: &Path) -> PathBuf {
+    deployment.join(GENERATIONS)
+}
 
 /// Checks a deployment's name: letters, digits, `_`, `.` and `-`, the first a letter or digit. Such a name is a
 /// file's, and a systemd instance's without escapes.
@@ -197,17 +205,21 @@ impl Deployments {
         }
         let directory = state::deployment(&self.state, name);
         state::ensure(&self.state)?;
-        for path in [&state::deployments(&self.state), &directory, &directory.join(GENERATIONS)] {
-            state::make(path, state::TRAVERSED)?;
+        let (all, generations, work) =
+            (state::deployments(&self.state), generations(&directory), directory.join(WORK));
+        for path in [&all, &directory, &generations, &work] {
+            state::make(path, state::PRIVATE)?;
         }
-        state::make(&directory.join(WORK), state::PRIVATE)?;
         let record = Record::new(tracking);
         record.save(&directory)?;
-        Ok(self.deployment(name, directory, record))
+        let deployment = self.deployment(name, directory, record);
+        deployment.publish();
+        Ok(deployment)
     }
 
     fn deployment(&self, name: &str, directory: PathBuf, record: Record) -> Deployment {
-        Deployment { name: name.to_owned(), directory, trash: state::trash(&self.state), record }
+        let (public, trash) = (state::status(&self.state), state::trash(&self.state));
+        Deployment { name: name.to_owned(), directory, public, trash, record }
     }
 }
 
@@ -216,6 +228,8 @@ impl Deployments {
 pub struct Deployment {
     name: String,
     directory: PathBuf,
+    /// The directory of what everybody may know.
+    public: PathBuf,
     trash: PathBuf,
     record: Record,
 }
@@ -246,9 +260,14 @@ impl Deployment {
         &self.record
     }
 
+    /// The directory of its generations.
+    pub fn generations(&self) -> PathBuf {
+        generations(&self.directory)
+    }
+
     /// A generation's tree: `rootfs` and `config.json` are in it.
     pub fn tree(&self, number: u32) -> PathBuf {
-        self.directory.join(GENERATIONS).join(number.to_string())
+        self.generations().join(number.to_string())
     }
 
     /// The tree that `current` names; `None` before the first.
@@ -341,6 +360,7 @@ impl Deployment {
         change(&mut next);
         next.save(&self.directory)?;
         self.record = next;
+        self.publish();
         Ok(())
     }
 
@@ -412,7 +432,7 @@ impl Deployment {
             }
             Err(error) => return Err(Error::disk(old.display(), error)),
         }
-        for parent in [&self.work(), &self.directory.join(GENERATIONS)] {
+        for parent in [&self.work(), &self.generations()] {
             state::sync(parent).map_err(|error| Error::disk(parent.display(), error))?;
         }
         self.change(|record| record.edit(number, |generation| generation.content = content))?;
@@ -442,7 +462,7 @@ impl Deployment {
         let failed = |error| Error::disk(self.directory.display(), error);
         let open = |path: &Path| fs::File::open(path).map(OwnedFd::from).map_err(failed);
         let root = tree.join(ROOT);
-        for (path, mode) in [(&tree, state::TRAVERSED), (&root, state::PUBLIC), (&scratch, state::PRIVATE)] {
+        for (path, mode) in [(&tree, state::PRIVATE), (&root, state::PUBLIC), (&scratch, state::PRIVATE)] {
             state::make(path, mode)?;
         }
         let summary = layers.compose(diff_ids, open(&root)?, open(&scratch)?)?;
@@ -467,7 +487,7 @@ impl Deployment {
     /// # Errors
     /// [`Kind::Disk`].
     pub fn sweep(&self) -> Result<()> {
-        let directory = self.directory.join(GENERATIONS);
+        let directory = self.generations();
         let failed = |error| Error::disk(directory.display(), error);
         for entry in fs::read_dir(&directory).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();

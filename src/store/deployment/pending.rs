@@ -64,7 +64,7 @@ impl Pending {
             return Ok(());
         }
         let text = serde_json::to_vec(self).unwrap_or_default();
-        disk::replace(deployment.directory(), NAME, &text)
+        disk::replace(deployment.directory(), NAME, &text, disk::PRIVATE)
     }
 
     /// It is staged, or no longer wanted.

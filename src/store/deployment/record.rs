@@ -15,7 +15,7 @@ pub(super) const NAME: &str = "record";
 /// What this edgepull writes, and the only one that it reads.
 const VERSION: u32 = 1;
 /// The largest record, in bytes: 16 generations of 128 layers take 160 KiB.
-const RECORD_MAX: u64 = 256 * 1024;
+pub(super) const RECORD_MAX: u64 = 256 * 1024;
 /// How many refused digests are remembered.
 const BAD_MAX: usize = 8;
 
@@ -369,7 +369,7 @@ impl Record {
             let message = format!("{}: the record would exceed RECORD_MAX", directory.display());
             return Err(Error::new(Kind::Disk, message).hint("deploy it with a smaller --keep"));
         }
-        disk::replace(directory, NAME, &[&bytes[..], b"\n"].concat())
+        disk::replace(directory, NAME, &[&bytes[..], b"\n"].concat(), disk::PRIVATE)
     }
 }
 

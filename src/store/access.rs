@@ -1,0 +1,316 @@
+//! Closes a state directory to all users but its owner, and finds out what others have linked to while it was open.
+//!
+//! The released version 0.1.0 made directories that every user of the board could go through ([`super::state`] has the
+//! table of both). Whoever takes the lock closes them: `STATE/deployments` at once, and what is below when it has been
+//! looked through for links, the deployment's own directory last. So a run that is cut in between leaves a directory
+//! open whose parent is closed, and the next run begins again.
+//!
+//! Nothing of this fails a run: a board whose file system refuses a mode is to be updated all the same, and is warned
+//! about at each run.
+
+use super::state;
+use crate::error::{Error, Kind, Result};
+use crate::sys;
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The bits of a mode that let other users do anything.
+const OTHERS: u32 = 0o077;
+/// The bits of a mode that let other users write.
+const OTHERS_WRITE: u32 = 0o022;
+/// How many files one walk counts the names of, at some 150 bytes each: what there is besides takes further walks.
+const COUNTED_MAX: usize = 8192;
+/// How many files with names of others are warned about one by one.
+const TOLD_MAX: usize = 20;
+/// How deep the trees are looked through: each level costs an open directory.
+const DEPTH_MAX: u32 = 64;
+
+/// Closes what other users can enter of `state`, which is locked.
+pub fn close(state: &Path) {
+    close_with(state, COUNTED_MAX);
+}
+
+fn close_with(state: &Path, counted_max: usize) {
+    withdraw(state, OTHERS_WRITE);
+    for name in ["layers", "partial"] {
+        withdraw(&state.join(name), OTHERS);
+    }
+    withdraw(&state::trash(state), OTHERS);
+    withdraw(&state::deployments(state), OTHERS);
+    let open: Vec<PathBuf> =
+        directories(&state::deployments(state)).filter(|path| has(path, OTHERS)).collect();
+    if open.is_empty() {
+        return;
+    }
+    log::warn!(
+        "until now other users of this board could enter {}: edgepull verify finds files that they have changed, \
+         unless size, time and CRC-32 are the same",
+        state::deployments(state).display()
+    );
+    match foreign_links(state, counted_max) {
+        None => {
+            log::warn!("the trees are too deep to be looked through for links that other users have made")
+        }
+        Some(found) => found.tell(),
+    }
+    for deployment in open {
+        for file in ["record", "pending"] {
+            withdraw(&deployment.join(file), OTHERS);
+        }
+        for below in directories(&deployment.join("generations")) {
+            withdraw(&below, OTHERS);
+        }
+        for below in directories(&deployment) {
+            withdraw(&below, OTHERS);
+        }
+        withdraw(&deployment, OTHERS);
+    }
+}
+
+/// The directories in `path`; none where it cannot be read.
+fn directories(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
+}
+
+fn has(path: &Path, bits: u32) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_symlink() && metadata.mode() & bits != 0)
+}
+
+/// Takes `bits` from the mode of `path`, durably, unless nothing is there or it is a link. A failure is a warning.
+fn withdraw(path: &Path, bits: u32) {
+    if !has(path, bits) {
+        return;
+    }
+    let withdrawn = || {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let open = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let mode = open.metadata()?.mode() & 0o7777 & !bits;
+        open.set_permissions(fs::Permissions::from_mode(mode))?;
+        open.sync_all()
+    };
+    if let Err(error) = withdrawn() {
+        log::warn!("{} stays open to other users of this board: {error}", path.display());
+    }
+}
+
+/// Refuses a state directory that belongs to somebody else: he can put anything in the place of what edgepull has written.
+///
+/// # Errors
+/// [`Kind::Disk`].
+pub fn check_owner(state: &Path) -> Result<()> {
+    let failed = |error| Error::disk(state.display(), error);
+    let (owner, own) = (fs::metadata(state).map_err(failed)?.uid(), sys::effective_ids().0);
+    if owner == own || owner == 0 {
+        return Ok(());
+    }
+    let message = format!("{} belongs to user {owner}, and this is user {own}", state.display());
+    Err(Error::new(Kind::Disk, message).hint("run edgepull as its owner, or chown it and all that is in it"))
+}
+
+/// Files of the state directory that have more names than the state directory has for them.
+struct ForeignLinks {
+    /// How many there are.
+    count: usize,
+    /// The first ones.
+    told: Vec<File>,
+}
+
+/// A file, and how many names it has.
+struct File {
+    /// One of its names in the state directory.
+    path: PathBuf,
+    inode: u64,
+    /// Names of it in the state directory.
+    here: u64,
+    /// All of its names.
+    links: u64,
+}
+
+impl ForeignLinks {
+    fn tell(&self) {
+        for file in &self.told {
+            log::warn!(
+                "{} has {} names outside of the state directory: another user has linked to it, and can run or change \
+                 it as long as they are there; find / -xdev -inum {} shows them",
+                file.path.display(),
+                file.links - file.here,
+                file.inode
+            );
+        }
+        if self.count > self.told.len() {
+            log::warn!("and {} more files have such names", self.count - self.told.len());
+        }
+    }
+}
+
+/// Looks for files of `state` with names elsewhere; `None` where something is too deep to be looked through.
+///
+/// Each walk counts the names of the `counted_max` files with the lowest inode numbers that no walk before has counted,
+/// so that memory does not grow with the trees.
+fn foreign_links(state: &Path, counted_max: usize) -> Option<ForeignLinks> {
+    let mut found = ForeignLinks { count: 0, told: Vec::new() };
+    let mut counted_to = None;
+    loop {
+        let mut files = BTreeMap::new();
+        let mut dropped = false;
+        let whole = walk(state, DEPTH_MAX, &mut |path, metadata| {
+            let key = (metadata.dev(), metadata.ino());
+            if !metadata.is_file() || metadata.nlink() < 2 || Some(key) <= counted_to {
+                return;
+            }
+            if files.len() == counted_max && !files.contains_key(&key) {
+                dropped = true;
+                // The highest makes room for a lower one, and a later walk counts it.
+                match files.last_key_value() {
+                    Some((highest, _)) if *highest > key => files.pop_last(),
+                    _ => return,
+                };
+            }
+            let first = || File { path: path.to_owned(), inode: key.1, here: 0, links: metadata.nlink() };
+            files.entry(key).or_insert_with(first).here += 1;
+        });
+        if !whole {
+            return None;
+        }
+        let last = files.last_key_value().map(|(key, _)| *key);
+        for file in files.into_values().filter(|file| file.links > file.here) {
+            found.count += 1;
+            if found.told.len() < TOLD_MAX {
+                found.told.push(file);
+            }
+        }
+        match last {
+            Some(last) if dropped => counted_to = Some(last),
+            _ => return Some(found),
+        }
+    }
+}
+
+/// Calls `each` with everything below `path`; false where some of it is too deep. What is gone meanwhile is left out.
+fn walk(path: &Path, depth: u32, each: &mut dyn FnMut(&Path, &Metadata)) -> bool {
+    let Some(depth) = depth.checked_sub(1) else { return false };
+    let entries = match fs::read_dir(path) {
+        Err(error) => return error.kind() == io::ErrorKind::NotFound,
+        Ok(entries) => entries,
+    };
+    let mut whole = true;
+    for entry in entries.flatten() {
+        let (path, metadata) = (entry.path(), entry.metadata());
+        let Ok(metadata) = metadata else { continue };
+        each(&path, &metadata);
+        whole &= !metadata.is_dir() || walk(&path, depth, each);
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A state directory with the modes of version 0.1.0: two generations that share one file, and a deep tree.
+    fn released() -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        for name in ["layers/sha256/00/objects/0", "partial/sha256", "trash"] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        for number in [1, 2] {
+            let root = at(&format!("deployments/web/generations/{number}/rootfs/bin"));
+            fs::create_dir_all(&root).unwrap();
+            for name in 0..5 {
+                let object = at(&format!("layers/sha256/00/objects/0/{name}"));
+                if number == 1 {
+                    fs::write(&object, "x").unwrap();
+                }
+                fs::hard_link(&object, root.join(format!("file{name}"))).unwrap();
+            }
+        }
+        fs::create_dir_all(at("deployments/web/work")).unwrap();
+        fs::write(at("deployments/web/record"), "{}").unwrap();
+        for (name, mode) in [
+            ("deployments", 0o711),
+            ("deployments/web", 0o711),
+            ("deployments/web/generations", 0o711),
+            ("deployments/web/generations/1", 0o711),
+            ("deployments/web/generations/2", 0o711),
+            ("deployments/web/record", 0o644),
+            ("layers", 0o700),
+            ("", 0o775),
+        ] {
+            fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        home
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_released_state_directory_is_closed() {
+        let home = released();
+        let at = |name: &str| home.path().join(name);
+        close(home.path());
+        for name in ["", "/generations", "/generations/1", "/generations/2", "/work"] {
+            assert_eq!(mode(&at(&format!("deployments/web{name}"))), 0o700, "{name}");
+        }
+        assert_eq!(mode(&at("deployments")), 0o700);
+        assert_eq!(mode(&at("deployments/web/record")), 0o600);
+        assert_eq!(mode(home.path()), 0o755, "status is for every user");
+        let root = at("deployments/web/generations/1/rootfs");
+        assert_eq!(mode(&root), mode(&at("deployments/web/generations/1/rootfs/bin")), "as in the image");
+    }
+
+    #[test]
+    fn names_that_others_have_made_are_found_however_few_are_counted_at_a_time() {
+        let home = released();
+        let elsewhere = tempfile::tempdir_in(home.path().parent().unwrap()).unwrap();
+        let object = |name: u32| home.path().join(format!("layers/sha256/00/objects/0/{name}"));
+        for counted_max in [1, 2, 3, 100] {
+            assert_eq!(foreign_links(home.path(), counted_max).unwrap().count, 0, "{counted_max}");
+        }
+        for name in [1, 4] {
+            fs::hard_link(object(name), elsewhere.path().join(format!("mine{name}"))).unwrap();
+        }
+        for counted_max in [1, 2, 3, 100] {
+            let found = foreign_links(home.path(), counted_max).unwrap();
+            assert_eq!((found.count, found.told.len()), (2, 2), "{counted_max}");
+            for file in found.told {
+                assert_eq!((file.here, file.links), (3, 4), "{}", file.path.display());
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_that_is_too_deep_is_said_to_be_and_closed_all_the_same() {
+        let home = released();
+        let deep = format!("deployments/web/generations/1/rootfs/{}", "d/".repeat(DEPTH_MAX as usize));
+        fs::create_dir_all(home.path().join(deep)).unwrap();
+        assert!(foreign_links(home.path(), COUNTED_MAX).is_none());
+        close(home.path());
+        assert_eq!(mode(&home.path().join("deployments/web")), 0o700);
+    }
+
+    #[test]
+    fn a_cut_in_between_is_made_good_by_the_next_run() {
+        let home = released();
+        withdraw(&state::deployments(home.path()), OTHERS);
+        close(home.path());
+        assert_eq!(mode(&home.path().join("deployments/web/generations/1")), 0o700);
+        assert_eq!(mode(&home.path().join("deployments/web")), 0o700);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_directory_leads_nobody_to_what_is_elsewhere() {
+        let home = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), home.path().join("layers")).unwrap();
+        close(home.path());
+        assert_eq!(mode(elsewhere.path()), 0o755);
+    }
+}
