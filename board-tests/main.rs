@@ -27,3 +27,4 @@ mod selection;
 mod signatures;
 mod trees;
 mod units;
+mod users;

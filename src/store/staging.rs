@@ -64,6 +64,11 @@ impl Staging {
             check_destination(&destination, replace)?;
             fs::create_dir_all(parent).map_err(|error| Error::disk(parent.display(), error))?;
         }
+        let there = fs::metadata(parent).map_err(|error| Error::disk(parent.display(), error))?;
+        if let Some(who) = sys::entries_moved_by_others(&there) {
+            let (place, parent) = (destination.display(), parent.display());
+            log::warn!("others can put something else in the place of {place}, which is in {parent}: {who}");
+        }
         let lock = lock(&directory, &destination)?;
         let staging = Staging { destination, directory, made, lock, replace, keep: true };
         staging.recover()?;
@@ -423,6 +428,17 @@ mod tests {
         let error = Staging::begin(&home.path().join("root"), false).err().unwrap();
         assert!(error.to_string().contains("somebody else"), "{error}");
         assert!(staged.join("file").exists());
+    }
+
+    #[test]
+    fn nobody_else_enters_what_is_on_its_way() {
+        let home = tempfile::tempdir().unwrap();
+        let staged = home.path().join(".root.edgepull");
+        fs::create_dir(&staged).unwrap();
+        fs::set_permissions(&staged, fs::Permissions::from_mode(0o755)).unwrap();
+        let staging = Staging::begin(&home.path().join("root"), false).unwrap();
+        assert_eq!(fs::metadata(&staged).unwrap().mode() & 0o7777, 0o700);
+        drop(staging);
     }
 
     #[test]

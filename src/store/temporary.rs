@@ -5,9 +5,10 @@
 
 use super::layers::{Layers, name};
 use super::staging::Staging;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::layer::rootfs;
+use crate::sys;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -30,12 +31,19 @@ impl Temporary {
     /// Makes the directory.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Disk`].
+    /// [`Kind::Usage`] where others could put another directory in its place; [`Kind::Disk`].
     pub fn new() -> Result<Temporary> {
         Temporary::within(&std::env::temp_dir())
     }
 
     fn within(directory: &Path) -> Result<Temporary> {
+        let failed = |error| Error::disk(directory.display(), error);
+        if let Some(who) = sys::entries_moved_by_others(&fs::metadata(directory).map_err(failed)?) {
+            let message = format!("others could replace what is checked in {}: {who}", directory.display());
+            return Err(Error::new(Kind::Usage, message).hint(
+                "TMPDIR has to name a directory of your own, or one with the sticky bit, as /tmp has",
+            ));
+        }
         let made = nix::unistd::mkdtemp(&directory.join(TEMPLATE));
         let home = Home(made.map_err(|error| Error::disk(directory.display(), error.into()))?);
         let mut staging = Staging::begin(&home.0.join(IMAGE), false)?;
@@ -116,6 +124,12 @@ mod tests {
         fs::create_dir(tree.join("rootfs/a")).unwrap();
         drop(two);
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+        // Whoever may rename it there decides what is checked; the sticky bit keeps others from it.
+        for (mode, refused) in [(0o777, true), (0o720, true), (0o1777, false), (0o755, false)] {
+            fs::set_permissions(place.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let error = Temporary::within(place.path()).err().map(|error| error.kind());
+            assert_eq!(error, refused.then_some(Kind::Usage), "{mode:o}");
+        }
         let absent = place.path().join("absent");
         let error = Temporary::within(&absent).err().unwrap();
         assert!(error.to_string().contains("absent"), "{error}");

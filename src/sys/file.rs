@@ -78,6 +78,17 @@ pub fn written_by_others(metadata: &Metadata) -> Option<String> {
     }
 }
 
+/// Says in words who besides root and this process's user can rename or remove what they have made in a directory; `None`:
+/// nobody, as in /tmp, whose sticky bit (inode(7)) leaves that to the owner of each entry.
+pub fn entries_moved_by_others(directory: &Metadata) -> Option<String> {
+    const STICKY: u32 = 0o1000;
+    let trusted = directory.uid() == 0 || directory.uid() == super::effective_ids().0;
+    match trusted && directory.mode() & STICKY != 0 {
+        true => None,
+        false => written_by_others(directory),
+    }
+}
+
 /// Whether an open file has an extended attribute.
 pub fn has_xattr(file: BorrowedFd<'_>, name: &CStr) -> bool {
     // SAFETY: a buffer of length 0 is not written to; the call only tells the value's length.
