@@ -30,10 +30,8 @@ const DEPTH_MAX: u32 = 64;
 
 /// Closes what other users can enter of `state`, which is locked.
 pub fn close(state: &Path) {
-    close_with(state, COUNTED_MAX);
-}
-
-fn close_with(state: &Path, counted_max: usize) {
+    // It may be a link to where there is more room.
+    let state = &fs::canonicalize(state).unwrap_or_else(|_| state.to_owned());
     withdraw(state, OTHERS_WRITE);
     for name in ["layers", "partial"] {
         withdraw(&state.join(name), OTHERS);
@@ -50,7 +48,7 @@ fn close_with(state: &Path, counted_max: usize) {
          unless size, time and CRC-32 are the same",
         state::deployments(state).display()
     );
-    match foreign_links(state, counted_max) {
+    match foreign_links(state, COUNTED_MAX) {
         None => {
             log::warn!("the trees are too deep to be looked through for links that other users have made")
         }
@@ -134,8 +132,8 @@ impl ForeignLinks {
     fn tell(&self) {
         for file in &self.told {
             log::warn!(
-                "{} has {} names outside of the state directory: another user has linked to it, and can run or change \
-                 it as long as they are there; find / -xdev -inum {} shows them",
+                "{} has {} names outside of the state directory: somebody has linked to it, and can run or change it as \
+                 long as they are there; find / -xdev -inum {} shows them",
                 file.path.display(),
                 file.links - file.here,
                 file.inode
@@ -302,6 +300,16 @@ mod tests {
         close(home.path());
         assert_eq!(mode(&home.path().join("deployments/web/generations/1")), 0o700);
         assert_eq!(mode(&home.path().join("deployments/web")), 0o700);
+    }
+
+    #[test]
+    fn a_state_directory_that_is_reached_by_a_link_is_closed_too() {
+        let home = released();
+        let link = tempfile::tempdir().unwrap();
+        let link = link.path().join("state");
+        std::os::unix::fs::symlink(home.path(), &link).unwrap();
+        close(&link);
+        assert_eq!((mode(home.path()), mode(&home.path().join("deployments/web"))), (0o755, 0o700));
     }
 
     #[test]
