@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// A sha256 digest. sha512, the image-spec's other registered algorithm, is refused by name: no
 /// registry in the field serves it, and two algorithms would double what a board has to carry.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {

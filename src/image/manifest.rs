@@ -417,7 +417,7 @@ fn has_short_strings(bytes: &[u8]) -> bool {
 }
 
 /// A list of at most `MAX` elements; `null` and a missing key are the empty list.
-fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
+pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {
     Ok(some_list::<D, T, MAX>(from)?.unwrap_or_default())

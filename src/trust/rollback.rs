@@ -14,7 +14,7 @@
 
 use crate::clock::rfc3339;
 use crate::image::manifest::{Annotations, ImageConfig};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::cmp::Ordering;
 
 /// The longest value that is kept, in bytes.
@@ -38,15 +38,22 @@ pub enum Monotonic {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Age {
-    /// RFC 3339.
+    /// RFC 3339; at most 128 bytes (`VALUE_MAX`).
+    #[serde(deserialize_with = "short")]
     pub created: Option<String>,
-    /// A version.
+    /// A version; at most 128 bytes (`VALUE_MAX`).
+    #[serde(deserialize_with = "short")]
     pub version: Option<String>,
     /// The weight of the place where `created` stands: 2 is the manifest, 1 the index, 0 the config. Records of before
     /// do not know, and whatever comes will do for them.
     pub created_weight: u8,
     /// The same of `version`.
     pub version_weight: u8,
+}
+
+/// What is longer than a value may be counts as if it were not there, as in [`Age::of`]: from wherever it comes.
+fn short<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.filter(|value| value.len() <= VALUE_MAX))
 }
 
 impl Age {
@@ -290,6 +297,9 @@ mod tests {
         let record: Age =
             serde_json::from_str(r#"{"created":"2026-01-01T00:00:00Z","version":"1"}"#).unwrap();
         assert_eq!(record, age(Some("2026-01-01T00:00:00Z"), Some("1")));
+        // One of somebody else's has no more room than an image's.
+        let long = format!(r#"{{"created":"{0}","version":"{0}"}}"#, "9".repeat(129));
+        assert_eq!(serde_json::from_str::<Age>(&long).unwrap(), Age::default());
         let kept: Age = serde_json::from_slice(&serde_json::to_vec(&placed(1, "2026")).unwrap()).unwrap();
         assert_eq!(kept, placed(1, "2026"));
     }
