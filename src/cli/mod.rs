@@ -18,7 +18,7 @@ use crate::platform::Platform;
 #[cfg(feature = "publish")]
 use crate::source::Login;
 use crate::source::{Network, RATE_MIN};
-use crate::store::deployment::check_name;
+use crate::store::deployment::{KEEP_MAX, check_name};
 use crate::trust::rollback::Monotonic;
 use definition::{
     CommandSpec, Flag, OptionSpec, STATE_DIR, Verb, command_of, commands, commands_below, listed,
@@ -247,8 +247,6 @@ struct Own {
     publish: publish::Given,
 }
 
-/// How many generations can be kept: their records, with those of all layers, have to fit into RECORD_MAX.
-const KEEP_MAX: u64 = 16;
 /// The longest times, in seconds: a day for a command, 30 days for a hand.
 const COMMAND_MAX: u64 = 24 * 60 * 60;
 const CONFIRM_MAX: u64 = 30 * 24 * 60 * 60;
@@ -277,7 +275,7 @@ fn apply(flag: Flag, parser: &mut lexopt::Parser, options: &mut Options, own: &m
         Flag::HostsDir => options.hosts_dir = file(parser)?,
         Flag::LimitRate => own.limit_rate = Some(rate(&text(parser)?)?),
         Flag::WaitOnline => own.wait_online = number(parser, "wait-online", 0, COMMAND_MAX)?,
-        Flag::Keep => own.keep = Some(number(parser, "keep", 1, KEEP_MAX)? as u32),
+        Flag::Keep => own.keep = Some(number(parser, "keep", 1, KEEP_MAX.into())? as u32),
         Flag::Health => own.health = Some(text(parser)?),
         Flag::HealthTimeout => own.health_timeout = Some(number(parser, "health-timeout", 1, COMMAND_MAX)?),
         Flag::OnSwitch => own.on_switch = Some(text(parser)?),

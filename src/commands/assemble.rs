@@ -2,8 +2,9 @@
 //! done in a process that can do little. It writes to the layer store and to the deployment's work directory.
 
 use super::confined::{Question, Settled};
-use super::follow::{By, forget_layers, recorded_layers};
+use super::follow::By;
 use super::image::{Chosen, announce, check_program, choose, process, warn};
+use super::needed::{forget_layers, strike_recorded};
 use super::plan::Plan;
 use super::report::{Report, bytes};
 use crate::cli::Options;
@@ -15,7 +16,7 @@ use crate::layer::rootfs::Warning;
 use crate::platform::Host;
 use crate::sandbox::Line;
 use crate::source::Source;
-use crate::store::deployment::{Content, Deployment, Generation, Missing, Pending};
+use crate::store::deployment::{Content, Deployment, Generation, LayerList, Missing, Pending};
 use crate::store::layers::Layers;
 use crate::sys;
 use crate::trust::Trust;
@@ -73,8 +74,8 @@ impl Assembly<'_> {
         let content = Content {
             root_digest: chosen.root,
             digest: chosen.digest,
-            platform: chosen.platform.to_string(),
-            layers: chosen.config.rootfs.diff_ids,
+            platform: chosen.platform.to_string().into(),
+            layers: LayerList::Unwritten(chosen.config.rootfs.diff_ids),
             image_bytes: totals.tar_bytes,
             written_bytes: totals.written,
             fetched_bytes: totals.wire_bytes,
@@ -86,21 +87,22 @@ impl Assembly<'_> {
     }
 
     /// The `damaged` layers of a generation, fetched again, and its tree, composed anew in the staging directory. What
-    /// is intact is not written again. What it runs.
+    /// is intact is not written again. What it is made of, and what it runs.
     pub(super) fn repair(
         &self,
         generation: &Generation,
         damaged: &[Digest],
         source: &mut dyn Source,
         line: &mut Line,
-    ) -> Result<Process> {
+    ) -> Result<(LayerList, Process)> {
         // By its digest, which was accepted when it came: whose signature it had then, no name and no tag says now.
         let chosen = choose(source, self.host, None, false, self.report)?;
         line.ask(&Question::Image(Settled::of(&chosen)))?;
         let tree = self.deployment.tree(generation.number).join("rootfs");
         let plan = Plan::new(&chosen.manifest, &chosen.config, self.layers, damaged)?;
         let totals = plan.fetch(source, Some(&tree), self.report)?;
-        self.build(&chosen, totals.warnings)
+        let process = self.build(&chosen, totals.warnings)?;
+        Ok((LayerList::Unwritten(chosen.config.rootfs.diff_ids), process))
     }
 
     /// Has it recorded what is going to be fetched. How many bytes were written for it by an interrupted run.
@@ -109,14 +111,19 @@ impl Assembly<'_> {
         let begun = Pending::load(self.deployment).filter(|begun| begun.digest == chosen.digest);
         let mut missing = begun.map_or_else(Vec::new, |begun| begun.missing);
         let before = self.written(&missing)?;
-        let recorded = recorded_layers(&self.options.state_dir)?;
-        for layer in plan.unrecorded(&recorded) {
+        let mut unrecorded = chosen.config.rootfs.diff_ids.clone();
+        unrecorded.sort_unstable();
+        unrecorded.dedup();
+        if let Err(error) = strike_recorded(&self.options.state_dir, &mut unrecorded) {
+            log::info!("layers that are here may count as new: {error}");
+        }
+        for layer in plan.unrecorded(&unrecorded) {
             if !missing.contains(&layer) {
                 missing.push(layer);
             }
         }
         if !missing.is_empty() {
-            let platform = chosen.platform.to_string();
+            let platform = chosen.platform.to_string().into();
             line.ask(&Question::Pending(Pending { digest: chosen.digest, platform, missing }))?;
             // What was fetched of another image, which the tag no longer names, may be in the way.
             forget_layers(&self.options.state_dir)?;

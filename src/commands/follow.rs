@@ -1,8 +1,9 @@
 //! A deployment is brought to what it tracks: what `deploy` and `update` have in common.
 
 use super::assemble::Assembly;
-use super::confined::{Question, Settled, confined, said, settled};
+use super::confined::{Question, Settled, confined, settled};
 use super::image::write_config;
+use super::needed::forget_layers;
 use super::report::{Report, bytes};
 use super::{clock, host, open, verifier};
 use crate::cli::Options;
@@ -11,13 +12,13 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 use crate::platform::Platform;
-use crate::sandbox::{Line, Rights};
+use crate::sandbox::{self, Line, Rights};
 use crate::source::Source;
 use crate::store;
 use crate::store::deployment::{
-    Bad, Board, Content, Deployment, Deployments, Generation, Outcome, Pending, State, Tracking,
+    Bad, Board, Content, Deployment, Generation, LayerList, Outcome, Pending, State, Tracking,
 };
-use crate::store::layers::{self, Layers};
+use crate::store::layers::Layers;
 use crate::sys;
 use crate::trust::Trust;
 use serde_json::json;
@@ -128,10 +129,10 @@ fn tracked(
         (Some(Next::Activate(number)), Ok(_)) => number,
         (None, Ok(Some((content, process)))) => {
             let Settled { root, digest, age, .. } = self::settled(accepted)?;
+            let LayerList::Unwritten(_) = content.layers else { return Err(sandbox::nonsense()) };
             // Its files are links to the store's: whoever writes to one writes to all generations.
             let config_digest = Some(write_config(&process, true, &deployment.staging())?);
-            let platform = said(&content.platform);
-            let content = Content { root_digest: root, digest, age, platform, config_digest, ..content };
+            let content = Content { root_digest: root, digest, age, config_digest, ..content };
             deployment.stage(&deployment.staging(), content, &Board { json: options.json })?
         }
         (None, Ok(None)) => return Err(Error::new(Kind::Other, "nothing was fetched")),
@@ -282,7 +283,7 @@ fn refuse(deployment: &mut Deployment, settled: &Settled, error: &Error) -> Resu
         return Ok(());
     }
     let (digest, when) = (settled.digest, sys::unix_time());
-    let reason = error.to_string();
+    let reason = error.to_string().into();
     deployment.refuse(Bad { digest, root_digest: Some(settled.root), generation: None, reason, when })?;
     deployment.clear_staging()?;
     Pending::forget(deployment)
@@ -345,7 +346,7 @@ pub(super) fn repair(
         let assembly = Assembly { deployment, layers: &layers, host: &host, options, report };
         assembly.repair(&generation, damaged, &mut *source, line)
     };
-    let process = confined(rights, options, &clock, assemble, |question| match question {
+    let (layers, process) = confined(rights, options, &clock, assemble, |question| match question {
         Question::Image(settled) if settled.digest != wanted => {
             let message = format!("{image} is {} now, and generation {number} is {wanted}", settled.digest);
             Err(Error::new(Kind::NotFound, message).hint("edgepull update gets what is there now"))
@@ -358,8 +359,9 @@ pub(super) fn repair(
         _ => Ok(true),
     })?;
     settled(accepted)?;
+    let LayerList::Unwritten(_) = layers else { return Err(sandbox::nonsense()) };
     let config_digest = Some(write_config(&process, true, &deployment.staging())?);
-    let content = Content { config_digest, ..generation.content };
+    let content = Content { config_digest, layers, ..generation.content };
     let board = Board { json: options.json };
     if deployment.current()? == Some(number) {
         let new = deployment.stage(&deployment.staging(), content, &board)?;
@@ -371,34 +373,6 @@ pub(super) fn repair(
         true => Ok(Repaired::As(number)),
         false => deployment.drop_generation(number).map(|()| Repaired::Dropped),
     }
-}
-
-/// Removes layers that neither a generation nor an interrupted fetch of any deployment names.
-pub(super) fn forget_layers(state: &Path) -> Result<()> {
-    let needed = named_layers(state, |deployment, layers| {
-        layers.extend(deployment.record().layers());
-        let pending = Pending::load(deployment);
-        layers.extend(pending.iter().flat_map(|pending| &pending.missing).map(|one| one.diff_id));
-    })?;
-    let needed: Vec<String> = needed.iter().map(layers::name).collect();
-    Layers::open(state)?.retain(&|name| needed.iter().any(|needed| needed == name))
-}
-
-/// The layers that generations of any deployment name.
-pub(super) fn recorded_layers(state: &Path) -> Result<Vec<Digest>> {
-    named_layers(state, |deployment, layers| layers.extend(deployment.record().layers()))
-}
-
-/// What `name` adds for each deployment.
-fn named_layers(state: &Path, mut name: impl FnMut(&Deployment, &mut Vec<Digest>)) -> Result<Vec<Digest>> {
-    let deployments = Deployments::open(state)?;
-    let mut named = Vec::new();
-    for deployment in deployments.names()? {
-        if let Some(deployment) = deployments.load(&deployment)? {
-            name(&deployment, &mut named);
-        }
-    }
-    Ok(named)
 }
 
 fn tell(deployment: &Deployment, outcome: &Outcome, number: u32, report: &Report) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `edgepull gc`: what no generation names is removed, what interrupted fetches have left included.
 
-use super::follow::forget_layers;
+use super::needed::{forget_layers, strike_kept};
 use super::report::{Report, bytes};
 use crate::cli::Options;
 use crate::error::Result;
@@ -15,21 +15,22 @@ pub fn run(dry_run: bool, options: &Options, report: &Report) -> Result<()> {
     let (before, _) = layers.room()?;
     let deployments = Deployments::open(&options.state_dir)?;
     let names = deployments.names()?;
-    let (mut generations, mut needed) = (Vec::new(), Vec::new());
+    let mut generations = Vec::new();
     for name in &names {
-        let deployment = deployments.existing(name)?;
-        let removable = deployment.removable()?;
-        let kept = deployment.record().generations.iter().filter(|one| !removable.contains(&one.number));
-        needed.extend(kept.flat_map(|generation| &generation.content.layers).map(layers::name));
+        let removable = deployments.existing(name)?.removable()?;
         generations.extend(removable.iter().map(|number| format!("{name}/{number}")));
     }
+    let goes = |name: &str, number: u32| generations.contains(&format!("{name}/{number}"));
     let (mut count, mut size) = (0u64, 0u64);
-    layers.each(|home, name| {
-        if !needed.iter().any(|needed| needed == name) {
+    layers.each_unneeded(
+        &mut |batch| {
+            strike_kept(&options.state_dir, batch, &|deployment, one| !goes(deployment.name(), one.number))
+        },
+        &mut |home, name| {
             (count, size) = (count + 1, size + layers::disk_usage(&home.join(name)));
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     if !dry_run {
         // First what takes no room to remove: a disk that is full may have none for a new record.
         for name in &names {

@@ -16,6 +16,7 @@ mod inspect;
 mod lookup;
 #[cfg(feature = "publish")]
 mod manifest;
+mod needed;
 mod plan;
 mod platform;
 mod pull;

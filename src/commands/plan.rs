@@ -83,15 +83,17 @@ impl<'a> Plan<'a> {
         self.steps.iter().position(|step| step.diff_id == self.steps[at].diff_id).unwrap_or(at)
     }
 
-    /// For the record: the layers that have to be fetched, and those that are kept, but not for one of the `recorded`:
-    /// an interrupted fetch of another image has left them.
-    pub(super) fn unrecorded(&self, recorded: &[Digest]) -> Vec<Missing> {
+    /// For the record: the layers that have to be fetched, and those that are kept, but are among those, sorted, that no
+    /// record names: an interrupted fetch of another image has left them.
+    pub(super) fn unrecorded(&self, unrecorded: &[Digest]) -> Vec<Missing> {
         let missing = |step: &Step<'_>| Missing {
             diff_id: step.diff_id,
             blob: step.descriptor.digest,
             size: step.descriptor.size,
         };
-        let left = self.steps.iter().filter(|step| step.kept.is_some() && !recorded.contains(&step.diff_id));
+        let is_left =
+            |step: &&Step<'_>| step.kept.is_some() && unrecorded.binary_search(&step.diff_id).is_ok();
+        let left = self.steps.iter().filter(is_left);
         self.wanted().chain(left).map(missing).collect()
     }
 

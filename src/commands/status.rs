@@ -224,7 +224,7 @@ impl Seen {
             "secondsToConfirm": progress
                 .filter(|progress| progress.confirm_within.is_some())
                 .map(|progress| progress.time_left(now).unwrap_or(0)),
-            "layers": content.layers.len(),
+            "layers": content.layers.count(),
             "entries": content.entries,
             "fetchedBytes": content.fetched_bytes,
             "writtenBytes": content.written_bytes,
@@ -281,17 +281,21 @@ fn lacking(pending: &Pending, state: &Path) -> u64 {
 /// directories. `null` for who may not look.
 fn disk(deployment: &Deployment, state: &Path) -> Option<u64> {
     let layers = Layers::existing(state)?;
-    let mut needed: Vec<&Digest> = deployment.record().layers().collect();
-    needed.sort_by_key(|digest| digest.0);
-    needed.dedup();
-    let kept: u64 = needed.into_iter().map(|diff_id| layers.size(diff_id)).sum();
+    let mut needed: Vec<Digest> = Vec::new();
+    for generation in &deployment.record().generations {
+        // What is damaged is for verify to say.
+        needed.extend(deployment.layers(generation).unwrap_or_default());
+        needed.sort_unstable();
+        needed.dedup();
+    }
+    let kept: u64 = needed.iter().map(|diff_id| layers.size(diff_id)).sum();
     Some(kept + disk_usage(deployment.directory()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::deployment::{Board, Content};
+    use crate::store::deployment::{Board, Content, LayerList};
     use crate::trust::rollback::Age;
 
     fn deployed(state: &Path, tracking: Tracking, count: u32) -> Deployment {
@@ -303,7 +307,7 @@ mod tests {
                 root_digest: digest,
                 digest,
                 platform: "linux/arm/v6".into(),
-                layers: vec![digest],
+                layers: LayerList::Unwritten(vec![digest]),
                 image_bytes: 1000,
                 written_bytes: 250,
                 fetched_bytes: 100,

@@ -2,6 +2,7 @@
 //! make; and, with `--repair`, what is not as it was is fetched again.
 
 use super::follow::{self, Repaired};
+use super::needed::forget_layers;
 use super::report::Report;
 use crate::cli::Options;
 use crate::error::{Error, Kind, Result};
@@ -58,8 +59,8 @@ pub fn run(name: Option<&str>, repair: bool, options: &Options, report: &Report)
     }
     for (name, number) in wrong {
         let mut deployment = deployments.existing(name)?;
-        let of_it: Vec<Digest> =
-            deployment.record().generation(number).map_or_else(Vec::new, |one| one.content.layers.clone());
+        let generation = deployment.record().generation(number);
+        let of_it = generation.and_then(|one| deployment.layers(one).ok()).unwrap_or_default();
         let repaired = follow::repair(&mut deployment, number, &damaged, options, report)?;
         // They are whole now: the next generation that has them is composed of the same files.
         damaged.retain(|diff_id| !of_it.contains(diff_id));
@@ -70,7 +71,7 @@ pub fn run(name: Option<&str>, repair: bool, options: &Options, report: &Report)
         report
             .event(line, || json!({ "event": "repaired", "name": name, "generation": number, "as": new }))?;
     }
-    follow::forget_layers(&options.state_dir)
+    forget_layers(&options.state_dir)
 }
 
 /// What was found so far.
@@ -84,7 +85,16 @@ struct Verify<'a> {
 impl Verify<'_> {
     /// Whether a generation is as it was: its layers, and its tree.
     fn generation(&mut self, deployment: &Deployment, generation: &Generation) -> Result<bool> {
-        for diff_id in &generation.content.layers {
+        let layers = match deployment.layers(generation) {
+            Ok(layers) => layers,
+            Err(error) => {
+                log::info!("{error}");
+                let place = format!("{} generation {}", deployment.name(), generation.number);
+                self.found(&place, "", "its list of layers is gone, or damaged", &mut 0)?;
+                return Ok(false);
+            }
+        };
+        for diff_id in &layers {
             if !self.checked.contains(diff_id) {
                 self.checked.push(*diff_id);
                 if !self.layer(diff_id)? {
@@ -92,10 +102,10 @@ impl Verify<'_> {
                 }
             }
         }
-        if generation.content.layers.iter().any(|diff_id| self.damaged.contains(diff_id)) {
+        if layers.iter().any(|diff_id| self.damaged.contains(diff_id)) {
             return Ok(false);
         }
-        self.tree(deployment, generation)
+        self.tree(deployment, generation, &layers)
     }
 
     fn layer(&self, diff_id: &Digest) -> Result<bool> {
@@ -116,10 +126,10 @@ impl Verify<'_> {
     }
 
     /// Composes the tree anew, from the kept layers, and compares.
-    fn tree(&self, deployment: &Deployment, generation: &Generation) -> Result<bool> {
+    fn tree(&self, deployment: &Deployment, generation: &Generation, layers: &[Digest]) -> Result<bool> {
         let tree = deployment.tree(generation.number).join("rootfs");
         let failed = |error| Error::disk(tree.display(), error);
-        let (should, _) = deployment.compose(self.layers, &generation.content.layers)?;
+        let (should, _) = deployment.compose(self.layers, layers)?;
         let place = format!("{} generation {}", deployment.name(), generation.number);
         let (mut count, mut told) = (0, Ok(()));
         match File::open(&tree) {

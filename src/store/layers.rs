@@ -29,6 +29,8 @@ pub const PARTIAL: &str = "partial";
 const ALGORITHM: &str = "sha256";
 /// How deep a tree is that is counted: each level costs an open directory, and up to 32 KiB for its entries.
 const USAGE_DEPTH_MAX: u32 = 64;
+/// How many layers are held against what is needed at once: 128 KiB of diff-ids.
+const BATCH: usize = 4096;
 
 /// The kept layers of one home.
 #[derive(Debug)]
@@ -164,11 +166,51 @@ impl Layers {
         sys::room(&self.whole).map_err(|error| self.failed(error))
     }
 
-    /// The diff-ids, in hexadecimal, of everything here, whole and on its way.
+    /// Hands those layers, whole and on their way, to `each` that nobody needs: the directory, and the name in it. `strike`
+    /// takes out of a sorted list those that somebody needs; the list has a few thousand (`BATCH`) at most, however many
+    /// layers there are.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Disk`]; those of `strike` and `each`.
+    pub fn each_unneeded(
+        &self,
+        strike: &mut dyn FnMut(&mut Vec<Digest>) -> Result<()>,
+        each: &mut dyn FnMut(&Path, &str) -> Result<()>,
+    ) -> Result<()> {
+        for home in [&self.whole, &self.partial] {
+            let failed = |error| Error::disk(home.display(), error);
+            let mut entries = fs::read_dir(home).map_err(failed)?.peekable();
+            while entries.peek().is_some() {
+                let mut batch = Vec::new();
+                for entry in entries.by_ref().take(BATCH) {
+                    let entry = entry.map_err(failed)?.file_name();
+                    let entry = entry.to_string_lossy();
+                    match format!("{ALGORITHM}:{entry}").parse() {
+                        Ok(diff_id) => batch.push(diff_id),
+                        // Not one of ours.
+                        Err(_) => each(home, &entry)?,
+                    }
+                }
+                batch.sort_unstable();
+                strike(&mut batch)?;
+                batch.iter().try_for_each(|diff_id| each(home, &name(diff_id)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a layer, whole or on its way: `home` is the directory that it is in.
     ///
     /// # Errors
     /// [`crate::error::Kind::Disk`].
-    pub fn each(&self, mut each: impl FnMut(&Path, &str) -> Result<()>) -> Result<()> {
+    pub fn remove(&self, home: &Path, name: &str) -> Result<()> {
+        log::info!("layer {name} is no longer needed");
+        let removed = open_directory(home).and_then(|home| rootfs::remove(home.as_fd(), name.as_bytes()));
+        removed.map_err(|error| self.failed(error))
+    }
+
+    /// The diff-ids, in hexadecimal, of everything here, whole and on its way.
+    fn each(&self, mut each: impl FnMut(&Path, &str) -> Result<()>) -> Result<()> {
         for home in [&self.whole, &self.partial] {
             for entry in fs::read_dir(home).map_err(|error| Error::disk(home.display(), error))? {
                 let entry = entry.map_err(|error| Error::disk(home.display(), error))?;
@@ -183,14 +225,7 @@ impl Layers {
     /// # Errors
     /// [`crate::error::Kind::Disk`].
     pub fn retain(&self, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
-        self.each(|home, name| {
-            if wanted(name) {
-                return Ok(());
-            }
-            log::info!("layer {name} is no longer needed");
-            let removed = open_directory(home).and_then(|home| rootfs::remove(home.as_fd(), name.as_bytes()));
-            removed.map_err(|error| self.failed(error))
-        })
+        self.each(|home, name| if wanted(name) { Ok(()) } else { self.remove(home, name) })
     }
 
     /// Whether there is none, not even a part of one.

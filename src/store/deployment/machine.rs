@@ -1,7 +1,7 @@
 //! The transitions of [`super`]'s table, each one function. They are driven from wherever the record says that a
 //! generation is: by the run that has begun it, or by the next one.
 
-use super::record::{Content, Generation, Progress, State};
+use super::record::{Content, Generation, KEEP_MAX, Progress, State};
 use super::{CURRENT, Deployment, Environment, PREVIOUS, Task, World};
 use crate::error::{Error, Kind, Result};
 use crate::store::{disk, state};
@@ -88,11 +88,17 @@ impl Deployment {
     ///
     /// # Errors
     /// [`Kind::Disk`].
-    pub fn stage(&mut self, tree: &Path, content: Content, world: &dyn World) -> Result<u32> {
+    pub fn stage(&mut self, tree: &Path, mut content: Content, world: &dyn World) -> Result<u32> {
+        // Runs that were cut short after this, one after another, must not fill the record.
+        if self.record.generations.len() > KEEP_MAX as usize {
+            self.prune()?;
+        }
         let number = self.record.next;
         let place = self.tree(number);
         state::make(&self.generations(), state::PRIVATE)?;
         self.sweep()?;
+        disk::check_directory(tree).map_err(|error| Error::disk(tree.display(), error))?;
+        content.layers.write(tree)?;
         disk::place(tree, &place)?;
         let created = world.unix_time();
         self.change(|record| {
@@ -201,7 +207,8 @@ impl Deployment {
         let active = self.record.active().filter(|active| active.state != State::Leaving)?;
         let left = self.record.generation(active.progress.as_ref()?.from?)?;
         let refused = self.record.bad(&left.content.digest)?;
-        (refused.reason == BY_HAND && refused.generation == Some(left.number)).then_some(active.number)
+        (refused.reason.as_str() == BY_HAND && refused.generation == Some(left.number))
+            .then_some(active.number)
     }
 
     fn nothing_before(&self) -> Error {
@@ -215,7 +222,7 @@ impl Deployment {
             let Some(generation) = self.record.generation(number).cloned() else {
                 return Err(self.no_such(number));
             };
-            let reason = generation.reason.clone().unwrap_or_default();
+            let reason = generation.reason.clone().unwrap_or_default().to_string();
             match generation.state {
                 State::Switching => self.switch(&generation, fresh, world)?,
                 State::Trial => {
@@ -256,7 +263,7 @@ impl Deployment {
         self.change(|record| {
             let other = record.active().map(|active| active.number).filter(|other| *other != number);
             if let Some(other) = other {
-                record.edit(other, |other| other.fails("replaced before it was confirmed".into()));
+                record.edit(other, |other| other.fails("replaced before it was confirmed"));
             }
             if let Some(left) = progress.from.filter(|_| by_hand) {
                 record.refuse_generation(left, BY_HAND, now);
@@ -346,7 +353,7 @@ impl Deployment {
         self.change(|record| {
             record.refuse_generation(number, reason, now);
             record.edit(number, |generation| {
-                generation.reason = Some(reason.to_owned());
+                generation.reason = Some(reason.into());
                 generation.state = if to.is_some() { State::Leaving } else { State::Failed };
                 generation.progress =
                     to.map(|to| Progress { to: Some(to), attempts: 1, moment, ..Progress::default() });

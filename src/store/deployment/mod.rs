@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/deployments/NAME/record              what is tracked, and what became of each generation
 //! STATE/deployments/NAME/generations/N/      a whole tree, as it was staged
+//! STATE/deployments/NAME/generations/N/layers  what it was composed of
 //! STATE/deployments/NAME/current             -> generations/N
 //! STATE/deployments/NAME/previous            -> generations/M, which was found good: `rollback` goes there
 //! STATE/deployments/NAME/work/               where a tree is composed, by a process that can write only here
@@ -66,23 +67,31 @@
 //!   is found good after all (`rollback --to`, `confirm`, a deploy that forgives it), or eight others have failed since.
 
 mod command;
+mod layer_list;
 mod machine;
 mod pending;
 mod public;
 mod record;
+mod text;
 #[cfg(test)]
 mod tests {
-    //! The states one after another, and a kill after every step of every way between them.
+    //! The states one after another, a kill after every step of every way between them, and the most that a record may
+    //! have to hold.
     mod cuts;
+    mod full;
     pub(in crate::store) mod home;
     mod states;
 }
 
 pub use command::{Board, Environment, Task, World, succeeded};
+pub use layer_list::LayerList;
 pub use machine::{ATTEMPTS_MAX, Outcome};
 pub use pending::{Missing, Pending};
 pub use public::Public;
-pub use record::{Bad, Content, Generation, Moment, Progress, Record, State, Tracking};
+pub use record::{
+    Bad, Content, Generation, KEEP_MAX, Moment, PlatformName, Progress, Reason, Record, State, Tracking,
+};
+pub use text::Text;
 
 #[cfg(test)]
 pub(super) use tests::home::step;
@@ -198,8 +207,10 @@ impl Deployments {
     /// A new deployment, without a generation.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for no name; [`Kind::Other`] where there is one; [`Kind::Disk`].
+    /// [`Kind::Usage`] for no name, or for more than a record has room for; [`Kind::Other`] where there is one;
+    /// [`Kind::Disk`].
     pub fn create(&self, name: &str, tracking: Tracking) -> Result<Deployment> {
+        tracking.check()?;
         if self.load(name)?.is_some() {
             return Err(Error::new(Kind::Other, format!("there is a deployment {name} already")));
         }
@@ -270,6 +281,14 @@ impl Deployment {
         self.generations().join(number.to_string())
     }
 
+    /// The diff-ids of a generation's layers, the lowest first.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`], also where they are not what was recorded.
+    pub fn layers(&self, generation: &Generation) -> Result<Vec<Digest>> {
+        generation.content.layers.read(&self.tree(generation.number))
+    }
+
     /// The tree that `current` names; `None` before the first.
     ///
     /// # Errors
@@ -315,11 +334,12 @@ impl Deployment {
     /// Remembers what is tracked from now on; writes nothing where it is the same.
     ///
     /// # Errors
-    /// [`Kind::Disk`].
+    /// [`Kind::Usage`] for more than a record has room for; [`Kind::Disk`].
     pub fn track(&mut self, tracking: Tracking) -> Result<()> {
         if self.record.tracking == tracking {
             return Ok(());
         }
+        tracking.check()?;
         self.change(|record| record.tracking = tracking)
     }
 
@@ -358,6 +378,10 @@ impl Deployment {
     fn change(&mut self, change: impl FnOnce(&mut Record)) -> Result<()> {
         let mut next = self.record.clone();
         change(&mut next);
+        // Those of version 1 have their layers in the record until now.
+        for generation in &mut next.generations {
+            generation.content.layers.write(&self.tree(generation.number))?;
+        }
         next.save(&self.directory)?;
         self.record = next;
         self.publish();
@@ -382,7 +406,7 @@ impl Deployment {
         let newer = |number| current.is_none_or(|current| number > current);
         needed.extend(self.record.staged().map(|staged| staged.number).filter(|number| newer(*number)));
         // The current one is the first that is kept, whatever its state.
-        let mut room = (self.record.tracking.keep as usize).saturating_sub(1);
+        let mut room = (self.record.tracking.keep.min(KEEP_MAX) as usize).saturating_sub(1);
         let mut removable = Vec::new();
         for generation in self.record.generations.iter().rev() {
             let (number, confirmed) = (generation.number, generation.state == State::Confirmed);
@@ -422,9 +446,10 @@ impl Deployment {
     ///
     /// # Errors
     /// [`Kind::Disk`].
-    pub fn renew(&mut self, number: u32, content: Content) -> Result<bool> {
+    pub fn renew(&mut self, number: u32, mut content: Content) -> Result<bool> {
         let (new, old) = (self.staging(), self.tree(number));
         disk::check_directory(&new).map_err(|error| Error::disk(new.display(), error))?;
+        content.layers.write(&new)?;
         match sys::rename_exchange(&new, &old) {
             Ok(()) => {}
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {

@@ -2,9 +2,10 @@
 //! fetched, and removed when the generation is staged: in between, nothing that was fetched for it is
 //! removed as unneeded, and `status` can tell what an interrupted fetch still lacks.
 
-use super::Deployment;
+use super::{Deployment, PlatformName};
 use crate::error::Result;
 use crate::image::digest::Digest;
+use crate::image::manifest::{LAYERS_MAX, list};
 use crate::layer::{Compression, Layer};
 use crate::store::disk;
 use serde::{Deserialize, Serialize};
@@ -43,8 +44,9 @@ pub struct Pending {
     /// The manifest's digest.
     pub digest: Digest,
     /// The platform that was taken.
-    pub platform: String,
-    /// What had to be fetched for it; some of that may be here by now.
+    pub platform: PlatformName,
+    /// What had to be fetched for it; some of that may be here by now. At most as many as a manifest can have.
+    #[serde(deserialize_with = "list::<_, _, LAYERS_MAX>")]
     pub missing: Vec<Missing>,
 }
 

@@ -1,6 +1,13 @@
 //! `STATE/deployments/NAME/record`: what is tracked, how, and what became of each generation. JSON, for people
 //! and scripts read it, too; fields that this version does not know are ignored.
+//!
+//! A record can always be written. What a publisher has a say in has a length ([`Text`]) and a number: generations
+//! ([`KEEP_MAX`]), refused digests (`BAD_MAX`), and layers in files of their own ([`LayerList`]). With all of that at its
+//! most, and what the user has said at its most (`TRACKING_MAX`), it is smaller than `RECORD_MAX`. Version 1 had the
+//! layers in it, and reasons of any length, so that it could be full; it is read, and written as version 2.
 
+use super::layer_list::LayerList;
+use super::text::Text;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::store::disk;
@@ -12,12 +19,29 @@ use std::path::{Path, PathBuf};
 
 /// The file's name.
 pub(super) const NAME: &str = "record";
-/// What this edgepull writes, and the only one that it reads.
-const VERSION: u32 = 1;
-/// The largest record, in bytes: 16 generations of 128 layers take 160 KiB.
-pub(super) const RECORD_MAX: u64 = 256 * 1024;
+/// What this edgepull writes.
+const VERSION: u32 = 2;
+/// What it reads besides: layers are in it, and reasons are as long as they were.
+const VERSION_WITH_LAYERS: u32 = 1;
+/// The largest record, in bytes. All that is not tracking is less than half of it, whatever happens.
+pub(super) const RECORD_MAX: u64 = 512 * 1024;
+/// The most that a user's words may take in it, in bytes: no record of version 1 has more.
+pub(super) const TRACKING_MAX: usize = 256 * 1024;
 /// How many refused digests are remembered.
-const BAD_MAX: usize = 8;
+pub(super) const BAD_MAX: usize = 8;
+/// How many generations can be kept.
+pub const KEEP_MAX: u32 = 16;
+/// The longest reason, in bytes.
+const REASON_MAX: usize = 1024;
+/// The longest name of a platform, in bytes.
+const PLATFORM_MAX: usize = 256;
+/// The longest id of a boot, in bytes: the kernel's has 36.
+const BOOT_MAX: usize = 64;
+
+/// Why something is not good, for people.
+pub type Reason = Text<REASON_MAX>;
+/// A platform, for people.
+pub type PlatformName = Text<PLATFORM_MAX>;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +64,7 @@ pub struct Record {
 pub struct Tracking {
     /// As the user wrote it, but for a relative path, which was made absolute.
     pub image: String,
-    /// How many generations are kept, the current one included; at least 1.
+    /// How many generations are kept, the current one included; at least 1, at most [`KEEP_MAX`].
     pub keep: u32,
     /// The health command.
     pub health: Option<String>,
@@ -98,6 +122,24 @@ impl Default for Tracking {
     }
 }
 
+impl Tracking {
+    /// Refuses what takes more room in the record than there is for it.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`].
+    pub(super) fn check(&self) -> Result<()> {
+        let bytes = serde_json::to_vec(self).map_err(|error| Error::new(Kind::Other, error.to_string()))?;
+        if bytes.len() <= TRACKING_MAX {
+            return Ok(());
+        }
+        let message = format!(
+            "the image's name and the options to remember take {} bytes, of at most {TRACKING_MAX} (TRACKING_MAX)",
+            bytes.len()
+        );
+        Err(Error::new(Kind::Usage, message).hint("put a long command into a script, and name that"))
+    }
+}
+
 /// What has become of a generation; the table in [`super`] has the ways from one to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -143,9 +185,9 @@ pub struct Content {
     /// The manifest that was taken.
     pub digest: Digest,
     /// Its platform.
-    pub platform: String,
-    /// The layers' diff-ids, lowest first.
-    pub layers: Vec<Digest>,
+    pub platform: PlatformName,
+    /// Its layers.
+    pub layers: LayerList,
     /// The layers' tar files, in bytes.
     #[serde(default)]
     pub image_bytes: u64,
@@ -182,7 +224,7 @@ pub struct Generation {
     pub state: State,
     /// Why it failed.
     #[serde(default)]
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
     /// While it is on its way.
     #[serde(default)]
     pub progress: Option<Progress>,
@@ -198,9 +240,9 @@ impl Generation {
     }
 
     /// Another one takes its place, for this reason.
-    pub(super) fn fails(&mut self, reason: String) {
+    pub(super) fn fails(&mut self, reason: impl Into<Reason>) {
         self.state = State::Failed;
-        self.reason = Some(reason);
+        self.reason = Some(reason.into());
         self.progress = None;
     }
 }
@@ -246,7 +288,7 @@ impl Progress {
 #[serde(default)]
 pub struct Moment {
     /// Which boot, by the kernel's boot_id; `None` without `/proc`.
-    pub boot: Option<String>,
+    pub boot: Option<Text<BOOT_MAX>>,
     /// Seconds since that boot, time asleep included.
     pub second: u64,
 }
@@ -254,7 +296,7 @@ pub struct Moment {
 impl Moment {
     /// This one.
     pub fn now() -> Moment {
-        Moment { boot: sys::boot_id(), second: sys::seconds_since_boot() }
+        Moment { boot: sys::boot_id().map(Text::from), second: sys::seconds_since_boot() }
     }
 
     /// Whether the board was started anew since `earlier`. Without boot ids, only less time than then tells.
@@ -277,7 +319,7 @@ pub struct Bad {
     /// The generation that had it; `None` where the image was refused before it was one.
     pub generation: Option<u32>,
     /// Why.
-    pub reason: String,
+    pub reason: Reason,
     /// When, by the board's clock, in seconds since 1970.
     pub when: u64,
 }
@@ -308,11 +350,6 @@ impl Record {
         self.bad.iter().find(|bad| bad.digest == *digest || bad.root_digest == Some(*digest))
     }
 
-    /// The layers' diff-ids of all generations: those that several have, several times.
-    pub fn layers(&self) -> impl Iterator<Item = &Digest> {
-        self.generations.iter().flat_map(|generation| &generation.content.layers)
-    }
-
     /// Does nothing where there is no such generation: callers have looked.
     pub(super) fn edit(&mut self, number: u32, edit: impl FnOnce(&mut Generation)) {
         if let Some(generation) = self.generations.iter_mut().find(|generation| generation.number == number) {
@@ -323,6 +360,7 @@ impl Record {
     /// Not to be tried again.
     pub(super) fn refuse(&mut self, bad: Bad) {
         self.forgive(&bad.digest);
+        // The oldest goes first.
         self.bad.push(bad);
         let excess = self.bad.len().saturating_sub(BAD_MAX);
         self.bad.drain(..excess);
@@ -332,7 +370,7 @@ impl Record {
     pub(super) fn refuse_generation(&mut self, number: u32, reason: &str, when: u64) {
         if let Some(Content { digest, root_digest, .. }) = self.generation(number).map(|one| &one.content) {
             let (digest, root_digest) = (*digest, Some(*root_digest));
-            let reason = reason.to_owned();
+            let reason = reason.into();
             self.refuse(Bad { digest, root_digest, generation: Some(number), reason, when });
         }
     }
@@ -366,8 +404,9 @@ impl Record {
     pub(super) fn save(&self, directory: &Path) -> Result<()> {
         let bytes = serde_json::to_vec(self).map_err(|error| Error::new(Kind::Other, error.to_string()))?;
         if bytes.len() as u64 >= RECORD_MAX {
+            // No way leads here: a record that cannot be read is the one thing that must not be written.
             let message = format!("{}: the record would exceed RECORD_MAX", directory.display());
-            return Err(Error::new(Kind::Disk, message).hint("deploy it with a smaller --keep"));
+            return Err(Error::new(Kind::Disk, message));
         }
         disk::replace(directory, NAME, &[&bytes[..], b"\n"].concat(), disk::PRIVATE)
     }
@@ -380,10 +419,12 @@ fn parse(bytes: &[u8]) -> Result<Record, String> {
     }
     let damaged = |error: serde_json::Error| format!("the record is damaged ({error})");
     match serde_json::from_slice(bytes).map_err(damaged)? {
-        Version { version: VERSION } => {}
+        Version { version: VERSION | VERSION_WITH_LAYERS } => {}
         Version { version } => return Err(format!("the record is version {version}, of another edgepull")),
     }
-    let record: Record = serde_json::from_slice(bytes).map_err(damaged)?;
+    let read: Record = serde_json::from_slice(bytes).map_err(damaged)?;
+    let mut record = Record { version: VERSION, ..read };
+    record.bad.drain(..record.bad.len().saturating_sub(BAD_MAX));
     let rising = record.generations.windows(2).all(|pair| pair[0].number < pair[1].number);
     let below = record.generations.last().is_none_or(|last| last.number < record.next);
     let one = record.generations.iter().filter(|generation| generation.state.is_active()).count() <= 1;

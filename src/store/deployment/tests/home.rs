@@ -47,6 +47,8 @@ pub(super) struct Fake {
     /// The run ends with this one.
     pub(super) deadly: Cell<Option<(Task, u32)>>,
     pub(super) ran: RefCell<Vec<(Task, u32)>>,
+    /// What is said of one that is ill, if anything besides that.
+    pub(super) complaint: RefCell<String>,
 }
 
 impl Fake {
@@ -66,7 +68,7 @@ impl World for Fake {
     }
 
     fn moment(&self) -> Moment {
-        Moment { boot: Some(format!("boot {}", self.boot.get())), second: self.second.get() }
+        Moment { boot: Some(format!("boot {}", self.boot.get()).into()), second: self.second.get() }
     }
 
     fn run(&self, task: Task, command: &str, at: &Environment, limit: Duration) -> Result<(), String> {
@@ -81,7 +83,7 @@ impl World for Fake {
         }
         step();
         match self.ill.borrow().get(&at.generation) == Some(&task) {
-            true => Err("is ill".into()),
+            true => Err(format!("is ill{}", self.complaint.borrow())),
             false => Ok(()),
         }
     }
@@ -96,7 +98,7 @@ pub(super) fn content(number: u32) -> Content {
         root_digest: digest(number),
         digest: digest(number),
         platform: "linux/arm/v6".into(),
-        layers: vec![digest(number)],
+        layers: LayerList::Unwritten(vec![digest(number)]),
         image_bytes: 100,
         written_bytes: 10,
         fetched_bytes: 5,
@@ -187,6 +189,7 @@ impl Home {
         for generation in &deployment.record.generations {
             let file = deployment.tree(generation.number).join("rootfs/file");
             assert_eq!(fs::read_to_string(file).unwrap(), generation.content.digest.to_string());
+            assert_eq!(deployment.layers(generation).unwrap(), [generation.content.digest]);
         }
         let (current, previous) = self.links();
         assert!(current.is_none_or(|number| deployment.record.generation(number).is_some()));
