@@ -23,5 +23,5 @@ pub fn run(deploy: &cli::Deploy, options: &Options, report: &Report) -> Result<(
         }
         None => deployments.create(&deploy.name, deploy.tracking(None))?,
     };
-    follow(&mut deployment, By::Hand { pin: deploy.pin }, options, report)
+    follow(&mut deployment, By::Hand { pin: deploy.pin }, &mut || {}, options, report)
 }

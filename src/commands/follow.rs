@@ -38,15 +38,21 @@ pub(super) enum By {
 }
 
 /// Brings `deployment` to what it tracks. The caller holds the lock, and has ended what an interrupted run has begun
-/// ([`recover`]).
+/// ([`recover`]); `fetches` is called before layers are fetched.
 ///
 /// # Errors
 /// [`Kind::Unhealthy`] where a generation has failed; those of fetching.
-pub(super) fn follow(deployment: &mut Deployment, by: By, options: &Options, report: &Report) -> Result<()> {
+pub(super) fn follow(
+    deployment: &mut Deployment,
+    by: By,
+    fetches: &mut dyn FnMut(),
+    options: &Options,
+    report: &Report,
+) -> Result<()> {
     let options = &remembered(deployment, options)?;
     let image: Reference = deployment.record().tracking.image.parse()?;
     let clock = clock(&image, options);
-    let followed = tracked(deployment, image, by, options, &clock, report);
+    let followed = tracked(deployment, image, by, fetches, options, &clock, report);
     // What a server said about the time is as true when something else went wrong; when nothing is new, nothing
     // is written.
     if let (Some(time), Ok(true) | Err(_)) = (clock.to_record(), &followed) {
@@ -94,6 +100,7 @@ fn tracked(
     deployment: &mut Deployment,
     mut image: Reference,
     by: By,
+    fetches: &mut dyn FnMut(),
     options: &Options,
     clock: &Arc<Clock>,
     report: &Report,
@@ -121,7 +128,7 @@ fn tracked(
         assembly.follow(&image, by, base.as_deref(), &trust, &mut *source, line)
     };
     let mut books =
-        Books { deployment, image: &image, by, pinned, current, report, settled: None, next: None };
+        Books { deployment, image: &image, by, pinned, current, fetches, report, settled: None, next: None };
     let assembled = confined(rights, options, clock, assemble, |question| books.answer(question));
     let (accepted, next) = (books.settled.take(), books.next.take());
     let number = match (next, assembled) {
@@ -178,6 +185,7 @@ struct Books<'a> {
     by: By,
     pinned: Option<Digest>,
     current: Option<Generation>,
+    fetches: &'a mut dyn FnMut(),
     report: &'a Report,
     /// The image that is being fetched.
     settled: Option<Settled>,
@@ -197,7 +205,10 @@ impl Books<'_> {
         match question {
             Question::Root(root) => self.root(&root),
             Question::Image(settled) => self.image(settled),
-            Question::Pending(pending) => pending.save(self.deployment).map(|()| true),
+            Question::Pending(pending) => {
+                (self.fetches)();
+                pending.save(self.deployment).map(|()| true)
+            }
             #[cfg(feature = "publish")]
             Question::Checked(_) => Err(crate::sandbox::nonsense()),
         }

@@ -6,24 +6,30 @@ use crate::cli::Options;
 use crate::error::{Error, Kind, Result};
 use crate::store::deployment::Deployments;
 use crate::store::lock::StateLock;
+use crate::store::turns::Turns;
 
-/// `names` empty: all.
+/// `names` empty: all, in the order of their turns.
 pub fn run(names: &[String], options: &Options, report: &Report) -> Result<()> {
     let deployments = Deployments::open(&options.state_dir)?;
-    let all = deployments.names()?;
-    let names = if names.is_empty() { &all[..] } else { names };
     for name in names {
         deployments.existing(name)?;
     }
-    if names.is_empty() {
+    if names.is_empty() && deployments.names()?.is_empty() {
         return report.text(format_args!("no deployments in {}", options.state_dir.display()));
     }
     let _lock = StateLock::take(&options.state_dir, options.wait, "update")?;
+    let all = deployments.names()?;
+    let mut turns = names.is_empty().then(|| Turns::of(&options.state_dir));
+    let mut waiting = if names.is_empty() { all.clone() } else { names.to_vec() };
+    if let Some(turns) = &turns {
+        turns.order(&mut waiting);
+    }
+    let count = waiting.len();
     let mut failed = Vec::new();
     let mut note = |name: &String, error: Error| {
         // A generation's failure has the name in it.
         let error = if error.kind() == Kind::Unhealthy { error } else { error.context(name) };
-        if names.len() > 1 {
+        if count > 1 {
             log::error!("{error}");
             if options.json {
                 report::error(&error);
@@ -32,26 +38,38 @@ pub fn run(names: &[String], options: &Options, report: &Report) -> Result<()> {
         failed.push(error);
     };
     // What has to go back goes back now, and not after somebody else's download.
-    for name in names {
-        let recovered =
-            deployments.existing(name).and_then(|mut deployment| recover(&mut deployment, options));
-        recovered.unwrap_or_else(|error| note(name, error));
-    }
-    for name in names {
-        // One that fails is no reason to leave the others as they are.
+    waiting.retain(|name| match deployments.existing(name) {
+        Ok(mut deployment) => {
+            recover(&mut deployment, options).unwrap_or_else(|error| note(name, error));
+            true
+        }
+        // Its record cannot be read. That is no reason to leave the others as they are, nor is what fails below.
+        Err(error) => {
+            note(name, error);
+            false
+        }
+    });
+    for name in &waiting {
+        if let Some(turns) = &mut turns {
+            turns.begins(name, &all);
+        }
+        let mut fetches = || turns.iter_mut().for_each(Turns::last);
         let updated = deployments
             .existing(name)
-            .and_then(|mut deployment| follow(&mut deployment, By::Update, options, report));
+            .and_then(|mut deployment| follow(&mut deployment, By::Update, &mut fetches, options, report));
         updated.unwrap_or_else(|error| note(name, error));
+    }
+    if let Some(turns) = turns {
+        turns.end();
     }
     match (failed.len(), failed.pop()) {
         (1, Some(only)) => Err(only),
-        (count, Some(last)) => {
+        (failures, Some(last)) => {
             let kind = match failed.iter().all(|error| error.kind() == last.kind()) {
                 true => last.kind(),
                 false => Kind::Other,
             };
-            Err(Error::new(kind, format!("{count} failures in {} deployments", names.len())))
+            Err(Error::new(kind, format!("{failures} failures in {count} deployments")))
         }
         _ => Ok(()),
     }

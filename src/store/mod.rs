@@ -12,3 +12,4 @@ pub mod staging;
 pub mod state;
 #[cfg(feature = "publish")]
 pub mod temporary;
+pub mod turns;

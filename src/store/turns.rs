@@ -1,0 +1,253 @@
+//! Whose turn it is, where one run works on all deployments: who has waited longest goes first.
+//!
+//! ```text
+//! /run/edgepull/turns-HASH    one file for each state directory, in memory: written before each attempt
+//! STATE/turns                 the same, durable: written when an attempt begins to fetch
+//! ```
+//!
+//! Each is a line `COUNT NAME` for each deployment: the number of the last attempt, counted over all of them. No clock has
+//! a say: a board's may be wrong.
+//!
+//! An attempt is noted before it begins, as a run may be ended in the middle of it: the next one then begins with another
+//! deployment. In memory that wears out no flash, and a run that finds nothing new has written nothing. It is gone when the
+//! board restarts, and then those that are equal are in an order of that boot's own, so that a board which is always
+//! switched off in the same deployment's turn does not begin with that one each time. It is removed when a run has come to
+//! its end, as everybody has had a turn then. Where `/run` cannot be written to, the durable file is written instead. A
+//! note that cannot be read or written spoils the order and nothing else.
+
+use super::{disk, state};
+use crate::error::Result;
+use crate::image::digest::Digest;
+use crate::sys;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The durable file's name in the state directory.
+const NAME: &str = "turns";
+/// Where what need not last is kept.
+const MEMORY: &str = "/run/edgepull";
+/// The largest file that is read, in bytes: some 700 deployments with the longest names.
+const SIZE_MAX: u64 = 64 * 1024;
+
+type Counts = BTreeMap<String, u64>;
+
+/// The turns of all deployments of a state directory. Whoever changes them holds its lock.
+#[derive(Debug)]
+pub struct Turns {
+    state: PathBuf,
+    memory: PathBuf,
+    boot: String,
+    counts: Counts,
+    durable: Counts,
+}
+
+impl Turns {
+    /// Those of `state`; nothing has to be there.
+    pub fn of(state: &Path) -> Turns {
+        Turns::kept_in(state, Path::new(MEMORY), sys::boot_id().unwrap_or_default())
+    }
+
+    fn kept_in(state: &Path, memory: &Path, boot: String) -> Turns {
+        let (state, memory) = (state.to_owned(), memory.to_owned());
+        let mut turns = Turns { state, memory, boot, counts: Counts::new(), durable: Counts::new() };
+        turns.durable = load(&turns.state.join(NAME));
+        turns.counts = turns.durable.clone();
+        for (name, count) in load(&turns.memory.join(turns.name_in_memory())) {
+            let known = turns.counts.entry(name).or_default();
+            *known = count.max(*known);
+        }
+        turns
+    }
+
+    /// Puts `names` into the order of their turns.
+    pub fn order(&self, names: &mut [String]) {
+        // Without an id of the boot, equal ones stay as they are.
+        let lot = |name: &str| match self.boot.as_str() {
+            "" => Digest([0; 32]),
+            boot => Digest::of(format!("{boot} {name}").as_bytes()),
+        };
+        names.sort_by_cached_key(|name| (self.counts.get(name).copied().unwrap_or(0), lot(name)));
+    }
+
+    /// An attempt of `name` begins now, which is one of `names`, all that there are. What is alone has always its turn.
+    pub fn begins(&mut self, name: &str, names: &[String]) {
+        if names.len() < 2 {
+            return;
+        }
+        let last = self.counts.values().copied().max().unwrap_or(0);
+        self.counts.insert(name.to_owned(), last.saturating_add(1));
+        self.counts.retain(|known, _| names.contains(known));
+        let name_in_memory = self.name_in_memory();
+        let noted = state::make(&self.memory, state::PRIVATE).and_then(|()| {
+            disk::replace(&self.memory, &name_in_memory, text(&self.counts).as_bytes(), disk::PRIVATE)
+        });
+        if let Err(error) = noted {
+            log::debug!("turns are noted in the state directory: {error}");
+            self.last();
+        }
+    }
+
+    /// What has begun is going to take long: its turn is noted for good.
+    pub fn last(&mut self) {
+        if self.counts == self.durable {
+            return;
+        }
+        match self.save() {
+            Ok(()) => self.durable = self.counts.clone(),
+            Err(error) => log::info!("whose turn it is cannot be noted: {error}"),
+        }
+    }
+
+    /// The run has come to its end: everybody has had a turn.
+    pub fn end(self) {
+        // What is left is wrong about the order of the next run, at most.
+        let _ = disk::unlink(&self.memory, &self.name_in_memory());
+    }
+
+    fn save(&self) -> Result<()> {
+        disk::replace(&self.state, NAME, text(&self.counts).as_bytes(), disk::PRIVATE)
+    }
+
+    /// Several state directories may share the memory.
+    fn name_in_memory(&self) -> String {
+        let state = std::path::absolute(&self.state).unwrap_or_else(|_| self.state.clone());
+        format!("{NAME}-{}", Digest::of(state.as_os_str().as_encoded_bytes()).short())
+    }
+}
+
+fn text(counts: &Counts) -> String {
+    counts.iter().map(|(name, count)| format!("{count} {name}\n")).collect()
+}
+
+/// What a file says, as far as it makes sense.
+fn load(path: &Path) -> Counts {
+    let bytes = disk::read(path, SIZE_MAX).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let line = |line: &str| {
+        let (count, name) = line.split_once(' ')?;
+        // A count that has no successor would be the last word for ever.
+        let count: u64 = count.parse().ok().filter(|count| *count < u64::MAX / 2)?;
+        Some((name.to_owned(), count))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    struct Place {
+        _home: tempfile::TempDir,
+        state: PathBuf,
+        memory: PathBuf,
+    }
+
+    impl Place {
+        fn new() -> Place {
+            let home = tempfile::tempdir().unwrap();
+            let (state, memory) = (home.path().join("state"), home.path().join("run"));
+            fs::create_dir(&state).unwrap();
+            Place { _home: home, state, memory }
+        }
+
+        fn turns(&self) -> Turns {
+            Turns::kept_in(&self.state, &self.memory, String::new())
+        }
+
+        fn order(&self) -> String {
+            let mut names = names();
+            self.turns().order(&mut names);
+            names.concat()
+        }
+
+        fn restart(&self) {
+            let _ = fs::remove_dir_all(&self.memory);
+        }
+    }
+
+    fn names() -> Vec<String> {
+        ["a", "b", "c"].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn whoever_has_waited_longest_goes_first_also_behind_a_run_that_was_killed() {
+        let place = Place::new();
+        assert_eq!(place.order(), "abc");
+        // Each run is killed in its first deployment, before that has anything to fetch.
+        for next in ["bca", "cab", "abc", "bca"] {
+            let mut names = names();
+            let mut turns = place.turns();
+            turns.order(&mut names);
+            turns.begins(&names[0], &names);
+            assert_eq!(place.order(), next);
+        }
+        assert_eq!(fs::read_dir(&place.state).unwrap().count(), 0, "flash was written to");
+        place.turns().end();
+        assert_eq!((place.order(), fs::read_dir(&place.memory).unwrap().count()), ("abc".to_owned(), 0));
+    }
+
+    #[test]
+    fn what_has_begun_to_fetch_is_remembered_by_the_flash() {
+        let place = Place::new();
+        let mut turns = place.turns();
+        turns.begins("a", &names());
+        turns.last();
+        turns.begins("b", &names());
+        assert_eq!(place.order(), "cab");
+        place.restart();
+        assert_eq!(place.order(), "bca");
+        // What is no news is not written.
+        let before = fs::metadata(place.state.join("turns")).unwrap().modified().unwrap();
+        place.turns().last();
+        assert_eq!(fs::metadata(place.state.join("turns")).unwrap().modified().unwrap(), before);
+    }
+
+    #[test]
+    fn without_memory_the_flash_has_to_do() {
+        let place = Place::new();
+        fs::write(&place.memory, "no directory").unwrap();
+        place.turns().begins("a", &names());
+        assert_eq!(place.order(), "bca");
+        assert!(place.state.join("turns").is_file());
+    }
+
+    #[test]
+    fn equal_ones_are_in_another_order_after_each_boot() {
+        let place = Place::new();
+        let orders: Vec<String> = (0..20)
+            .map(|boot| {
+                let mut names = names();
+                Turns::kept_in(&place.state, &place.memory, boot.to_string()).order(&mut names);
+                names.concat()
+            })
+            .collect();
+        for first in ["a", "b", "c"] {
+            assert!(orders.iter().any(|order| order.starts_with(first)), "{orders:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_alone_is_not_noted_and_what_is_gone_is_forgotten() {
+        let place = Place::new();
+        place.turns().begins("a", &["a".to_owned()]);
+        assert!(!place.memory.exists() && !place.state.join("turns").exists());
+        place.turns().begins("a", &names());
+        place.turns().begins("b", &["b".to_owned(), "c".to_owned()]);
+        assert_eq!(place.turns().counts, Counts::from([("b".to_owned(), 2)]));
+    }
+
+    #[test]
+    fn junk_spoils_the_order_and_nothing_else() {
+        let place = Place::new();
+        for junk in ["\0\0\0", "1", "x a\n", "18446744073709551615 a\n", "-1 a\n"] {
+            fs::write(place.state.join("turns"), junk).unwrap();
+            assert_eq!(place.order(), "abc", "{junk:?}");
+        }
+        fs::write(place.state.join("turns"), "7 a\njunk\n3 c\n").unwrap();
+        assert_eq!(place.order(), "bca");
+        let mut turns = place.turns();
+        turns.begins("b", &names());
+        assert_eq!(place.order(), "cab");
+    }
+}
