@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 use crate::failures::noise;
 use crate::harness::*;
 
-const V7: &str = "linux/arm/v7";
-const NAME: &str = "board/app:1";
+pub const V7: &str = "linux/arm/v7";
+pub const NAME: &str = "board/app:1";
 
 /// A board, and the registry that it follows.
-struct Fleet {
-    registry: Registry,
+pub struct Fleet {
+    pub registry: Registry,
     proxy: Proxy,
     board: Board,
-    scratch: Scratch,
+    pub scratch: Scratch,
 }
 
 impl Fleet {
-    fn new() -> Fleet {
+    pub fn new() -> Fleet {
         let registry = Registry::start();
         let proxy = Proxy::before(&registry);
         let scratch = Scratch::new();
@@ -33,12 +33,12 @@ impl Fleet {
     }
 
     /// The tag names this image from now on.
-    fn push(&self, artifact: &Artifact) {
+    pub fn push(&self, artifact: &Artifact) {
         let folder = format!("push-{}", &artifact.digest()[7..19]);
         self.registry.push(&artifact.layout(&self.scratch, &folder), NAME);
     }
 
-    fn image(&self) -> String {
+    pub fn image(&self) -> String {
         self.proxy.image(NAME)
     }
 
@@ -46,24 +46,24 @@ impl Fleet {
         self.scratch.at("state")
     }
 
-    fn run<'a>(&'a self, words: &[&'a str]) -> Outcome {
+    pub fn run<'a>(&'a self, words: &[&'a str]) -> Outcome {
         let state = self.state();
         let mut line = vec!["--state-dir", &state];
         line.extend(words);
         self.board.edgepull(line)
     }
 
-    fn deploy(&self, artifact: &Artifact, options: &[&str]) -> Outcome {
+    pub fn deploy(&self, artifact: &Artifact, options: &[&str]) -> Outcome {
         self.push(artifact);
         let image = self.image();
         self.run(&[&["deploy", "app", &image], options].concat())
     }
 
-    fn update(&self) -> Outcome {
+    pub fn update(&self) -> Outcome {
         self.run(&["update", "app"])
     }
 
-    fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         let stdout = self.run(&["--json", "status", "app"]).succeeds().stdout();
         serde_json::from_str(&stdout).expect("JSON")
     }
@@ -74,7 +74,7 @@ impl Fleet {
 
     /// What is current is whole, and is this image: as umoci unpacks it, and as verify sees it.
     #[track_caller]
-    fn has(&self, artifact: &Artifact) {
+    pub fn has(&self, artifact: &Artifact) {
         let scratch = Scratch::new();
         let layout = artifact.layout(&scratch, "image");
         let oracle = umoci_unpack(&layout, "latest", &scratch);
@@ -82,7 +82,7 @@ impl Fleet {
         self.run(&["verify", "app"]).succeeds();
     }
 
-    fn begin<'a>(&'a self, words: &[&'a str]) -> Child {
+    pub fn begin<'a>(&'a self, words: &[&'a str]) -> Child {
         let state = self.state();
         let mut line = vec!["--state-dir", &state];
         line.extend(words);
@@ -92,7 +92,7 @@ impl Fleet {
 }
 
 /// An image with a base that stays and a top that changes.
-fn release(number: u8) -> Artifact {
+pub fn release(number: u8) -> Artifact {
     let base = Layer::new()
         .dir("etc", 0o755)
         .dir("lib", 0o755)
@@ -108,7 +108,7 @@ fn release(number: u8) -> Artifact {
 }
 
 /// Everything that a write would change, of every file and directory below.
-fn footprint(path: &Path) -> BTreeMap<PathBuf, (u64, i64, i64, i64)> {
+pub fn footprint(path: &Path) -> BTreeMap<PathBuf, (u64, i64, i64, i64)> {
     let mut found = BTreeMap::new();
     let note = |metadata: Metadata| {
         (metadata.size(), metadata.ino() as i64, metadata.mtime_nsec(), metadata.ctime_nsec())

@@ -22,6 +22,7 @@ mod packages;
 mod powercut;
 mod publish;
 mod registries;
+mod remembered;
 mod secrets;
 mod selection;
 mod signatures;
