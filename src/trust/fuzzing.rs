@@ -15,7 +15,7 @@ use crate::source::Attached;
 /// Those that the user sees.
 pub fn accepts_unsigned(policy: &[u8], image: &Reference) -> Result<bool> {
     let policy = Policy::parse(policy, "policy.json".to_owned())?;
-    let (_, requirements) = policy.requirements(image);
+    let (_, requirements) = policy.requirements(image)?;
     Ok(requirements.iter().all(|one| *one == Requirement::AcceptAnything))
 }
 

@@ -74,6 +74,19 @@ impl Name {
     pub(super) fn full(&self) -> String {
         format!("{}{}", self.repository, self.rest)
     }
+
+    /// Both a tag and a digest, as only a name that was written so has them.
+    pub(super) fn has_tag_and_digest(&self) -> bool {
+        self.rest.starts_with(':') && self.rest.contains('@')
+    }
+
+    /// As [`Name::full`], without a tag beside a digest.
+    pub(super) fn full_by_digest(&self) -> String {
+        match self.rest.split_once('@') {
+            Some((_, digest)) => format!("{}@{digest}", self.repository),
+            None => self.full(),
+        }
+    }
 }
 
 impl Rule {

@@ -3,6 +3,7 @@
 //! ```text
 //! Trust         what is demanded of one image; whether it is met
 //!   policy      policy.json: scopes -> requirements
+//!     scope     which scopes an image is in, and which none can be in
 //!   identity    the name in a signature, and the one that was asked for
 //!   payload     what a signature is of: cosign's payload, DSSE statement, message signature
 //!     key       PEM -> public key -> does it verify
@@ -23,6 +24,7 @@ mod key;
 mod payload;
 mod policy;
 pub mod rollback;
+mod scope;
 
 pub use payload::Subject;
 
@@ -82,7 +84,7 @@ impl Trust {
         let mut trust = Trust { image: image.to_string(), name, refused: None, demands: Vec::new() };
         match (Policy::read(policy.unwrap_or(Path::new(POLICY)))?, policy) {
             (Some(policy), _) => {
-                let (place, requirements) = policy.requirements(image);
+                let (place, requirements) = policy.requirements(image)?;
                 log::info!("policy: {place}");
                 requirements.iter().try_for_each(|one| trust.require(one, &place))?;
             }

@@ -5,8 +5,9 @@
 //! unusable. What edgepull cannot check (GPG, certificates, transparency logs) is read, and refuses the images
 //! that it is for.
 
-use super::identity::{Name, Rule};
+use super::identity::Rule;
 use super::json::Json;
+use super::scope;
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::Reference;
 use base64::Engine as _;
@@ -81,73 +82,52 @@ impl Policy {
 
     /// Reads the file's bytes; `place` is for messages.
     pub(super) fn parse(bytes: &[u8], place: String) -> Result<Policy> {
-        let wrong = |why: String| {
-            Error::new(Kind::Usage, format!("policy {place}: {why}"))
-                .hint("its form is that of containers-policy.json(5)")
-        };
+        let wrong = |why: String| wrong(&place, &why);
         let json = Json::parse(bytes).map_err(wrong)?;
         let (default, scopes) = whole(&json).map_err(wrong)?;
         Ok(Policy { place, default, scopes })
     }
 
     /// What is required of an image, and where that stands in the file.
-    pub(super) fn requirements(&self, image: &Reference) -> (String, &[Requirement]) {
-        let (transport, names) = scopes_of(image);
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for a local image, where a scope of its transport leads through a link.
+    pub(super) fn requirements(&self, image: &Reference) -> Result<(String, &[Requirement])> {
+        let (transport, names) = scope::of(image);
         let place = &self.place;
-        for name in names {
-            let here = |(of, scope, _): &&(String, String, _)| *of == transport && *scope == name;
-            if let Some((_, scope, requirements)) = self.scopes.iter().find(here) {
-                let of = if scope.is_empty() { "every image" } else { scope };
-                return (format!("{place}, {transport}: {of}"), requirements);
+        let scopes = || self.scopes.iter().filter(|(of, ..)| of == transport);
+        if !matches!(image, Reference::Registry(_)) {
+            for (_, scope, _) in scopes() {
+                scope::check_links(scope)
+                    .map_err(|why| wrong(place, &format!("{}: {why}", at(transport, scope))))?;
             }
         }
-        (format!("{place}, default"), &self.default)
+        for name in names {
+            if let Some((_, scope, requirements)) =
+                scopes().find(|(_, scope, _)| scope::folded(transport, scope) == name)
+            {
+                let of = if scope.is_empty() { "every image" } else { scope };
+                return Ok((format!("{place}, {transport}: {of}"), requirements));
+            }
+        }
+        Ok((format!("{place}, default"), &self.default))
     }
+}
+
+fn wrong(place: &str, why: &str) -> Error {
+    Error::new(Kind::Usage, format!("policy {place}: {why}"))
+        .hint("its form is that of containers-policy.json(5)")
+}
+
+/// A scope's place in the file.
+fn at(transport: &str, scope: &str) -> String {
+    format!("transports.{transport}.{scope:?}")
 }
 
 /// Whether a path is not there because itself, or the nearest directory above it that there is, is a broken link.
 fn dangles(path: &Path) -> bool {
     let nearest = path.ancestors().find(|path| path.symlink_metadata().is_ok());
     nearest.is_some_and(|path| path.metadata().is_err())
-}
-
-/// The scopes that an image is in, most specific first, and its transport. What a registry's image is in comes from
-/// its name in full; a digest wins over a tag. A local one is in its own path, with its tag and without, and
-/// in all directories above but the root.
-fn scopes_of(image: &Reference) -> (&'static str, Vec<String>) {
-    let mut scopes = Vec::new();
-    let transport = match image {
-        Reference::Registry(image) => {
-            let name = Name::of(image);
-            scopes.push(name.full());
-            let mut rest = Some(name.repository.as_str());
-            while let Some(scope) = rest {
-                scopes.push(scope.to_owned());
-                rest = scope.rsplit_once('/').map(|(above, _)| above);
-            }
-            // The port is no part of a domain that a wildcard stands for.
-            let mut domain = image.host.split(':').next().unwrap_or_default();
-            while let Some((_, above)) = domain.split_once('.') {
-                scopes.push(format!("*.{above}"));
-                domain = above;
-            }
-            "docker"
-        }
-        Reference::DockerArchive(_) => "docker-archive",
-        Reference::Layout(local) | Reference::OciArchive(local) => {
-            let path = std::fs::canonicalize(&local.path).unwrap_or_else(|_| local.path.clone());
-            let path = path.display().to_string();
-            scopes.extend(local.tag.iter().map(|tag| format!("{path}:{tag}")));
-            let mut rest = path.as_str();
-            while !rest.is_empty() && rest != "/" {
-                scopes.push(rest.to_owned());
-                rest = rest.rsplit_once('/').map_or("", |(above, _)| above);
-            }
-            if matches!(image, Reference::Layout(_)) { "oci" } else { "oci-archive" }
-        }
-    };
-    scopes.push(String::new());
-    (transport, scopes)
 }
 
 type Scopes = Vec<(String, String, Vec<Requirement>)>;
@@ -157,29 +137,23 @@ fn whole(json: &Json) -> Result<(Vec<Requirement>, Scopes), String> {
     let default =
         json.get("default").ok_or("it has no \"default\", which has to say what holds otherwise")?;
     let default = requirements(default, "default")?;
-    let mut scopes = Vec::new();
+    let mut scopes: Scopes = Vec::new();
     for (transport, inside) in fields(json.get("transports"), "transports")? {
+        scope::check_transport(transport).map_err(|why| format!("transports.{transport:?}: {why}"))?;
         for (scope, list) in fields(Some(inside), &format!("transports.{transport}"))? {
-            let place = format!("transports.{transport}.{scope:?}");
-            check_scope(transport, scope).map_err(|why| format!("{place}: {why}"))?;
+            let place = at(transport, scope);
+            scope::check(transport, scope).map_err(|why| format!("{place}: {why}"))?;
+            let folded = scope::folded(transport, scope);
+            let is_same = |(of, other, _): &&(String, String, _)| {
+                of == transport && scope::folded(transport, other) == folded
+            };
+            if let Some((_, other, _)) = scopes.iter().find(is_same) {
+                return Err(format!("{place}: {other:?} is the same, as the case of a host does not count"));
+            }
             scopes.push((transport.clone(), scope.clone(), requirements(list, &place)?));
         }
     }
     Ok((default, scopes))
-}
-
-/// Scopes that could never match are mistakes. Transports that edgepull does not have are none of its business.
-fn check_scope(transport: &str, scope: &str) -> Result<(), &'static str> {
-    match (transport, scope) {
-        (_, "") => Ok(()),
-        ("docker-archive", _) => Err("archives of Docker have no scopes but \"\""),
-        ("oci" | "oci-archive", "/") => Err("write \"\" for all there is"),
-        ("oci" | "oci-archive", path) if !path.starts_with('/') => Err("no absolute path"),
-        ("oci" | "oci-archive", path) if path[1..].split('/').any(|part| matches!(part, "" | "." | "..")) => {
-            Err("no path in its plain form")
-        }
-        _ => Ok(()),
-    }
 }
 
 fn requirements(json: &Json, place: &str) -> Result<Vec<Requirement>, String> {
@@ -294,7 +268,7 @@ mod tests {
             let all = others.iter().map(ToString::to_string).chain(rest).collect::<Vec<_>>().join(",");
             let text = format!(r#"{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{{all}}}}}}}"#);
             let policy = policy(&text).unwrap();
-            let (place, found) = policy.requirements(&image.parse().unwrap());
+            let (place, found) = policy.requirements(&image.parse().unwrap()).unwrap();
             match scopes.get(skipped) {
                 Some(scope) => {
                     assert_eq!(found, [Requirement::AcceptAnything]);
@@ -303,29 +277,6 @@ mod tests {
                 None => assert_eq!((place.as_str(), found), ("p.json, default", &[Requirement::Reject][..])),
             }
         }
-        // Docker's short names are in scopes by their full ones.
-        let (_, names) = scopes_of(&"alpine".parse().unwrap());
-        let full =
-            ["docker.io/library/alpine:latest", "docker.io/library/alpine", "docker.io/library", "docker.io"];
-        assert_eq!(names, [&full[..], &["*.io", ""]].concat());
-    }
-
-    #[test]
-    fn local_images_are_in_the_directories_above_them() {
-        let directory = tempfile::tempdir().unwrap();
-        let here = directory.path().canonicalize().unwrap();
-        std::fs::create_dir(here.join("layout")).unwrap();
-        std::os::unix::fs::symlink("layout", here.join("link")).unwrap();
-        let here = here.display();
-        let (transport, names) = scopes_of(&format!("oci:{here}/link:v1").parse().unwrap());
-        assert_eq!(transport, "oci");
-        assert_eq!(names[..3], [format!("{here}/layout:v1"), format!("{here}/layout"), here.to_string()]);
-        assert_eq!(
-            names[names.len() - 2..],
-            [format!("/{}", names[names.len() - 2].trim_matches('/')), "".into()]
-        );
-        let (transport, names) = scopes_of(&"docker-archive:/x/y.tar:a:1".parse().unwrap());
-        assert_eq!((transport, names), ("docker-archive", vec![String::new()]));
     }
 
     #[test]
@@ -345,7 +296,7 @@ mod tests {
                 "f.example":[{"type":"sigstoreSigned","keyData":"QUJD","rekorPublicKeyData":"QUJD"}],
                 "g.example":[{"type":"sigstoreSigned","pki":{"caRootsPath":"/ca","subjectEmail":"y"}}]}}}"#;
         let policy = policy(text).unwrap();
-        let of = |host: &str| policy.requirements(&format!("{host}.example/app").parse().unwrap()).1;
+        let of = |host: &str| policy.requirements(&format!("{host}.example/app").parse().unwrap()).unwrap().1;
         let path = |path: &str| KeySource::Path(path.into());
         let (by_default, repository) = (Rule::MatchRepoDigestOrExact, Rule::MatchRepository);
         let signed = |keys, identity| Requirement::Signed { keys, identity };
@@ -360,23 +311,40 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_not_plain_matches_nothing() {
-        for transport in ["oci", "oci-archive"] {
-            let scoped = |scope: &str| {
-                let accept = r#"[{"type":"insecureAcceptAnything"}]"#;
-                policy(&format!(
-                    r#"{{"default":{accept},"transports":{{"{transport}":{{"{scope}":{accept}}}}}}}"#
-                ))
-            };
-            for scope in ["/a/", "//a", "/a//b", "/./a", "/a/./b", "/a/.", "/..", "/../a", "/a/../b", "/a/.."]
-            {
-                let error = scoped(scope).expect_err(scope).to_string();
-                assert!(error.contains("no path in its plain form") && error.contains(scope), "{error}");
-            }
-            for scope in ["/a", "/a/b:1", "/.a/b.", "/a/...", "/a..b"] {
-                assert!(scoped(scope).is_ok(), "{scope}");
-            }
+    fn a_scope_counts_whatever_the_case_of_its_host_and_only_once() {
+        let text = r#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"docker":{
+            "R.example/app":[{"type":"reject"}]}}}"#;
+        let read = policy(text).unwrap();
+        for image in ["r.example/app:1", "R.EXAMPLE/app:1"] {
+            let (place, found) = read.requirements(&image.parse().unwrap()).unwrap();
+            assert_eq!(
+                (place.as_str(), found),
+                ("p.json, docker: R.example/app", &[Requirement::Reject][..])
+            );
         }
+        let twice = text.replace(
+            "[{\"type\":\"reject\"}]}",
+            "[{\"type\":\"reject\"}],\"r.example/app\":[{\"type\":\"reject\"}]}",
+        );
+        let error = policy(&twice).unwrap_err().to_string();
+        assert!(error.contains("r.example/app") && error.contains("is the same"), "{error}");
+    }
+
+    #[test]
+    fn a_scope_behind_a_link_is_told_to_whoever_pulls_a_local_image() {
+        let directory = tempfile::tempdir().unwrap();
+        let here = directory.path().canonicalize().unwrap();
+        std::fs::create_dir(here.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", here.join("link")).unwrap();
+        let here = here.display();
+        let text = format!(
+            r#"{{"default":[{{"type":"insecureAcceptAnything"}}],"transports":{{"oci":{{"{here}/link":[{{"type":"reject"}}]}}}}}}"#
+        );
+        let policy = policy(&text).unwrap();
+        let error = policy.requirements(&format!("oci:{here}/real").parse().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+        assert!(error.to_string().contains(&format!("write \"{here}/real\"")), "{error}");
+        assert!(policy.requirements(&"r.example/app".parse().unwrap()).is_ok());
     }
 
     #[test]
@@ -432,6 +400,11 @@ mod tests {
             (docker("[]").replace("docker", "oci"), &["transports.oci", "absolute"]),
             (docker("[]").replace("docker\":{\"a.b/c", "oci\":{\"/"), &["write \"\""]),
             (docker("[]").replace("docker", "docker-archive"), &["no scopes"]),
+            (docker("[]").replace("docker", "Docker"), &["transports.\"Docker\"", "write \"docker\""]),
+            (
+                docker("[]").replace("a.b/c", "a.b/c/"),
+                &["transports.docker.\"a.b/c/\"", "can never match", "write \"a.b/c\""],
+            ),
         ] {
             let error = policy(&text).unwrap_err();
             assert_eq!(error.kind(), Kind::Usage);
