@@ -3,8 +3,9 @@
 //!
 //! ECDSA on P-256 and P-384, and Ed25519. An ECDSA signature is a DER sequence; one whose s is in the upper half
 //! of the order is as valid as its twin, as for cosign, skopeo and podman: nothing here takes a signature for
-//! a name.
+//! a name. A key is looked at when it is read ([`point`]): one by which nobody can sign, or everybody, is none.
 
+use super::point;
 use crate::error::{Error, Kind, Result};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, UnparsedPublicKey,
@@ -24,6 +25,8 @@ struct Form {
     head: &'static [u8],
     /// The bytes that follow: all there are.
     length: usize,
+    /// Says what is wrong with a point that is no key.
+    check: fn(&[u8]) -> Result<(), &'static str>,
     /// One of these has to accept the signature.
     verify: &'static [&'static dyn VerificationAlgorithm],
 }
@@ -33,17 +36,20 @@ const FORMS: [Form; 3] = [
         head: b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\
             \x03\x42\x00\x04",
         length: 64,
+        check: point::check_p256,
         verify: &[&ECDSA_P256_SHA256_ASN1],
     },
     Form {
         head: b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00\x04",
         length: 96,
+        check: point::check_p384,
         // skopeo and podman hash with SHA-256 whatever the curve, cosign with the curve's own.
         verify: &[&ECDSA_P384_SHA384_ASN1, &ECDSA_P384_SHA256_ASN1],
     },
     Form {
         head: b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00",
         length: 32,
+        check: point::check_ed25519,
         verify: &[&ED25519],
     },
 ];
@@ -94,7 +100,7 @@ impl Key {
         match section()? {
             Some((SectionKind::PublicKey, der)) => match section()? {
                 Some(_) => Err(wrong("more than one key")),
-                None => Key::of(&der, name.clone()).map_err(wrong),
+                None => Key::of(&der, name.clone()).map_err(wrong)?.checked(),
             },
             Some((SectionKind::Certificate, _)) => Err(wrong("a certificate, not a public key")),
             _ if pem.windows(PRIVATE.len()).any(|window| window == PRIVATE) => {
@@ -115,6 +121,15 @@ impl Key {
         let start = FORMS[form].head.len() - usize::from(FORMS[form].length != 32);
         let public = der[start..].to_vec();
         Ok(Key { name, form, public })
+    }
+
+    /// The key, if it is one that somebody can sign by, and not everybody.
+    fn checked(self) -> Result<Key> {
+        match (FORMS[self.form].check)(&self.public) {
+            Ok(()) => Ok(self),
+            Err(what) => Err(Error::new(Kind::Usage, format!("key {}: {what}", self.name))
+                .hint("no signer's key is like that: get it again from whoever signs")),
+        }
     }
 
     /// Whether `signature` is this key's over `message`.

@@ -7,6 +7,7 @@
 //!   identity    the name in a signature, and the one that was asked for
 //!   payload     what a signature is of: cosign's payload, DSSE statement, message signature
 //!     key       PEM -> public key -> does it verify
+//!       point   is it one that somebody can sign by, and not everybody
 //!     json      documents in which no key occurs twice
 //! rollback      which of two images is the older one
 //! ```
@@ -22,6 +23,7 @@ mod identity;
 mod json;
 mod key;
 mod payload;
+mod point;
 mod policy;
 pub mod rollback;
 mod scope;

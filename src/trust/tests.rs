@@ -255,9 +255,37 @@ fn keys_that_are_none_are_named() {
         assert!(error.to_string().contains(reason) && error.to_string().contains("k.pub"), "{text}: {error}");
     }
     assert!(Key::parse(format!("a comment\n{good}").as_bytes(), String::new()).is_ok());
-    // A point that is not on the curve verifies nothing.
-    let astray = Key::parse(changed(40).as_bytes(), String::new()).unwrap();
-    assert!(!astray.verifies(b"message", &Signer::new().signature(b"message")));
+    // A point that is not on the curve verifies nothing, and is told when it is read.
+    let error = Key::parse(changed(40).as_bytes(), "k.pub".into()).unwrap_err().to_string();
+    assert!(error.contains("k.pub: not a point of its curve"), "{error}");
+}
+
+#[test]
+fn a_key_by_which_everybody_signs_is_refused_wherever_it_is_from() {
+    let neutral =
+        pem(&[b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00\x01".as_slice(), &[0; 31]].concat());
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let bad = write("bad.pub", &neutral);
+    let good = write("good.pub", &Signer::new().pem());
+    let (data, accept) = (STANDARD.encode(&neutral), json!([{ "type": "insecureAcceptAnything" }]));
+    for (policy, keys) in [
+        (accept, vec![good.clone(), bad.clone()]),
+        (json!([{ "type": "sigstoreSigned", "keyPath": bad }]), vec![]),
+        (json!([{ "type": "sigstoreSigned", "keyPaths": [good, bad] }]), vec![]),
+        (json!([{ "type": "sigstoreSigned", "keyData": data }]), vec![]),
+        (json!([{ "type": "sigstoreSigned", "keyDatas": [data] }]), vec![]),
+    ] {
+        let text = json!({ "default": policy }).to_string();
+        let policy = write("policy.json", &text);
+        let error = Trust::new(&"r.example/app:1".parse().unwrap(), Some(&policy), &keys).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage, "{text}");
+        assert!(error.to_string().contains("low order"), "{text}: {error}");
+    }
 }
 
 #[test]
