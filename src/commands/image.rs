@@ -180,7 +180,7 @@ pub(super) fn write_config(process: &Process, readonly: bool, directory: &Path) 
         (0, _) => None,
         ids => Some(ids),
     };
-    let text = runtime::config_json(process, rootless, readonly);
+    let text = runtime::config_json(process, rootless, readonly, sys::has_seccomp());
     let path = directory.join("config.json");
     let written = || {
         check_directory(directory)?;

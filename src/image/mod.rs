@@ -7,6 +7,7 @@ pub mod digest;
 pub mod elf;
 #[cfg(feature = "publish")]
 pub mod label;
+mod limits;
 pub mod manifest;
 pub mod program;
 pub mod reference;

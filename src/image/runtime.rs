@@ -1,8 +1,9 @@
 //! The `config.json` of an OCI runtime bundle, made from an image config (image-spec conversion.md).
 //!
-//! The defaults are those of `runc spec` and Docker (capabilities, mounts, masked paths), but for the
-//! network: a board's container shares the board's, so there is no network namespace.
+//! What its process may do is in [`super::limits`]. A board's container shares the board's network, so there is no
+//! network namespace.
 
+use super::limits;
 use super::manifest::{ImageConfig, RunConfig};
 use super::program::OpenInRoot;
 use crate::error::{Error, Kind, Result};
@@ -13,24 +14,6 @@ use std::path::Path;
 
 /// The most bytes of `/etc/passwd` or `/etc/group` that are read.
 const ACCOUNTS_MAX: u64 = 1 << 20;
-/// What Docker lets a container's root keep.
-const CAPABILITIES: [&str; 14] = [
-    "CAP_AUDIT_WRITE",
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_MKNOD",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-];
-
 /// Who a process runs as.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct User {
@@ -74,18 +57,16 @@ impl Process {
 }
 
 /// The `config.json` of a bundle that runs `process`, whose root is the directory `rootfs` beside it. `rootless` maps
-/// the ids of the caller; `readonly` is for a root whose files others have links to.
-pub fn config_json(process: &Process, rootless: Option<(u32, u32)>, readonly: bool) -> String {
+/// the ids of the caller; `readonly` is for a root whose files others have links to; without `seccomp` there is no filter
+/// of system calls, for a kernel that has none: crun would refuse to start.
+pub fn config_json(process: &Process, rootless: Option<(u32, u32)>, readonly: bool, seccomp: bool) -> String {
     let Process { user, args, env, cwd, platform: [os, architecture, variant] } = process;
     let namespaces = ["pid", "ipc", "uts", "mount"].map(|name| json!({ "type": name }));
     let mut linux = json!({
         "namespaces": namespaces,
         "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
-        "maskedPaths": [
-            "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-            "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"
-        ],
-        "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        "maskedPaths": limits::MASKED_PATHS,
+        "readonlyPaths": limits::READ_ONLY_PATHS,
     });
     let id_map = |host: u32| json!([{ "containerID": 0, "hostID": host, "size": 1 }]);
     if let Some((uid, gid)) = rootless {
@@ -93,6 +74,9 @@ pub fn config_json(process: &Process, rootless: Option<(u32, u32)>, readonly: bo
         linux["uidMappings"] = id_map(uid);
         linux["gidMappings"] = id_map(gid);
         linux.as_object_mut().expect("made above").remove("resources");
+    }
+    if seccomp {
+        linux["seccomp"] = limits::seccomp(architecture);
     }
     let config = json!({
         "ociVersion": "1.0.2",
@@ -103,7 +87,9 @@ pub fn config_json(process: &Process, rootless: Option<(u32, u32)>, readonly: bo
             "env": env,
             "cwd": cwd,
             "capabilities": {
-                "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES
+                "bounding": limits::CAPABILITIES,
+                "effective": limits::CAPABILITIES,
+                "permitted": limits::CAPABILITIES,
             },
             "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }],
             "noNewPrivileges": true,
@@ -144,7 +130,7 @@ fn mounts(rootless: bool) -> Value {
     }
     json!([
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
         mount("/dev/pts", "devpts", &pts),
         mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
@@ -265,7 +251,7 @@ mod tests {
         .unwrap();
         let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
         let process = Process::of(&image, &nothing).unwrap();
-        let config: Value = serde_json::from_str(&config_json(&process, None, true)).unwrap();
+        let config: Value = serde_json::from_str(&config_json(&process, None, true, true)).unwrap();
         assert_eq!(config["process"]["args"], json!(["/a", "-b"]));
         assert_eq!(config["process"]["env"][0], "X=1");
         assert!(config["process"]["env"][1].as_str().unwrap().starts_with("PATH="));
@@ -274,9 +260,18 @@ mod tests {
         assert_eq!(config["process"]["user"]["gid"], 6);
         assert_eq!(config["root"], json!({ "path": "rootfs", "readonly": true }));
         assert!(config["linux"].get("uidMappings").is_none());
-        let rootless = config_json(&process, Some((1000, 1000)), false);
+        assert_eq!(
+            config["linux"]["seccomp"]["architectures"],
+            json!(["SCMP_ARCH_ARM", "SCMP_ARCH_AARCH64"])
+        );
+        let capabilities = config["process"]["capabilities"].as_object().unwrap();
+        for set in capabilities.values() {
+            assert!(!set.as_array().unwrap().contains(&json!("CAP_MKNOD")));
+        }
+        let rootless = config_json(&process, Some((1000, 1000)), false, false);
         let rootless: Value = serde_json::from_str(&rootless).unwrap();
         assert_eq!(rootless["linux"]["uidMappings"][0]["hostID"], 1000);
         assert_eq!(rootless["root"]["readonly"], false);
+        assert!(rootless["linux"].get("seccomp").is_none(), "a kernel without it");
     }
 }

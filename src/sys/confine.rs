@@ -306,8 +306,8 @@ pub fn signal_of_input(file: BorrowedFd<'_>, process: libc::pid_t) -> io::Result
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, process) }.into()).map(drop)
 }
 
-/// Whether this kernel has seccomp filters: what emulates one for a program may not (PR_GET_SECCOMP, prctl(2)).
-#[cfg(test)]
+/// Whether this kernel has seccomp filters: `CONFIG_SECCOMP_FILTER` follows from `CONFIG_SECCOMP` on each architecture
+/// that has them (arch/Kconfig). What emulates a kernel for a program may have none (PR_GET_SECCOMP, prctl(2)).
 pub fn has_seccomp() -> bool {
     // SAFETY: this operation takes nothing.
     unsafe { libc::prctl(libc::PR_GET_SECCOMP) >= 0 }
