@@ -13,6 +13,7 @@ mod evil;
 mod example;
 mod failures;
 mod faults;
+mod guests;
 mod harness;
 mod life;
 mod machines;

@@ -10,11 +10,21 @@ use serde_json::json;
 use crate::harness::*;
 
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
-const APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/app");
-const PROGRAM: &str = env!("CARGO_BIN_EXE_edgepull");
+pub(super) const APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/app");
+pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_edgepull");
 
 /// Version `version` of an image whose first process is a shell with this script.
 fn image(version: &str, script: &str) -> Index {
+    running(Image::of("linux/amd64").layer(base(version)), script)
+}
+
+/// The image whose first process is a shell with this script.
+pub(super) fn running(image: Image, script: &str) -> Index {
+    Index::new().with(image.configured("Entrypoint", json!(["/bin/sh", "-c", script])).build())
+}
+
+/// The files of version `version` of an image with a shell.
+pub(super) fn base(version: &str) -> Layer {
     let busybox = run("sh", ["-c", "command -v busybox"]);
     let busybox = fs::read(busybox.trim()).expect("busybox-static");
     let mut layer = Layer::new();
@@ -22,43 +32,53 @@ fn image(version: &str, script: &str) -> Index {
         layer = layer.dir(folder, 0o755);
     }
     layer = layer.file_mode("bin/busybox", busybox, 0o755);
-    for tool in ["sh", "cat", "ls", "rm", "sleep", "touch"] {
+    for tool in [
+        "sh", "cat", "ls", "rm", "sleep", "touch", "chmod", "cp", "dd", "grep", "id", "mknod", "mount",
+        "umount", "unshare",
+    ] {
         layer = layer.symlink(&format!("bin/{tool}"), "busybox");
     }
-    let layer = layer.file("etc/version", version).file("var/lib/kept", "from the image\n");
-    let command = json!(["/bin/sh", "-c", script]);
-    Index::new().with(Image::of("linux/amd64").layer(layer).configured("Entrypoint", command).build())
+    layer.file("etc/version", version).file("var/lib/kept", "from the image\n")
 }
 
 /// Deployments in a scratch folder, and what runs them there by hand.
-struct ByHand {
-    scratch: Scratch,
+pub(super) struct ByHand {
+    pub(super) scratch: Scratch,
 }
 
 impl ByHand {
     /// Settings for the deployment `web`, besides STATE.
-    fn new(settings: &str) -> ByHand {
-        let scratch = Scratch::new();
-        let conf = format!("STATE={}\n{settings}\n", scratch.at("state"));
-        scratch.write("etc/app/web.conf", conf);
-        ByHand { scratch }
+    pub(super) fn new(settings: &str) -> ByHand {
+        let board = ByHand { scratch: Scratch::new() };
+        board.set(settings);
+        board
     }
 
-    fn deploys(&self, version: &str, script: &str) {
-        let layout = image(version, script).build().oci(&self.scratch, &format!("layout-{}", version.trim()));
+    /// Other settings, besides STATE.
+    pub(super) fn set(&self, settings: &str) {
+        self.scratch.write("etc/app/web.conf", format!("STATE={}\n{settings}\n", self.scratch.at("state")));
+    }
+
+    pub(super) fn deploys(&self, version: &str, script: &str) {
+        self.deploys_image(version.trim(), image(version, script));
+    }
+
+    /// Deploys an image that is made in a folder of this name.
+    pub(super) fn deploys_image(&self, name: &str, image: Index) {
+        let layout = image.build().oci(&self.scratch, &format!("layout-{name}"));
         run(PROGRAM, ["--state-dir", &self.scratch.at("state"), "deploy", "web", &layout]);
     }
 
-    fn rootfs(&self, generation: u32) -> PathBuf {
+    pub(super) fn rootfs(&self, generation: u32) -> PathBuf {
         self.scratch.path(&format!("state/deployments/web/generations/{generation}/rootfs"))
     }
 
-    fn verifies(&self) {
+    pub(super) fn verifies(&self) {
         run(PROGRAM, ["--state-dir", &self.scratch.at("state"), "verify", "web"]);
     }
 
     /// crun 1.8 wants a plain hierarchy of control groups, which a mixed one is not.
-    fn app(&self, arguments: &[&str]) -> Command {
+    pub(super) fn app(&self, arguments: &[&str]) -> Command {
         let script = "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec \"$@\"";
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", script, "sh", APP]).args(arguments);
@@ -66,12 +86,12 @@ impl ByHand {
         command
     }
 
-    fn output(&self, arguments: &[&str]) -> Output {
+    pub(super) fn output(&self, arguments: &[&str]) -> Output {
         self.app(arguments).output().expect("unshare")
     }
 
     /// What `app run web` says, and how it ends.
-    fn runs(&self) -> (String, i32) {
+    pub(super) fn runs(&self) -> (String, i32) {
         let out = self.output(&["run", "web"]);
         let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
         (said, out.status.code().expect("an exit code"))
@@ -115,8 +135,7 @@ fn what_is_kept_is_kept_across_generations() {
     let board = ByHand::new("");
     let (upper, data) = (board.scratch.at("upper"), board.scratch.at("data"));
     fs::create_dir(&data).expect("a folder");
-    let conf = format!("STATE={}\nUPPER={upper}\nBIND=\"{data}:/srv/data\"", board.scratch.at("state"));
-    board.scratch.write("etc/app/web.conf", conf);
+    board.set(&format!("UPPER={upper}\nBIND=\"{data}:/srv/data\""));
     board.deploys("1\n", "echo first >/srv/data/log; echo mine >/etc/mine");
     assert_eq!(board.runs().1, 0);
     board.deploys("2\n", "cat /etc/version /srv/data/log /etc/mine");
@@ -131,8 +150,7 @@ fn a_switch_leaves_what_runs_in_its_generation() {
     let board = ByHand::new("");
     let data = board.scratch.at("data");
     fs::create_dir(&data).expect("a folder");
-    let conf = format!("STATE={}\nBIND={data}:/data", board.scratch.at("state"));
-    board.scratch.write("etc/app/web.conf", conf);
+    board.set(&format!("BIND={data}:/data"));
     run("mkfifo", [format!("{data}/begun"), format!("{data}/go")]);
     board.deploys("1\n", "echo yes >/data/begun; cat /data/go >/tmp/x; cat /etc/version; : >/etc/new");
     let running = board.app(&["run", "web"]).stdout(std::process::Stdio::piped()).spawn().expect("unshare");
@@ -182,14 +200,14 @@ fn what_makes_no_sense_is_refused() {
     assert!(board.output(&["deployed", "web"]).status.success());
     assert!(said(board.output(&["run", "web"])).contains("not allowed"));
     assert!(said(board.output(&["run", "../web"])).contains("no deployment's name"));
-    board.scratch.write("etc/app/web.conf", format!("STATE={}\nROOT=x", board.scratch.at("state")));
+    board.set("ROOT=x");
     assert!(said(board.output(&["run", "web"])).contains("ROOT is"));
 }
 
 /// A systemd that a container boots, on this machine's own files with edgepull's over them. State and images are in a
 /// scratch folder, and outlive a boot.
-struct Booted {
-    scratch: Scratch,
+pub(super) struct Booted {
+    pub(super) scratch: Scratch,
 }
 
 const BOOT: &str = r#"
@@ -228,7 +246,7 @@ END
 "#;
 
 impl Booted {
-    fn new() -> Booted {
+    pub(super) fn new() -> Booted {
         let scratch = Scratch::new();
         for folder in ["boot", "state", "test", "etc/app", "etc/deploy"] {
             fs::create_dir_all(scratch.path(folder)).expect("a folder");
@@ -238,14 +256,18 @@ impl Booted {
 
     /// Makes this the image that the board sees at `oci:/test/layout`.
     fn publishes(&self, version: &str, script: &str) {
+        self.publishes_image(image(version, script));
+    }
+
+    pub(super) fn publishes_image(&self, image: Index) {
         let place = self.scratch.path("test/layout");
         let _ = fs::remove_dir_all(&place);
-        image(version, script).build().layout(&self.scratch, "test/layout");
+        image.build().layout(&self.scratch, "test/layout");
         assert!(place.join("index.json").exists());
     }
 
     /// Boots, runs a script as a unit, and powers off; gives what the script printed.
-    fn boots(&self, script: &str) -> String {
+    pub(super) fn boots(&self, script: &str) -> String {
         self.runs(script, "systemd")
     }
 
@@ -269,14 +291,14 @@ impl Booted {
 }
 
 /// What the script of a boot may call.
-const TOOLS: &str = r#"
+pub(super) const TOOLS: &str = r#"
     trap 'echo the script has ended' EXIT
     inside() { crun --root /run/edgepull-app/web/crun exec web "$@" 2>&1; }
     now() { echo "$1: $(systemctl is-active edgepull-app@web) $(inside cat /etc/version)"; }
     log() { journalctl --no-pager -o cat -u "$1"; }
 "#;
 
-const SERVES: &str = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
+pub(super) const SERVES: &str = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
 const ON_SWITCH: &str = "systemctl restart edgepull-app@web";
 const HEALTH: &str = "systemctl is-active --quiet edgepull-app@web";
 

@@ -129,7 +129,15 @@ impl Layer {
     }
 
     pub fn char_device(self, path: &str, major: u32, minor: u32) -> Layer {
-        self.entry(EntryType::Char, path, 0o666, b"", |h| {
+        self.device(EntryType::Char, path, major, minor)
+    }
+
+    pub fn block_device(self, path: &str, major: u32, minor: u32) -> Layer {
+        self.device(EntryType::Block, path, major, minor)
+    }
+
+    fn device(self, kind: EntryType, path: &str, major: u32, minor: u32) -> Layer {
+        self.entry(kind, path, 0o666, b"", |h| {
             h.set_device_major(major).expect("a header with devices");
             h.set_device_minor(minor).expect("a header with devices");
         })
