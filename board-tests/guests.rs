@@ -188,7 +188,7 @@ fn nothing_is_a_device_to_a_guest_without_a_unit() {
             assert!(said.contains("Seccomp:\t2\n"), "{said}");
             has_only_podmans_rights(&said);
             all_are_nodev(&said);
-            assert_eq!(said.contains(" / / ro,nodev,"), root == "read-only", "{said}");
+            assert_eq!(said.contains(" / ro,nodev,"), root == "read-only", "{said}");
         }
     }
     disk.is_untouched();
@@ -572,5 +572,39 @@ fn a_user_of_the_image_s_is_updated_and_healthy_below_units() {
             systemctl start edgepull-update || log edgepull-update; now updated"
         ));
         assert!(said.contains(&format!("updated: active {then}\n")), "{said}");
+    }
+}
+
+#[test]
+fn some_system_calls_are_not_answered() {
+    let board = ByHand::new("");
+    let program = board.scratch.at("calls");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/board-tests/guests/calls.c");
+    run("gcc", ["-static", "-o", &program, source]);
+    let program = fs::read(&program).expect("a program");
+    let layer = base("1\n").file_mode("bin/calls", &program, 0o755);
+    board.deploys_image("one", running(Image::of("linux/amd64").layer(layer), "/bin/calls"));
+    let (said, code) = board.runs();
+    assert_eq!(code, 0, "{said}");
+    let (eperm, einval, enotty, enosys) = (1, 22, 25, 38);
+    for (call, answer) in [
+        ("read", 0),
+        ("keyctl", enosys),
+        ("add_key", enosys),
+        ("request_key", enosys),
+        ("clone3", enosys),
+        ("io_uring_setup", enosys),
+        ("userfaultfd", eperm),
+        ("perf_event_open", eperm),
+        ("bpf", eperm),
+        ("kcmp", eperm),
+        ("audit", einval),
+        ("route", 0),
+        ("TIOCSTI", eperm),
+        ("TIOCLINUX", eperm),
+        ("TIOCGWINSZ", enotty),
+        ("unshare", eperm),
+    ] {
+        assert!(said.lines().any(|line| line == format!("{call} {answer}")), "{call}: {said}");
     }
 }
