@@ -7,10 +7,16 @@ use edgepull::sys;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 /// Log lines on standard error: `edgepull: warning: …`. Those of one message that follow its first are set in, so that
 /// none is taken for another message.
-struct Stderr;
+struct Stderr {
+    /// As it was at the beginning: what fetches has a pipe there.
+    is_terminal: bool,
+}
+
+static STDERR: OnceLock<Stderr> = OnceLock::new();
 
 impl Log for Stderr {
     fn enabled(&self, metadata: &Metadata) -> bool {
@@ -28,7 +34,7 @@ impl Log for Stderr {
         };
         let mut stderr = std::io::stderr();
         // On a terminal a progress bar may stand there, without a line end.
-        let clear = if stderr.is_terminal() { "\r\x1b[K" } else { "" };
+        let clear = if self.is_terminal { "\r\x1b[K" } else { "" };
         // A log that cannot be written must not end a pull.
         let text = record.args().to_string();
         let mut lines = text.split('\n');
@@ -51,10 +57,12 @@ fn start_log(options: &Options) {
         _ => LevelFilter::Trace,
     };
     log::set_max_level(level);
-    let _ = log::set_logger(&Stderr); // fails only if set twice
+    let is_terminal = std::io::stderr().is_terminal();
+    let _ = log::set_logger(STDERR.get_or_init(|| Stderr { is_terminal })); // fails only if set twice
 }
 
 fn main() -> ExitCode {
+    sys::no_core_dumps();
     sys::explain_traps();
     let outcome = cli::parse(std::env::args_os().skip(1)).and_then(|invocation| {
         start_log(&invocation.options);

@@ -4,7 +4,7 @@
 use super::confined::{Question, Settled};
 use super::follow::By;
 use super::image::{Chosen, announce, check_program, choose, process, warn};
-use super::needed::{forget_layers, strike_recorded};
+use super::needed::strike_recorded;
 use super::plan::Plan;
 use super::report::{Report, bytes};
 use crate::cli::Options;
@@ -14,38 +14,40 @@ use crate::image::reference::Reference;
 use crate::image::runtime::Process;
 use crate::layer::rootfs::Warning;
 use crate::platform::Host;
-use crate::sandbox::Line;
+use crate::sandbox::{Line, Verbatim};
 use crate::source::Source;
-use crate::store::deployment::{Content, Deployment, Generation, LayerList, Missing, Pending};
+use crate::store::deployment::{Content, Deployment, LayerList, Missing, Pending};
 use crate::store::layers::Layers;
 use crate::sys;
 use crate::trust::Trust;
 use std::mem;
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// What a generation is made with.
 pub(super) struct Assembly<'a> {
     /// As it was when this process began: what is changed meanwhile, its parent changes.
     pub(super) deployment: &'a Deployment,
     pub(super) layers: &'a Layers,
+    /// The deployment's work directory, open.
+    pub(super) work: OwnedFd,
+    /// The root of an older tree, of which unchanged files are linked.
+    pub(super) base: Option<OwnedFd>,
     pub(super) host: &'a Host,
     pub(super) options: &'a Options,
     pub(super) report: &'a Report,
 }
 
 impl Assembly<'_> {
-    /// What is tracked, as far as it is new; `base` is the current tree: composed in the staging directory, and durable,
+    /// What is tracked, as far as it is new: composed in the staging directory, and durable,
     /// but for the `config.json` of what it runs.
     pub(super) fn follow(
         &self,
         image: &Reference,
         by: By,
-        base: Option<&Path>,
         trust: &Trust,
         source: &mut dyn Source,
         line: &mut Line,
-    ) -> Result<Option<(Content, Process)>> {
+    ) -> Result<Option<(Content, Verbatim<Process>)>> {
         if by == By::Update
             && let Some(root) = source.current()?
             && !line.ask(&Question::Root(root))?
@@ -59,8 +61,7 @@ impl Assembly<'_> {
         }
         let plan = Plan::new(&chosen.manifest, &chosen.config, self.layers, &[])?;
         let before = self.begin(&chosen, &plan, line)?;
-        let base = base.map(|tree| tree.join("rootfs"));
-        let mut totals = plan.fetch(source, base.as_deref(), self.report)?;
+        let mut totals = plan.fetch(source, self.base.as_ref(), self.report)?;
         totals.written += before;
         let process = self.build(&chosen, mem::take(&mut totals.warnings))?;
         log::info!(
@@ -90,17 +91,15 @@ impl Assembly<'_> {
     /// is intact is not written again. What it is made of, and what it runs.
     pub(super) fn repair(
         &self,
-        generation: &Generation,
         damaged: &[Digest],
         source: &mut dyn Source,
         line: &mut Line,
-    ) -> Result<(LayerList, Process)> {
+    ) -> Result<(LayerList, Verbatim<Process>)> {
         // By its digest, which was accepted when it came: whose signature it had then, no name and no tag says now.
         let chosen = choose(source, self.host, None, false, self.report)?;
         line.ask(&Question::Image(Settled::of(&chosen)))?;
-        let tree = self.deployment.tree(generation.number).join("rootfs");
         let plan = Plan::new(&chosen.manifest, &chosen.config, self.layers, damaged)?;
-        let totals = plan.fetch(source, Some(&tree), self.report)?;
+        let totals = plan.fetch(source, self.base.as_ref(), self.report)?;
         let process = self.build(&chosen, totals.warnings)?;
         Ok((LayerList::Unwritten(chosen.config.rootfs.diff_ids), process))
     }
@@ -125,8 +124,6 @@ impl Assembly<'_> {
         if !missing.is_empty() {
             let platform = chosen.platform.to_string().into();
             line.ask(&Question::Pending(Pending { digest: chosen.digest, platform, missing }))?;
-            // What was fetched of another image, which the tag no longer names, may be in the way.
-            forget_layers(&self.options.state_dir)?;
         }
         Ok(before)
     }
@@ -138,12 +135,13 @@ impl Assembly<'_> {
     }
 
     /// Composes the tree in the deployment's staging directory, and makes it durable. What it runs.
-    fn build(&self, chosen: &Chosen, warnings: Vec<Warning>) -> Result<Process> {
-        let (rootfs, summary) = self.deployment.compose(self.layers, &chosen.config.rootfs.diff_ids)?;
+    fn build(&self, chosen: &Chosen, warnings: Vec<Warning>) -> Result<Verbatim<Process>> {
+        let diff_ids = &chosen.config.rootfs.diff_ids;
+        let (rootfs, summary) = self.deployment.compose(&self.work, self.layers, diff_ids)?;
         warn(warnings, summary);
         check_program(chosen, self.host, rootfs.as_fd(), false)?;
         let failed = |error| Error::disk(self.deployment.staging().display(), error);
         sys::sync_file_system(rootfs.as_fd()).map_err(failed)?;
-        process(chosen, rootfs.as_fd())
+        process(chosen, rootfs.as_fd()).map(Verbatim)
     }
 }

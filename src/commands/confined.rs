@@ -15,9 +15,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The longest name of a platform that is taken over, in characters.
-const SAID_MAX: usize = 256;
-
 /// What the process that fetches asks. Yes: go on. No: there is nothing to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Question {
@@ -65,11 +62,6 @@ impl Settled {
 /// [`crate::error::Kind::Other`] where it has not.
 pub(super) fn settled(settled: Option<Settled>) -> Result<Settled> {
     settled.ok_or_else(sandbox::nonsense)
-}
-
-/// What it says for people to read, as far as it is that.
-pub(super) fn said(text: &str) -> String {
-    text.chars().filter(|char| !char.is_control()).take(SAID_MAX).collect()
 }
 
 /// What comes back, whatever came of it.

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 use crate::platform::Platform;
-use crate::sandbox::{self, Line, Rights};
+use crate::sandbox::{self, Line, Rights, Verbatim};
 use crate::source::Source;
 use crate::store;
 use crate::store::deployment::{
@@ -123,18 +123,32 @@ fn tracked(
     let layers = Layers::open(&options.state_dir)?;
     let (view, base) = (deployment.clone(), deployment.current_tree()?);
     let rights = rights(&*source, &layers, deployment, base.as_deref(), options);
+    let linked = rights.linked.clone();
     let assemble = |line: &mut Line| {
-        let assembly = Assembly { deployment: &view, layers: &layers, host: &host, options, report };
-        assembly.follow(&image, by, base.as_deref(), &trust, &mut *source, line)
+        let layers = &given(&layers, line)?;
+        let (work, base) = (line.open(&view.work())?, linked.and_then(|base| line.open(&base).ok()));
+        let assembly = Assembly { deployment: &view, layers, work, base, host: &host, options, report };
+        assembly.follow(&image, by, &trust, &mut *source, line)
     };
-    let mut books =
-        Books { deployment, image: &image, by, pinned, current, fetches, report, settled: None, next: None };
+    let state = &options.state_dir;
+    let mut books = Books {
+        deployment,
+        state,
+        image: &image,
+        by,
+        pinned,
+        current,
+        fetches,
+        report,
+        settled: None,
+        next: None,
+    };
     let assembled = confined(rights, options, clock, assemble, |question| books.answer(question));
     let (accepted, next) = (books.settled.take(), books.next.take());
     let number = match (next, assembled) {
         (Some(Next::Nothing), Ok(_)) => return Ok(false),
         (Some(Next::Activate(number)), Ok(_)) => number,
-        (None, Ok(Some((content, process)))) => {
+        (None, Ok(Some((content, Verbatim(process))))) => {
             let Settled { root, digest, age, .. } = self::settled(accepted)?;
             let LayerList::Unwritten(_) = content.layers else { return Err(sandbox::nonsense()) };
             // Its files are links to the store's: whoever writes to one writes to all generations.
@@ -160,7 +174,8 @@ fn tracked(
 }
 
 /// What the process that fetches for a deployment may do. `base` is the tree that it links unchanged files from. It reads
-/// the state directory, as all records say together which layers are needed.
+/// the state directory, as all records say together which layers are needed; it writes to the layer store and to the
+/// deployment's work directory, which it is given open.
 fn rights(
     source: &dyn Source,
     layers: &Layers,
@@ -171,16 +186,23 @@ fn rights(
     let mut readable = source.files();
     readable.push(options.state_dir.clone());
     Rights {
-        writable: [layers.whole(), layers.partial(), &deployment.work()].map(Path::to_owned).to_vec(),
+        together: [layers.whole(), layers.partial(), &deployment.work()].map(Path::to_owned).to_vec(),
         linked: base.map(|tree| tree.join("rootfs")).filter(|root| root.exists()),
         readable,
+        ending: Some(store::state::lock(&options.state_dir)),
         ..Rights::default()
     }
+}
+
+/// The layers, as the process that fetches them reaches them.
+fn given(layers: &Layers, line: &Line) -> Result<Layers> {
+    Ok(layers.given(line.open(layers.whole())?, line.open(layers.partial())?))
 }
 
 /// What is decided and recorded while another process fetches.
 struct Books<'a> {
     deployment: &'a mut Deployment,
+    state: &'a Path,
     image: &'a Reference,
     by: By,
     pinned: Option<Digest>,
@@ -207,7 +229,9 @@ impl Books<'_> {
             Question::Image(settled) => self.image(settled),
             Question::Pending(pending) => {
                 (self.fetches)();
-                pending.save(self.deployment).map(|()| true)
+                pending.save(self.deployment)?;
+                // What was fetched of another image, which the tag no longer names, may be in the way.
+                forget_layers(self.state).map(|()| true)
             }
             #[cfg(feature = "publish")]
             Question::Checked(_) => Err(crate::sandbox::nonsense()),
@@ -352,23 +376,28 @@ pub(super) fn repair(
     let host = host(options)?;
     let layers = Layers::open(&options.state_dir)?;
     let rights = rights(&*source, &layers, deployment, Some(&deployment.tree(number)), options);
+    let linked = rights.linked.clone();
     let mut accepted = None;
     let assemble = |line: &mut Line| {
-        let assembly = Assembly { deployment, layers: &layers, host: &host, options, report };
-        assembly.repair(&generation, damaged, &mut *source, line)
+        let layers = &given(&layers, line)?;
+        let (work, base) = (line.open(&deployment.work())?, linked.and_then(|base| line.open(&base).ok()));
+        let assembly = Assembly { deployment, layers, work, base, host: &host, options, report };
+        assembly.repair(damaged, &mut *source, line)
     };
-    let (layers, process) = confined(rights, options, &clock, assemble, |question| match question {
-        Question::Image(settled) if settled.digest != wanted => {
-            let message = format!("{image} is {} now, and generation {number} is {wanted}", settled.digest);
-            Err(Error::new(Kind::NotFound, message).hint("edgepull update gets what is there now"))
-        }
-        Question::Image(settled) => {
-            verifier::ask(options.verifier.as_deref(), &image, &settled)?;
-            accepted = Some(settled);
-            Ok(true)
-        }
-        _ => Ok(true),
-    })?;
+    let (layers, Verbatim(process)) =
+        confined(rights, options, &clock, assemble, |question| match question {
+            Question::Image(settled) if settled.digest != wanted => {
+                let message =
+                    format!("{image} is {} now, and generation {number} is {wanted}", settled.digest);
+                Err(Error::new(Kind::NotFound, message).hint("edgepull update gets what is there now"))
+            }
+            Question::Image(settled) => {
+                verifier::ask(options.verifier.as_deref(), &image, &settled)?;
+                accepted = Some(settled);
+                Ok(true)
+            }
+            _ => Ok(true),
+        })?;
     settled(accepted)?;
     let LayerList::Unwritten(_) = layers else { return Err(sandbox::nonsense()) };
     let config_digest = Some(write_config(&process, true, &deployment.staging())?);

@@ -14,7 +14,7 @@ use crate::image::manifest::PlatformField;
 use crate::image::reference::{Reference, RegistryReference};
 use crate::image::spec::{Item, SPEC_MAX, Spec};
 use crate::platform::check_label;
-use crate::sandbox::Rights;
+use crate::sandbox::{Rights, Verbatim};
 use crate::source::Source;
 use crate::store::lists::{Image, Lists};
 use serde::Serialize;
@@ -184,7 +184,8 @@ fn at_its_place<T: Serialize + DeserializeOwned>(
     let clock = clock(image, options);
     let mut source = open(image, options, &clock)?;
     let rights = Rights { readable: source.files(), ..Rights::default() };
-    confined(rights, options, &clock, |_| ask(&mut *source), |_| Ok(true))
+    let asked = |_: &mut _| ask(&mut *source).map(Verbatim);
+    confined(rights, options, &clock, asked, |_| Ok(true)).map(|Verbatim(answer)| answer)
 }
 
 /// A list as `docker manifest push` makes it: of the family of its first entry.

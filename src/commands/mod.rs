@@ -79,7 +79,7 @@ fn dispatch(invocation: &Invocation) -> Result<()> {
         Command::Inspect { image, raw } => {
             let (clock, host) = (clock(image, options), (!raw).then(|| host(options)).transpose()?);
             let mut source = open(image, options, &clock)?;
-            let rights = Rights { readable: source.files(), ..Rights::default() };
+            let rights = Rights { readable: source.files(), raw: *raw, ..Rights::default() };
             let verbose = options.verbose > 0;
             let inspect = |_: &mut _| inspect::run(image, host.as_ref(), verbose, &mut *source, &report);
             confined::confined::<()>(rights, options, &clock, inspect, |_| Ok(true))

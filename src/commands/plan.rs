@@ -10,9 +10,7 @@ use crate::source::Source;
 use crate::store::deployment::Missing;
 use crate::store::layers::Layers;
 use serde_json::json;
-use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 /// What there is to do for an image's layers: which are kept already, and which have to be fetched.
 pub(super) struct Plan<'a> {
@@ -101,7 +99,7 @@ impl<'a> Plan<'a> {
     pub(super) fn fetch(
         &self,
         source: &mut dyn Source,
-        base: Option<&Path>,
+        base: Option<&OwnedFd>,
         report: &Report,
     ) -> Result<Stats> {
         self.check_space()?;
@@ -123,7 +121,9 @@ impl<'a> Plan<'a> {
                 continue;
             }
             let progress = report.layer(number, count, descriptor.digest, descriptor.size);
-            let options = layer::Options { base: base.and_then(open_base), ..layer::Options::default() };
+            // Without an older tree, all is written.
+            let base = base.and_then(|base| base.try_clone().ok());
+            let options = layer::Options { base, ..layer::Options::default() };
             sum += loop {
                 let mut open =
                     |offset| source.layer(descriptor, offset).map_err(|error| error.context(&name));
@@ -165,9 +165,4 @@ impl<'a> Plan<'a> {
         );
         Err(Error::new(Kind::Disk, message).hint("free some room and run the same command again"))
     }
-}
-
-/// Without an older tree, all is written.
-fn open_base(path: &Path) -> Option<OwnedFd> {
-    File::open(path).map(OwnedFd::from).ok()
 }

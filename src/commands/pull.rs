@@ -1,6 +1,6 @@
 //! `edgepull pull`: the right entry's layers become a root file system, which shows only when it is whole.
 
-use super::confined::{Question, Settled, confined, said, settled};
+use super::confined::{Question, Settled, confined, settled};
 use super::image::{announce, check_program, choose, process, warn, write_config};
 use super::plan::Plan;
 use super::report::{Report, bytes};
@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::runtime::Process;
 use crate::platform::Host;
-use crate::sandbox::{Line, Rights};
+use crate::sandbox::{Line, Rights, Verbatim};
 use crate::source::Source;
 use crate::store::layers;
 use crate::store::staging::Staging;
@@ -32,7 +32,7 @@ struct Pulled {
     unpacked: u64,
     written: u64,
     /// For a bundle: what it runs.
-    process: Option<Process>,
+    process: Option<Verbatim<Process>>,
 }
 
 pub fn run(
@@ -48,8 +48,12 @@ pub fn run(
     let mut staging = Staging::begin(&pull.directory, pull.replace)?;
     let mut accepted = None;
     let pulled = open(&pull.image, options, clock).and_then(|mut source| {
-        let writable = vec![staging.directory().to_owned()];
-        let rights = Rights { writable, readable: source.files(), ..Rights::default() };
+        let rights = Rights {
+            writable: vec![staging.work()],
+            readable: source.files(),
+            ending: Some(staging.directory().to_owned()),
+            ..Rights::default()
+        };
         let work = |line: &mut Line| into(&staging, pull, host, &trust, &mut *source, line, report);
         let pulled = confined(rights, options, clock, work, |question| match question {
             Question::Image(settled) => {
@@ -60,10 +64,10 @@ pub fn run(
             _ => Ok(true),
         })?;
         let Settled { digest, .. } = settled(accepted)?;
-        if let Some(process) = &pulled.process {
+        if let Some(Verbatim(process)) = &pulled.process {
             write_config(process, false, &staging.tree())?;
         }
-        Ok(Pulled { digest, platform: said(&pulled.platform), ..pulled })
+        Ok(Pulled { digest, ..pulled })
     });
     match pulled {
         Ok(pulled) => {
@@ -110,7 +114,7 @@ fn into(
     let summary = layers.compose(&chosen.config.rootfs.diff_ids, again, staging.open_scratch()?)?;
     warn(mem::take(&mut totals.warnings), summary);
     check_program(&chosen, host, root.as_fd(), pull.force)?;
-    let process = pull.bundle.then(|| process(&chosen, root.as_fd())).transpose()?;
+    let process = pull.bundle.then(|| process(&chosen, root.as_fd()).map(Verbatim)).transpose()?;
     log::info!("CPU by stage: {}", totals.cpu);
     Ok(Pulled {
         platform: chosen.platform.to_string(),

@@ -129,7 +129,7 @@ impl Verify<'_> {
     fn tree(&self, deployment: &Deployment, generation: &Generation, layers: &[Digest]) -> Result<bool> {
         let tree = deployment.tree(generation.number).join("rootfs");
         let failed = |error| Error::disk(tree.display(), error);
-        let (should, _) = deployment.compose(self.layers, layers)?;
+        let (should, _) = deployment.compose(&deployment.open_work()?, self.layers, layers)?;
         let place = format!("{} generation {}", deployment.name(), generation.number);
         let (mut count, mut told) = (0, Ok(()));
         match File::open(&tree) {

@@ -4,26 +4,19 @@
 //! What is left out on purpose: to run a program, to make a process, to signal or trace one, to mount, to change the
 //! root, users, namespaces, time, modules, keys; all sockets but those of the internet.
 
-use crate::sys::When;
+use crate::sys::{Rule, When};
 use libc::*;
 
-/// Allowed whatever the arguments: the most frequent first.
+/// Allowed whatever the arguments, and made so often that they are looked for first.
+pub(super) const FREQUENT: &[c_long] =
+    &[SYS_read, SYS_write, SYS_openat, SYS_futex, SYS_recvfrom, SYS_lseek, SYS_pread64, SYS_pwrite64];
+
+/// Allowed whatever the arguments.
 pub(super) const ALWAYS: &[c_long] = &[
     // Data.
-    SYS_read,
-    SYS_write,
-    SYS_openat,
-    SYS_close,
-    SYS_futex,
-    SYS_recvfrom,
-    SYS_lseek,
-    SYS_pread64,
-    SYS_pwrite64,
     SYS_readv,
     SYS_writev,
     SYS_dup,
-    SYS_dup3,
-    SYS_flock,
     SYS_fallocate,
     SYS_copy_file_range,
     // Names and what they stand for.
@@ -34,7 +27,6 @@ pub(super) const ALWAYS: &[c_long] = &[
     SYS_readlinkat,
     SYS_faccessat,
     SYS_mkdirat,
-    SYS_mknodat,
     SYS_symlinkat,
     SYS_linkat,
     SYS_unlinkat,
@@ -65,7 +57,6 @@ pub(super) const ALWAYS: &[c_long] = &[
     SYS_brk,
     SYS_munmap,
     SYS_mremap,
-    SYS_mprotect,
     SYS_madvise,
     // Threads, and the end.
     SYS_set_robust_list,
@@ -104,8 +95,6 @@ pub(super) const ALWAYS: &[c_long] = &[
     SYS_recvmsg,
     SYS_recvmmsg,
     SYS_shutdown,
-    SYS_getsockopt,
-    SYS_setsockopt,
     SYS_getsockname,
     SYS_getpeername,
     SYS_ppoll,
@@ -114,12 +103,11 @@ pub(super) const ALWAYS: &[c_long] = &[
 
 /// What only this architecture has, or calls so.
 #[cfg(target_arch = "aarch64")]
-pub(super) const OWN: &[c_long] = &[SYS_mmap, SYS_newfstatat, SYS_sync_file_range, SYS_rseq];
+pub(super) const OWN: &[c_long] = &[SYS_newfstatat, SYS_sync_file_range, SYS_rseq];
 
 /// What only this architecture has, or calls so: it has the calls from before the `at` family, too.
 #[cfg(target_arch = "x86_64")]
 pub(super) const OWN: &[c_long] = &[
-    SYS_mmap,
     SYS_newfstatat,
     SYS_sync_file_range,
     SYS_rseq,
@@ -135,7 +123,6 @@ pub(super) const OWN: &[c_long] = &[
 /// What only this architecture has, or calls so: 32-bit sizes, users and times have got wider ones beside them.
 #[cfg(target_arch = "arm")]
 pub(super) const OWN: &[c_long] = &[
-    SYS_mmap2,
     SYS__llseek,
     SYS_fstat64,
     SYS_fstatat64,
@@ -182,35 +169,107 @@ pub(super) const OLD: &[c_long] = &[
     SYS_link,
     SYS_symlink,
     SYS_chmod,
-    SYS_mknod,
-    SYS_dup2,
     SYS_poll,
 ];
 #[cfg(target_arch = "aarch64")]
 pub(super) const OLD: &[c_long] = &[];
 
-/// What is done with descriptors, by fcntl(2).
+/// What is done with descriptors, by fcntl(2): no signals of what becomes of them (F_SETOWN, F_SETSIG), which whoever likes
+/// would get, no locks, no leases.
 const DESCRIPTORS: &[u32] =
     &[F_DUPFD as u32, F_DUPFD_CLOEXEC as u32, F_GETFD as u32, F_SETFD as u32, F_GETFL as u32, F_SETFL as u32];
 
+/// What mknod(2) makes: sockets are not in a tar, and files are opened.
+const NODES: &[u32] = &[S_IFCHR, S_IFBLK, S_IFIFO];
+
+/// The bits of a socket's type that are not its type.
+const SOCKET_FLAGS: u32 = (SOCK_CLOEXEC | SOCK_NONBLOCK) as u32;
+const INTERNET: When = When::Is(0, &[AF_INET as u32, AF_INET6 as u32]);
+
+/// Namespaces of a new thread's own, and what is done to trace it.
+const APART: u32 = (CLONE_NEWNS
+    | CLONE_NEWCGROUP
+    | CLONE_NEWUTS
+    | CLONE_NEWIPC
+    | CLONE_NEWUSER
+    | CLONE_NEWPID
+    | CLONE_NEWNET
+    | CLONE_PTRACE
+    | CLONE_PARENT) as u32;
+
+/// Time-outs of sockets, with 32-bit and 64-bit times (asm-generic/socket.h), and the buffer of what was received.
+const TIMEOUTS: &[u32] = &[SO_RCVTIMEO as u32, SO_SNDTIMEO as u32, 20, 21, 66, 67, SO_RCVBUF as u32];
+const SOCKET: When = When::Is(1, &[SOL_SOCKET as u32]);
+
 /// Allowed with such arguments only.
-pub(super) const SOMETIMES: &[(c_long, When)] = &[
+pub(super) const SOMETIMES: &[Rule] = &[
+    // The lock that says that this process has not ended stays as it is: neither let go nor replaced.
+    (SYS_close, &[When::NotHeld(0)]),
+    (SYS_dup3, &[When::NotHeld(1)]),
+    #[cfg(not(target_arch = "aarch64"))]
+    (SYS_dup2, &[When::NotHeld(1)]),
+    // Locks are let go by whoever closes a file, not in other ways: one that is shared with the parent stays.
+    (SYS_flock, &[When::Is(1, &[LOCK_EX as u32, (LOCK_EX | LOCK_NB) as u32])]),
+    (SYS_mknodat, &[When::Masked(2, S_IFMT, NODES)]),
+    #[cfg(not(target_arch = "aarch64"))]
+    (SYS_mknod, &[When::Masked(1, S_IFMT, NODES)]),
+    // No memory with code that was not there before. glibc loads libraries for its resolver.
+    (SYS_mprotect, &[When::Lacks(2, PROT_EXEC as u32)]),
+    #[cfg(all(not(target_arch = "arm"), target_env = "musl"))]
+    (SYS_mmap, &[When::Lacks(2, PROT_EXEC as u32)]),
+    #[cfg(all(not(target_arch = "arm"), not(target_env = "musl")))]
+    (SYS_mmap, &[]),
+    #[cfg(all(target_arch = "arm", target_env = "musl"))]
+    (SYS_mmap2, &[When::Lacks(2, PROT_EXEC as u32)]),
+    #[cfg(all(target_arch = "arm", not(target_env = "musl")))]
+    (SYS_mmap2, &[]),
     // Threads, no processes.
-    (SYS_clone, When::Has(0, CLONE_THREAD as u32)),
+    (SYS_clone, &[When::Has(0, CLONE_THREAD as u32), When::Lacks(0, APART)]),
     // A working directory of one thread's own, no namespaces.
-    (SYS_unshare, When::Is(0, &[CLONE_FS as u32])),
-    (SYS_socket, When::Is(0, &[AF_INET as u32, AF_INET6 as u32])),
-    // Reflinks; what can be read from a socket; non-blocking; a terminal, and its size.
-    (SYS_ioctl, When::Is(1, &[0x4004_9409, 0x541b, 0x5421, 0x5401, 0x5413])),
+    (SYS_unshare, &[When::Is(0, &[CLONE_FS as u32])]),
+    // TCP and UDP: neither raw sockets nor the kernel's other protocols (MPTCP, SCTP, UDP-Lite, DCCP).
+    (
+        SYS_socket,
+        &[
+            INTERNET,
+            When::Masked(1, !SOCKET_FLAGS, &[SOCK_STREAM as u32]),
+            When::Is(2, &[0, IPPROTO_TCP as u32]),
+        ],
+    ),
+    (
+        SYS_socket,
+        &[
+            INTERNET,
+            When::Masked(1, !SOCKET_FLAGS, &[SOCK_DGRAM as u32]),
+            When::Is(2, &[0, IPPROTO_UDP as u32]),
+        ],
+    ),
+    (SYS_getsockopt, &[SOCKET, When::Is(2, TIMEOUTS)]),
+    (SYS_getsockopt, &[SOCKET, When::Is(2, &[SO_ERROR as u32])]),
+    (SYS_setsockopt, &[SOCKET, When::Is(2, TIMEOUTS)]),
+    (
+        SYS_setsockopt,
+        &[
+            When::Is(1, &[IPPROTO_TCP as u32]),
+            When::Is(2, &[TCP_NODELAY as u32, TCP_WINDOW_CLAMP as u32, TCP_FASTOPEN_CONNECT as u32]),
+        ],
+    ),
+    // libc's resolvers: errors of the way, and IPv4 by sockets for IPv6.
+    (SYS_setsockopt, &[When::Is(1, &[IPPROTO_IP as u32]), When::Is(2, &[IP_RECVERR as u32])]),
+    (
+        SYS_setsockopt,
+        &[When::Is(1, &[IPPROTO_IPV6 as u32]), When::Is(2, &[IPV6_RECVERR as u32, IPV6_V6ONLY as u32])],
+    ),
+    // Reflinks; what can be read from a socket; non-blocking.
+    (SYS_ioctl, &[When::Is(1, &[0x4004_9409, 0x541b, 0x5421])]),
     // A thread's name.
-    (SYS_prctl, When::Is(0, &[PR_SET_NAME as u32])),
+    (SYS_prctl, &[When::Is(0, &[PR_SET_NAME as u32])]),
     // Its own end, by abort(3) and raise(3).
-    (SYS_tgkill, When::Own(0)),
-    (SYS_tkill, When::Own(0)),
-    // Descriptors: no signals of what becomes of them (F_SETOWN, F_SETSIG), which whoever likes would get.
-    (SYS_fcntl, When::Is(1, DESCRIPTORS)),
+    (SYS_tgkill, &[When::Own(0)]),
+    (SYS_tkill, &[When::Own(0)]),
+    (SYS_fcntl, &[When::Is(1, DESCRIPTORS)]),
     #[cfg(target_arch = "arm")]
-    (SYS_fcntl64, When::Is(1, DESCRIPTORS)),
-    // Its own limits.
-    (SYS_prlimit64, When::Own(0)),
+    (SYS_fcntl64, &[When::Is(1, DESCRIPTORS)]),
+    // Its own limits, to be read.
+    (SYS_prlimit64, &[When::Own(0), When::Null(2)]),
 ];

@@ -7,26 +7,31 @@
 //! ```
 //!
 //! The confined process reads and writes where it is told, and talks to the internet; it cannot read or write elsewhere,
-//! change modes, owners or times outside of the one directory that all those to write to are in, open a device, run a
-//! program, signal, trace or start another process, or use any right of root's but those that unpacking takes. What it
-//! says is data: the process that has started it takes no more of it than 512 KiB, decides itself, and does itself what
-//! becomes visible.
+//! change modes, owners or times outside of the directories that it writes to, open a device, run a program, signal,
+//! trace or start another process, or use any right of root's but those that unpacking takes. Of what its parent has open
+//! it has nothing but the files that it was given. What it says is data: its parent takes no more of it than 512 KiB at
+//! a time, makes readable text of it ([`words`], [`output`]), decides itself, and does itself what becomes visible.
 //!
 //! What the kernel does not have is left out, and said at `-v`; `docs/security.md` has the table.
 
 mod calls;
+mod output;
+mod words;
+
+pub use words::Verbatim;
 
 use crate::error::{Error, Kind, Result};
-use crate::sys::{self, Beneath};
+use crate::sys::{self, Beneath, Calls};
+use output::{Output, Pipes};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The largest message, in bytes: the longest ones name the layers of an image, of which a manifest can have 1024.
 const MESSAGE_MAX: u32 = 512 << 10;
@@ -39,7 +44,7 @@ const CAPABILITIES: [u8; 6] = [0, 1, 3, 4, 27, 31];
 /// kernel gives them in no other way.
 const READABLE: [&str; 3] = ["/proc/self", "/sys/fs/cgroup", "/dev/urandom"];
 
-/// How long a process may take to end that has worked for a killed edgepull, and holds its locks until then.
+/// How long a process may take to end that has worked for a killed edgepull.
 pub const ENDING: Duration = Duration::from_secs(2);
 
 /// What the confined process says: a question, how it ended.
@@ -55,26 +60,51 @@ const NO: u8 = b'n';
 pub struct Rights {
     /// Directories, beneath which it may read and write.
     pub writable: Vec<PathBuf>,
-    /// One more, whose files it may read, link, and write to where they are.
+    /// More of them, from one into another of which it links and renames files. It reaches them by [`Line::open`] only.
+    pub together: Vec<PathBuf>,
+    /// One more of those, whose files it may read, link, and write to where they are.
     pub linked: Option<PathBuf>,
     /// Files, and directories, beneath which it may read besides. Those that are not there are left out.
     pub readable: Vec<PathBuf>,
+    /// Descriptors of files that are open, which it goes on writing to.
+    pub written: Vec<RawFd>,
+    /// A file or directory that it has a shared lock on (flock(2)) until it has ended: [`wait_until_ended`].
+    pub ending: Option<PathBuf>,
+    /// What it prints on standard output are bytes that were asked for as they are.
+    pub raw: bool,
     /// It lets others have the processor and the disk first.
     pub background: bool,
 }
 
-/// The confined process's line to the one that has started it.
+/// The confined process's line to the one that has started it, and what that has given it.
 #[derive(Debug)]
-pub struct Line(UnixStream);
+pub struct Line {
+    stream: UnixStream,
+    /// [`Rights::together`] and [`Rights::linked`], open for their places.
+    places: Vec<(PathBuf, File)>,
+}
 
 impl Line {
+    /// Opens one of the directories of [`Rights::together`], or that of [`Rights::linked`].
+    ///
+    /// # Errors
+    /// [`Kind::Disk`].
+    pub fn open(&self, path: &Path) -> Result<OwnedFd> {
+        let flags = nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
+        let place = self.places.iter().find(|(known, _)| known == path).map(|(_, place)| place);
+        let place = place.ok_or(io::ErrorKind::NotFound.into());
+        let opened =
+            place.and_then(|place| Ok(nix::fcntl::openat(place, ".", flags, nix::sys::stat::Mode::empty())?));
+        opened.map_err(|error| Error::disk(path.display(), error))
+    }
+
     /// Asks whether to go on.
     ///
     /// # Errors
     /// The reason not to.
     pub fn ask(&mut self, question: &impl Serialize) -> Result<bool> {
-        send(&mut self.0, QUESTION, &encoded(question)).map_err(gone)?;
-        match receive(&mut self.0).map_err(gone)? {
+        send(&mut self.stream, QUESTION, &encoded(question)).map_err(gone)?;
+        match receive(&mut self.stream).map_err(gone)? {
             (YES, _) => Ok(true),
             (NO, _) => Ok(false),
             (_, error) => Err(decoded_error(&error)),
@@ -108,15 +138,19 @@ fn run_encoded(
 ) -> Result<Vec<u8>> {
     let unable = |error| Error::from_io(Kind::Other, error).context("no process to fetch with");
     let (mut ours, theirs) = UnixStream::pair().map_err(unable)?;
+    let pipes = Pipes::new().map_err(unable)?;
     let parent = std::process::id();
     let Some(child) = sys::fork().map_err(unable)? else {
         drop(ours);
-        confined(rights, parent, theirs, work);
+        confined(rights, parent, theirs, pipes, work);
     };
     drop(theirs);
-    let said = listen(&mut ours, answer);
+    let mut output = pipes.ours(rights.raw);
+    let said = listen(&mut ours, &mut output, answer);
     drop(ours);
+    let printed = output.end();
     let ended = sys::wait_for(child).map_err(unable)?;
+    printed.map_err(|error| Error::from_io(Kind::Other, error).context("standard output"))?;
     match (said, ended) {
         (Ok(said), _) => said,
         (Err(_), Err(signal)) => Err(ended_by(signal)),
@@ -127,10 +161,14 @@ fn run_encoded(
 /// Hears what the confined process has to say until it is done.
 fn listen(
     line: &mut UnixStream,
+    output: &mut Output,
     answer: &mut dyn FnMut(&[u8]) -> Result<bool>,
 ) -> io::Result<Result<Vec<u8>>> {
     loop {
-        match receive(line)? {
+        output.pass_on_until(line.as_fd())?;
+        let (kind, mut said) = receive(line)?;
+        words::make_readable(&mut said);
+        match (kind, said) {
             (DONE, result) => return Ok(Ok(result)),
             (FAILED, error) => return Ok(Err(decoded_error(&error))),
             (QUESTION, question) => match answer(&question) {
@@ -147,15 +185,16 @@ fn listen(
 fn confined(
     rights: &Rights,
     parent: u32,
-    line: UnixStream,
+    stream: UnixStream,
+    pipes: Pipes,
     work: &mut dyn FnMut(&mut Line) -> Result<Vec<u8>>,
 ) -> ! {
-    let mut line = Line(line);
+    let mut line = Line { stream, places: Vec::new() };
     // The kernel makes entries of /proc anew when it has forgotten them, and with them what is allowed.
-    let result = confine(rights, parent).and_then(|_kept| work(&mut line));
+    let result = confine(rights, parent, &mut line, pipes).and_then(|_kept| work(&mut line));
     let sent = match &result {
-        Ok(result) => send(&mut line.0, DONE, result),
-        Err(error) => send(&mut line.0, FAILED, &encoded(error)),
+        Ok(result) => send(&mut line.stream, DONE, result),
+        Err(error) => send(&mut line.stream, FAILED, &encoded(error)),
     };
     // Whoever would hear of it is gone.
     drop(sent);
@@ -163,40 +202,68 @@ fn confined(
 }
 
 /// Gives up, for good, what the work does not need. What is to be kept open meanwhile.
-fn confine(rights: &Rights, parent: u32) -> Result<Vec<File>> {
+fn confine(rights: &Rights, parent: u32, line: &mut Line, pipes: Pipes) -> Result<Vec<File>> {
+    let unable = |error| Error::from_io(Kind::Other, error).context("what fetches cannot be confined");
     let _ = sys::die_with_parent();
     // It may have ended before that was said.
-    if std::os::unix::process::parent_id() != parent {
+    let orphaned = || std::os::unix::process::parent_id() != parent;
+    if orphaned() {
         sys::exit_now(0);
+    }
+    for (stream, number) in pipes.theirs().iter().zip([libc::STDOUT_FILENO, libc::STDERR_FILENO]) {
+        sys::put_at(stream.as_fd(), number).map_err(unable)?;
     }
     if rights.background {
         sys::background();
     }
     // Before any directory is opened.
-    let mounts = sys::read_only_outside(common(rights.writable.iter().chain(&rights.linked)));
-    let writable = rights.writable.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
-    let linked = rights.linked.as_deref().map(open).transpose()?;
+    let writable = real(&rights.writable)?;
+    let linked = rights.linked.iter().cloned();
+    let asked: Vec<PathBuf> = rights.together.iter().cloned().chain(linked).collect();
+    let together = real(&asked)?;
+    let (mounts, own_proc, places) = match sys::read_only_outside(&writable, &together) {
+        Ok(homes) => (Ok(()), homes.own_proc, homes.together),
+        Err(error) => {
+            let without = Err(io::Error::from(error.kind()));
+            (Err(error), without, together.iter().map(|path| open(path)).collect::<Result<_>>()?)
+        }
+    };
+    let writable = writable.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let opened = |path: &Path| place(0).open(path).ok();
     let kept: Vec<File> = READABLE.iter().filter_map(|path| opened(Path::new(path))).collect();
-    let kept_too = kept.iter().filter_map(|file| file.try_clone().ok());
+    let ending = rights.ending.as_deref().map(hold).transpose()?;
+    let numbers = [line.stream.as_raw_fd(), libc::STDOUT_FILENO, libc::STDERR_FILENO].into_iter();
+    let files = places.iter().chain(&writable).chain(&kept).chain(&ending);
+    let numbers = numbers.chain(rights.written.iter().copied()).chain(files.map(AsRawFd::as_raw_fd));
+    sys::keep_only(&numbers.collect::<Vec<_>>(), &|file| again(file, &rights.readable)).map_err(unable)?;
+    // Before this, whoever works here next could not know of this process.
+    if orphaned() {
+        sys::exit_now(0);
+    }
+    let mut readable = kept.iter().filter_map(|file| file.try_clone().ok());
     let mut readable =
-        kept_too.chain(rights.readable.iter().filter_map(|path| opened(path))).map(OwnedFd::from);
+        readable.by_ref().chain(rights.readable.iter().filter_map(|path| opened(path))).map(OwnedFd::from);
+    let linked = places.get(rights.together.len());
     let beneath = Beneath {
-        writable: writable.iter().map(File::as_fd).collect(),
-        linked: linked.as_ref().map(File::as_fd),
+        writable: writable.iter().chain(&places[..rights.together.len()]).map(File::as_fd).collect(),
+        linked: linked.map(File::as_fd),
         readable: &mut readable,
     };
-    let mut calls = calls::ALWAYS.to_vec();
-    calls.extend_from_slice(calls::OWN);
-    calls.extend_from_slice(calls::OLD);
+    let calls = Calls {
+        frequent: calls::FREQUENT,
+        sometimes: calls::SOMETIMES,
+        always: &[calls::ALWAYS, calls::OWN, calls::OLD],
+        held: ending.as_ref().map(AsRawFd::as_raw_fd),
+    };
     let mut in_force = Vec::new();
     // In this order: each of them may take away what those before it need.
     for (name, outcome) in [
         ("mounts", mounts),
+        ("a /proc of its own", own_proc),
         ("no_new_privs", sys::no_new_privileges()),
         ("Landlock", sys::only_beneath(beneath)),
         ("capabilities", sys::drop_capabilities(&CAPABILITIES)),
-        ("seccomp", sys::only_these_calls(&calls, calls::SOMETIMES)),
+        ("seccomp", sys::only_these_calls(&calls)),
     ] {
         match outcome {
             Ok(()) => in_force.push(name),
@@ -204,7 +271,17 @@ fn confine(rights: &Rights, parent: u32) -> Result<Vec<File>> {
         }
     }
     log::info!("what fetches is confined by {}", in_force.join(", "));
-    Ok(kept)
+    line.places = asked.into_iter().zip(places).collect();
+    Ok(kept.into_iter().chain(writable).chain(ending).collect())
+}
+
+/// Where these directories are, without links above them. They are directories themselves.
+fn real(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let real = |path: &PathBuf| {
+        open(path)?;
+        fs::canonicalize(path).map_err(|error| Error::disk(path.display(), error))
+    };
+    paths.iter().map(real).collect()
 }
 
 /// Opens a directory that is one by itself, for its place.
@@ -219,11 +296,53 @@ fn place(flags: libc::c_int) -> OpenOptions {
     options
 }
 
-/// The deepest directory that all of these are in: files are linked from one into the other, which takes one mount.
-fn common<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Option<&'a Path> {
-    paths.map(PathBuf::as_path).reduce(|common, path| {
-        common.ancestors().find(|ancestor| path.starts_with(ancestor)).unwrap_or(Path::new("/"))
+/// Opens a file that is open for reading again, where it is one of those that may be read: as it is mounted now, its mode
+/// cannot be changed by it.
+fn again(file: &File, readable: &[PathBuf]) -> Option<File> {
+    let there = file.metadata().ok().filter(fs::Metadata::is_file)?;
+    let is_it = |other: &fs::Metadata| (other.dev(), other.ino()) == (there.dev(), there.ino());
+    readable.iter().filter(|path| fs::metadata(path).is_ok_and(|other| is_it(&other))).find_map(|path| {
+        let again = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+        again.metadata().is_ok_and(|other| is_it(&other)).then_some(again)
     })
+}
+
+/// Takes the shared lock that tells that this process has not ended, by a descriptor that cannot be written to and that
+/// nobody shares.
+fn hold(path: &Path) -> Result<File> {
+    let failed = |error| Error::disk(path.display(), error);
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    match file.try_lock_shared() {
+        // Only an edgepull that has the lock already looks for processes of the one before: then the parent is gone.
+        Ok(()) | Err(TryLockError::WouldBlock) => Ok(file),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Waits until no confined process is left that works for an edgepull that has ended ([`Rights::ending`]); `file` is open.
+/// The caller has what else it takes to be alone. `false` if one is still there after `most`; without that it waits.
+///
+/// # Errors
+/// As `flock(2)`.
+pub fn wait_until_ended(file: &File, most: Option<Duration>) -> io::Result<bool> {
+    let started = Instant::now();
+    loop {
+        let locked = match most {
+            None => file.lock().map_err(TryLockError::Error),
+            Some(_) => file.try_lock(),
+        };
+        match locked {
+            // The next one that is confined takes it by a descriptor of its own.
+            Ok(()) => return file.unlock().map(|()| true),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if most.is_some_and(|most| started.elapsed() < most) => {
+                std::thread::sleep(ENDING / 40);
+            }
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        }
+    }
 }
 
 /// Why there was no word.

@@ -7,22 +7,28 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::Command;
 
-/// What `work` comes back with from a process that may write beneath `home/root`.
+/// What `work` comes back with from a process that may write beneath `home/root`, and link to files of `home/linked` in
+/// `home/together`.
 fn inside<T: Serialize + DeserializeOwned>(home: &Path, work: impl FnOnce() -> T) -> T {
-    let root = home.join("root");
+    with_line(home, |_| work())
+}
+
+fn with_line<T: Serialize + DeserializeOwned>(home: &Path, work: impl FnOnce(&Line) -> T) -> T {
     let rights = Rights {
-        writable: vec![root],
+        writable: vec![home.join("root")],
+        together: vec![home.join("together")],
         linked: Some(home.join("linked")),
         readable: vec![home.join("readable/there"), home.join("readable/file"), home.join("absent")],
         background: true,
+        ..Rights::default()
     };
-    run(&rights, |_| Ok(work()), |_| Ok(true)).unwrap()
+    run(&rights, |line| Ok(work(line)), |_| Ok(true)).unwrap()
 }
 
 /// A directory with `root`, which may be written to, and `beside`, which may not.
 fn home() -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
-    for name in ["root", "beside", "linked", "readable"] {
+    for name in ["root", "beside", "together", "linked", "readable"] {
         fs::create_dir_all(home.path().join(name).join("there")).unwrap();
         fs::write(home.path().join(name).join("file"), "before").unwrap();
     }
@@ -103,18 +109,40 @@ fn it_reads_what_it_is_given_and_nothing_else() {
 #[test]
 fn of_what_it_links_it_makes_nothing_new() {
     let home = home();
-    let (root, linked) = (home.path().join("root"), home.path().join("linked"));
-    let done = inside(home.path(), || {
-        [
-            fs::hard_link(linked.join("file"), root.join("mine")).is_ok(),
-            fs::write(linked.join("config.json"), "mine").is_ok(),
-            fs::rename(root.join("there"), linked.join("mine")).is_ok(),
-            fs::remove_file(linked.join("file")).is_ok(),
-            symlink("/", linked.join("link")).is_ok(),
-        ]
+    let at = |path: &str| home.path().join(path);
+    let (done, by_path, above) = with_line(home.path(), |line| {
+        let [together, linked] = ["together", "linked"].map(|name| line.open(&at(name)).unwrap());
+        let link = |from: &OwnedFd, name: &str, to: &OwnedFd, new: &str| {
+            nix::unistd::linkat(from, name, to, new, nix::fcntl::AtFlags::empty()).is_ok()
+        };
+        let open = |at: &OwnedFd, path: &str, flags| {
+            let flags = nix::fcntl::OFlag::O_CLOEXEC | flags;
+            nix::fcntl::openat(at, path, flags, nix::sys::stat::Mode::S_IRWXU).is_ok()
+        };
+        let (write, make) =
+            (nix::fcntl::OFlag::O_WRONLY, nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_CREAT);
+        let done = [
+            link(&linked, "file", &together, "mine"),
+            open(&together, "mine", write),
+            open(&together, "new", make),
+            nix::fcntl::renameat(&together, "new", &together, "there/new").is_ok(),
+            link(&together, "file", &linked, "mine"),
+            nix::fcntl::renameat(&together, "there", &linked, "mine").is_ok(),
+            open(&linked, "new", make),
+            nix::unistd::unlinkat(&linked, "file", nix::unistd::UnlinkatFlags::NoRemoveDir).is_ok(),
+        ];
+        // By its name nothing of it is writable, nor by way of what is above it.
+        let by_path = [fs::write(at("together/path"), "").is_ok(), fs::write(at("linked/file"), "").is_ok()];
+        let above = ["../beside/file", "../../beside/file", "there/../../beside/file", "../together/file"];
+        let above = above.map(|path| open(&together, path, write)).to_vec();
+        (done.to_vec(), by_path, above)
     });
     let free = !has_landlock();
-    assert_eq!(done, [true, free, free, free, free]);
+    assert_eq!(done, [true, true, true, true, free, free, free, free]);
+    assert_eq!(by_path[0], !has_mounts(), "by its path it is read-only");
+    assert_eq!(by_path[1], !has_mounts());
+    assert!(!has_mounts() || above.iter().all(|done| !done), "{above:?}");
+    assert_eq!(fs::read_to_string(at("beside/file")).unwrap(), "before");
 }
 
 #[test]

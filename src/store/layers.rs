@@ -14,7 +14,9 @@ use crate::image::digest::Digest;
 use crate::layer::rootfs::{self, Rootfs};
 use crate::layer::{self, Kept, Layer, Observer, Opener, Stats};
 use crate::sys;
-use nix::sys::stat::{Mode, umask};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{Mode, mkdirat, umask};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,8 +37,36 @@ const BATCH: usize = 4096;
 /// The kept layers of one home.
 #[derive(Debug)]
 pub struct Layers {
-    whole: PathBuf,
-    partial: PathBuf,
+    whole: Place,
+    partial: Place,
+}
+
+/// One of the two directories.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    /// Whoever may write to it is given it open ([`crate::sandbox::Line::open`]).
+    given: Option<OwnedFd>,
+}
+
+impl Place {
+    fn open(&self) -> io::Result<OwnedFd> {
+        match &self.given {
+            Some(given) => given.try_clone(),
+            None => open_directory(&self.path),
+        }
+    }
+
+    /// Opens the directory `name` in it.
+    fn inside(&self, name: &str) -> io::Result<OwnedFd> {
+        match &self.given {
+            Some(given) => {
+                let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                Ok(openat(given, name, flags, Mode::empty())?)
+            }
+            None => open_directory(&self.path.join(name)),
+        }
+    }
 }
 
 impl Layers {
@@ -47,31 +77,40 @@ impl Layers {
     pub fn open(home: &Path) -> Result<Layers> {
         let directory = |name: &str| {
             let path = home.join(name).join(ALGORITHM);
-            let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(&path);
-            made.map(|()| path.clone()).map_err(|error| Error::disk(path.display(), error))
+            match fs::DirBuilder::new().mode(0o700).recursive(true).create(&path) {
+                Ok(()) => Ok(Place { path, given: None }),
+                Err(error) => Err(Error::disk(path.display(), error)),
+            }
         };
         Ok(Layers { whole: directory(LAYERS)?, partial: directory(PARTIAL)? })
     }
 
+    /// The same for a process that cannot write to them by their paths: by these directories, which are the same.
+    pub fn given(&self, whole: OwnedFd, partial: OwnedFd) -> Layers {
+        let given = |place: &Place, given| Place { path: place.path.clone(), given: Some(given) };
+        Layers { whole: given(&self.whole, whole), partial: given(&self.partial, partial) }
+    }
+
     /// Those in `home`, if there are any: nothing is made.
     pub fn existing(home: &Path) -> Option<Layers> {
-        let [whole, partial] = [LAYERS, PARTIAL].map(|name| home.join(name).join(ALGORITHM));
-        fs::read_dir(&whole).is_ok().then_some(Layers { whole, partial })
+        let place = |name: &str| Place { path: home.join(name).join(ALGORITHM), given: None };
+        let (whole, partial) = (place(LAYERS), place(PARTIAL));
+        fs::read_dir(&whole.path).is_ok().then_some(Layers { whole, partial })
     }
 
     /// Where whole layers are.
     pub fn whole(&self) -> &Path {
-        &self.whole
+        &self.whole.path
     }
 
     /// Where layers are that are on their way.
     pub fn partial(&self) -> &Path {
-        &self.partial
+        &self.partial.path
     }
 
     /// What a whole layer takes on the disk, in bytes, whoever else has links to its files.
     pub fn size(&self, diff_id: &Digest) -> u64 {
-        usage(&self.whole.join(name(diff_id)), &|_| true, USAGE_DEPTH_MAX)
+        usage(&self.whole.path.join(name(diff_id)), &|_| true, USAGE_DEPTH_MAX)
     }
 
     /// The layer with this diff-id, if it is here and whole.
@@ -79,7 +118,7 @@ impl Layers {
     /// # Errors
     /// [`crate::error::Kind::Disk`].
     pub fn get(&self, diff_id: &Digest) -> Result<Option<Kept>> {
-        match open_directory(&self.whole.join(name(diff_id))) {
+        match self.whole.inside(&name(diff_id)) {
             Ok(directory) => Kept::open(directory),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed(error)),
@@ -111,7 +150,7 @@ impl Layers {
 
     /// How many bytes of the wire of a layer that is not here need not be fetched again.
     pub fn spared(&self, layer: &Layer<'_>) -> u64 {
-        let directory = open_directory(&self.partial.join(name(&Digest(layer.diff_id))));
+        let directory = self.partial.inside(&name(&Digest(layer.diff_id)));
         directory.map_or(0, |directory| layer::spared(directory.as_fd(), layer))
     }
 
@@ -127,18 +166,17 @@ impl Layers {
         observer: &dyn Observer,
     ) -> Result<Stats> {
         let name = name(&Digest(layer.diff_id));
-        let partial = self.partial.join(&name);
-        match fs::DirBuilder::new().mode(0o700).create(&partial) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(self.failed(error)),
-            _ => {}
+        let home = self.partial.open().map_err(|error| self.failed(error))?;
+        match mkdirat(&home, name.as_str(), Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(error) => return Err(self.failed(error.into())),
         }
-        let directory = open_directory(&partial).map_err(|error| self.failed(error))?;
+        let directory = self.partial.inside(&name).map_err(|error| self.failed(error))?;
         let again = directory.try_clone().map_err(|error| self.failed(error))?;
         let stats = layer::fetch(layer, again, options, open, observer).inspect_err(|_| {
             // Without a checkpoint the next fetch starts over: what is there only takes room.
             if layer::spared(directory.as_fd(), layer) == 0 {
-                let home = open_directory(&self.partial);
-                let _ = home.and_then(|home| rootfs::remove(home.as_fd(), name.as_bytes()));
+                let _ = rootfs::remove(home.as_fd(), name.as_bytes());
             }
         })?;
         self.publish(&name, directory).map_err(|error| self.failed(error))?;
@@ -148,10 +186,10 @@ impl Layers {
     /// Makes a layer that came whole one of the kept ones.
     fn publish(&self, name: &str, directory: OwnedFd) -> io::Result<()> {
         sys::sync_file_system(directory.as_fd())?;
-        let (whole, partial) = (open_directory(&self.whole)?, open_directory(&self.partial)?);
+        let (whole, partial) = (self.whole.open()?, self.partial.open()?);
         // One that was there and is damaged, or it would not have been fetched.
         rootfs::remove(whole.as_fd(), name.as_bytes())?;
-        fs::rename(self.partial.join(name), self.whole.join(name))?;
+        renameat(&partial, name, &whole, name)?;
         File::from(whole).sync_all()?;
         File::from(partial).sync_all()?;
         // Not before: until here the layer would have to start over without them.
@@ -163,7 +201,7 @@ impl Layers {
     /// # Errors
     /// [`crate::error::Kind::Disk`].
     pub fn room(&self) -> Result<(u64, u64)> {
-        sys::room(&self.whole).map_err(|error| self.failed(error))
+        sys::room(&self.whole.path).map_err(|error| self.failed(error))
     }
 
     /// Hands those layers, whole and on their way, to `each` that nobody needs: the directory, and the name in it. `strike`
@@ -177,7 +215,7 @@ impl Layers {
         strike: &mut dyn FnMut(&mut Vec<Digest>) -> Result<()>,
         each: &mut dyn FnMut(&Path, &str) -> Result<()>,
     ) -> Result<()> {
-        for home in [&self.whole, &self.partial] {
+        for home in [&self.whole.path, &self.partial.path] {
             let failed = |error| Error::disk(home.display(), error);
             let mut entries = fs::read_dir(home).map_err(failed)?.peekable();
             while entries.peek().is_some() {
@@ -211,7 +249,7 @@ impl Layers {
 
     /// The diff-ids, in hexadecimal, of everything here, whole and on its way.
     fn each(&self, mut each: impl FnMut(&Path, &str) -> Result<()>) -> Result<()> {
-        for home in [&self.whole, &self.partial] {
+        for home in [&self.whole.path, &self.partial.path] {
             for entry in fs::read_dir(home).map_err(|error| Error::disk(home.display(), error))? {
                 let entry = entry.map_err(|error| Error::disk(home.display(), error))?;
                 each(home, &entry.file_name().to_string_lossy())?;
@@ -231,11 +269,11 @@ impl Layers {
     /// Whether there is none, not even a part of one.
     pub fn is_empty(&self) -> bool {
         let empty = |path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-        empty(&self.whole) && empty(&self.partial)
+        empty(&self.whole.path) && empty(&self.partial.path)
     }
 
     fn failed(&self, error: io::Error) -> Error {
-        Error::disk(self.whole.display(), error)
+        Error::disk(self.whole.path.display(), error)
     }
 }
 

@@ -5,10 +5,12 @@
 //! Commands that are started meanwhile don't inherit it.
 //!
 //! The process that fetches for the holder ([`crate::sandbox`]) ends with it, but a moment later. That moment is
-//! waited for by a `flock(2)` of the same file, which the two of them share.
+//! waited for by a `flock(2)` of the same file, which that process holds alone, by a descriptor that it can only read: of
+//! the holder's lock it has nothing.
 
 use super::{access, state};
 use crate::error::{Error, Kind, Result};
+use crate::sandbox;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
@@ -74,12 +76,8 @@ impl StateLock {
 
 /// The file is locked by nobody else; but a process of whoever held it may still be ending.
 fn locked(file: File) -> std::io::Result<StateLock> {
-    loop {
-        match file.lock() {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            other => return other.map(|()| StateLock { _file: file }),
-        }
-    }
+    sandbox::wait_until_ended(&file, None)?;
+    Ok(StateLock { _file: file })
 }
 
 /// A lock of the whole file.

@@ -1,7 +1,7 @@
 //! A destination that is either as it was or whole.
 //!
-//! A pull into `DIR` keeps its layers in `.NAME.edgepull` beside it, on the same file system, and links their files
-//! into `.NAME.edgepull/tree`. When everything is verified and durable, one rename makes that visible; until then
+//! A pull into `DIR` keeps its layers in `.NAME.edgepull/work` beside it, on the same file system, and links their files
+//! into `.NAME.edgepull/work/tree`: whoever fetches for it writes there, and nowhere else. When everything is verified and durable, one rename makes that visible; until then
 //! nobody can see it, and whatever ends the pull leaves `DIR` as it was. The order, which a power cut cannot
 //! spoil: data → syncfs → rename → fsync of the parent. A `flock` on a file in the staging directory dies with its
 //! holder, so what an ended pull has left there is known to be nobody's: its layers, whole and begun, are where
@@ -11,8 +11,9 @@ use super::disk::check_directory;
 use super::layers::{LAYERS, Layers, PARTIAL};
 use crate::error::{Error, Kind, Result};
 use crate::layer::rootfs;
-use crate::sandbox::ENDING;
+use crate::sandbox::{self, ENDING};
 use crate::sys;
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,13 +22,16 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// The name of what becomes the destination, inside the staging directory.
+/// The directory in the staging directory in which everything is that is made of what was fetched.
+const WORK: &str = "work";
+/// The name in it of what becomes the destination.
 const TREE: &str = "tree";
 /// Where the old tree waits between the two renames of a kernel that cannot exchange.
 const REPLACED: &str = "replaced";
-/// The file that is locked: whoever fetches for us holds it with us, and no directory.
+/// The file that is locked. Whoever fetches for us has a lock of his own, on the staging directory
+/// ([`crate::sandbox::Rights::ending`]).
 const LOCK: &str = "lock";
-/// The name of the scratch directory beside it.
+/// The name of the scratch directory beside the tree.
 const SCRATCH: &str = "scratch";
 
 /// A destination under construction. Dropping it without [`Staging::commit`] leaves the layers for the next pull,
@@ -72,10 +76,11 @@ impl Staging {
         let lock = lock(&directory, &destination)?;
         let staging = Staging { destination, directory, made, lock, replace, keep: true };
         staging.recover()?;
+        staging.make_work()?;
         staging.clear(true)?;
         check_destination(&staging.destination, replace)?;
         for (name, mode) in [(TREE, 0o755), (SCRATCH, 0o700)] {
-            let path = staging.directory.join(name);
+            let path = staging.work().join(name);
             fs::DirBuilder::new()
                 .mode(mode)
                 .create(&path)
@@ -86,7 +91,7 @@ impl Staging {
 
     /// The layers that this pull fetches, and what an interrupted one has left of them.
     pub fn layers(&self) -> Result<Layers> {
-        Layers::open(&self.directory)
+        Layers::open(&self.work())
     }
 
     /// What is fetched is of no use for another pull: the image itself is refused.
@@ -100,14 +105,19 @@ impl Staging {
         kept.then_some(&self.directory)
     }
 
-    /// The directory that all of this is in.
+    /// The directory that all of this is in. Nobody but the holder of the lock writes to it.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
+    /// The directory in it for everything that is made of what was fetched. It is there.
+    pub fn work(&self) -> PathBuf {
+        self.directory.join(WORK)
+    }
+
     /// Where the destination is built.
     pub fn tree(&self) -> PathBuf {
-        self.directory.join(TREE)
+        self.work().join(TREE)
     }
 
     /// An open directory `name` inside the tree, made if needed; `""` is the tree itself.
@@ -128,7 +138,7 @@ impl Staging {
 
     /// An open scratch directory on the same file system.
     pub fn open_scratch(&self) -> Result<OwnedFd> {
-        let path = self.directory.join(SCRATCH);
+        let path = self.work().join(SCRATCH);
         File::open(&path).map(OwnedFd::from).map_err(|error| Error::disk(path.display(), error))
     }
 
@@ -187,15 +197,43 @@ impl Staging {
 
     /// Removes what an ended pull has left; `keep` leaves its layers.
     fn clear(&self, keep: bool) -> Result<()> {
-        let failed = |error| Error::disk(self.directory.display(), error);
-        let directory = open_directory(&self.directory).map_err(failed)?;
-        for entry in fs::read_dir(&self.directory).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            if name != LOCK && !(keep && (name == LAYERS || name == PARTIAL)) {
-                rootfs::remove(directory.as_fd(), name.as_bytes()).map_err(failed)?;
+        let cleared = || {
+            self.clear_in(&self.directory, &|name| name == LOCK || (keep && name == WORK))?;
+            if keep {
+                self.clear_in(&self.work(), &|name| name == LAYERS || name == PARTIAL)?;
+            }
+            Ok(())
+        };
+        cleared().map_err(|error| Error::disk(self.directory.display(), error))
+    }
+
+    fn clear_in(&self, path: &Path, keeps: &dyn Fn(&OsStr) -> bool) -> io::Result<()> {
+        let directory = open_directory(path)?;
+        for entry in fs::read_dir(path)? {
+            let name = entry?.file_name();
+            if !keeps(&name) {
+                rootfs::remove(directory.as_fd(), name.as_bytes())?;
             }
         }
         Ok(())
+    }
+
+    /// Makes the work directory, unless it is there. Layers that edgepull 0.1 has begun lie beside it, and go on in it.
+    fn make_work(&self) -> Result<()> {
+        let made = || {
+            match fs::DirBuilder::new().mode(0o700).create(self.work()) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_directory(&self.work())?,
+                other => other?,
+            }
+            for name in [LAYERS, PARTIAL] {
+                let (before, now) = (self.directory.join(name), self.work().join(name));
+                if before.exists() && !now.exists() {
+                    fs::rename(before, now)?;
+                }
+            }
+            Ok(())
+        };
+        made().map_err(|error| Error::disk(self.directory.display(), error))
     }
 }
 
@@ -273,6 +311,10 @@ fn in_use(error: io::Error) -> io::Result<()> {
 /// Makes the staging directory and locks it.
 fn lock(directory: &Path, destination: &Path) -> Result<File> {
     let failed = |error| Error::disk(directory.display(), error);
+    let busy = || {
+        let message = format!("another edgepull is pulling into {}", destination.display());
+        Error::new(Kind::Other, message)
+    };
     let started = Instant::now();
     loop {
         match fs::DirBuilder::new().mode(0o700).create(directory) {
@@ -299,16 +341,16 @@ fn lock(directory: &Path, destination: &Path) -> Result<File> {
                 std::thread::sleep(ENDING / 40);
                 continue;
             }
-            Err(TryLockError::WouldBlock) => {
-                let message = format!("another edgepull is pulling into {}", destination.display());
-                return Err(Error::new(Kind::Other, message));
-            }
+            Err(TryLockError::WouldBlock) => return Err(busy()),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         // The holder may have removed it between our open and our lock.
         let locked = file.metadata().map_err(failed)?;
         if fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())) {
-            return Ok(file);
+            return match sandbox::wait_until_ended(&opened, Some(ENDING)).map_err(failed)? {
+                true => Ok(file),
+                false => Err(busy()),
+            };
         }
     }
 }

@@ -16,8 +16,11 @@
 //! [`super::access`] closes them.
 
 use crate::error::{Error, Result};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -70,6 +73,18 @@ pub fn make(path: &Path, mode: u32) -> Result<()> {
         }
     };
     made().map_err(|error| Error::disk(path.display(), error))
+}
+
+/// Makes a directory of `mode`, whatever the umask, in one that is open, and opens it. Nothing may be there of that name.
+///
+/// # Errors
+/// Those of the system calls.
+pub fn make_at(directory: &OwnedFd, name: &str, mode: u32) -> io::Result<OwnedFd> {
+    mkdirat(directory, name, Mode::S_IRWXU)?;
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let made = File::from(openat(directory, name, flags, Mode::empty())?);
+    made.set_permissions(fs::Permissions::from_mode(mode))?;
+    Ok(OwnedFd::from(made))
 }
 
 /// Makes the state directory, with the directories above it that are missing.

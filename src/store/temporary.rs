@@ -52,9 +52,9 @@ impl Temporary {
         Ok(Temporary { staging, _home: home })
     }
 
-    /// The directory that all of this is in: whoever fills it writes nowhere else.
-    pub fn directory(&self) -> &Path {
-        self.staging.directory()
+    /// The directory that all of this is in: whoever fills it writes nowhere else. It is there.
+    pub fn directory(&self) -> PathBuf {
+        self.staging.work()
     }
 
     /// The layers that are here. Those that the `next` image does not have go first, with the root before, which has links

@@ -3,17 +3,21 @@
 
 mod board;
 mod confine;
+mod descriptors;
 mod file;
 mod mounts;
 mod process;
+mod seccomp;
 mod socket;
 mod time;
 
 pub use board::*;
 pub use confine::*;
+pub use descriptors::*;
 pub use file::*;
 pub use mounts::*;
 pub use process::*;
+pub use seccomp::*;
 pub use socket::*;
 pub use time::*;
 

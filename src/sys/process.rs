@@ -27,6 +27,24 @@ pub fn peak_resident_kib_by_getrusage() -> u64 {
     u64::try_from(usage.ru_maxrss).unwrap_or(0)
 }
 
+/// No memory of this process is written to a file when it ends by a signal, nor read by another process of the same user:
+/// there are passwords and keys in it (PR_SET_DUMPABLE, prctl(2); RLIMIT_CORE, getrlimit(2)). That goes for processes that
+/// are forked, too. A program that is started can be dumped again as far as its own limits say; the lower one of the two
+/// is 0 then, as it is for a service by default.
+pub fn no_core_dumps() {
+    // SAFETY: rlimit is made of integers, for which zeros are a value.
+    let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
+    let off: libc::c_ulong = 0;
+    // SAFETY: `limit` is valid for the calls to write to and to read; the other takes numbers only. Either is enough.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_CORE, &mut limit) == 0 {
+            limit.rlim_cur = 0;
+            libc::setrlimit(libc::RLIMIT_CORE, &limit);
+        }
+        libc::prctl(libc::PR_SET_DUMPABLE, off, off, off, off);
+    }
+}
+
 /// Another process like this one, but without its other threads. `None` there; here, its id.
 ///
 /// Only for a process that has no other threads, as edgepull before it fetches, or for what neither allocates nor locks

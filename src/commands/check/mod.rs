@@ -59,7 +59,7 @@ fn refusal(rows: &[Checked]) -> Option<Error> {
 fn look(image: &Reference, options: &Options, clock: &Arc<Clock>) -> Result<(Digest, Vec<Checked>)> {
     let temporary = Temporary::new()?;
     let mut source = open(image, options, clock)?;
-    let writable = vec![temporary.directory().to_owned()];
+    let writable = vec![temporary.directory()];
     let rights = Rights { writable, readable: source.files(), ..Rights::default() };
     let mut rows = Vec::new();
     let digest = confined(

@@ -102,9 +102,10 @@ use crate::image::digest::Digest;
 use crate::layer::rootfs::{self, Summary};
 use crate::store::layers::Layers;
 use crate::sys;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 const GENERATIONS: &str = "generations";
@@ -259,6 +260,15 @@ impl Deployment {
     /// The directory beneath which everything is done that has to do with what was fetched. It is there.
     pub fn work(&self) -> PathBuf {
         self.directory.join(WORK)
+    }
+
+    /// The same, open.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`].
+    pub fn open_work(&self) -> Result<OwnedFd> {
+        let opened = fs::File::open(self.work()).map(OwnedFd::from);
+        opened.map_err(|error| Error::disk(self.directory.display(), error))
     }
 
     /// Where a tree is composed: on the file system of the generations.
@@ -477,22 +487,29 @@ impl Deployment {
         self.sweep()
     }
 
-    /// Composes a root of `layers`, the lowest first, in the staging directory. Returns it, open.
+    /// Composes a root of `layers`, the lowest first, in the staging directory. Returns it, open. `work` is
+    /// [`Deployment::work`], open: the process that does this cannot write there by its path.
     ///
     /// # Errors
     /// As [`Layers::compose`].
-    pub fn compose(&self, layers: &Layers, diff_ids: &[Digest]) -> Result<(OwnedFd, Summary)> {
-        self.clear_staging()?;
-        let (tree, scratch) = (self.staging(), self.work().join(SCRATCH));
+    pub fn compose(
+        &self,
+        work: &OwnedFd,
+        layers: &Layers,
+        diff_ids: &[Digest],
+    ) -> Result<(OwnedFd, Summary)> {
         let failed = |error| Error::disk(self.directory.display(), error);
-        let open = |path: &Path| fs::File::open(path).map(OwnedFd::from).map_err(failed);
-        let root = tree.join(ROOT);
-        for (path, mode) in [(&tree, state::PRIVATE), (&root, state::PUBLIC), (&scratch, state::PRIVATE)] {
-            state::make(path, mode)?;
-        }
-        let summary = layers.compose(diff_ids, open(&root)?, open(&scratch)?)?;
-        fs::remove_dir(&scratch).map_err(failed)?;
-        Ok((open(&root)?, summary))
+        clear(work.as_fd()).map_err(failed)?;
+        let made = || {
+            let tree = state::make_at(work, STAGING, state::PRIVATE)?;
+            let root = state::make_at(&tree, ROOT, state::PUBLIC)?;
+            Ok((root, state::make_at(work, SCRATCH, state::PRIVATE)?))
+        };
+        let (root, scratch) = made().map_err(failed)?;
+        let again = root.try_clone().map_err(failed)?;
+        let summary = layers.compose(diff_ids, again, scratch)?;
+        unlinkat(work, SCRATCH, UnlinkatFlags::RemoveDir).map_err(|error| failed(error.into()))?;
+        Ok((root, summary))
     }
 
     /// Makes what an interrupted run has begun to compose go away.
@@ -500,10 +517,7 @@ impl Deployment {
     /// # Errors
     /// [`Kind::Disk`].
     pub fn clear_staging(&self) -> Result<()> {
-        let cleared = fs::File::open(self.work()).and_then(|directory| {
-            rootfs::remove(directory.as_fd(), STAGING.as_bytes())?;
-            rootfs::remove(directory.as_fd(), SCRATCH.as_bytes())
-        });
+        let cleared = fs::File::open(self.work()).and_then(|directory| clear(directory.as_fd()));
         cleared.map_err(|error| Error::disk(self.directory.display(), error))
     }
 
@@ -524,4 +538,10 @@ impl Deployment {
         }
         disk::empty(&self.trash)
     }
+}
+
+/// Empties a work directory of what is composed there.
+fn clear(work: BorrowedFd<'_>) -> io::Result<()> {
+    rootfs::remove(work, STAGING.as_bytes())?;
+    rootfs::remove(work, SCRATCH.as_bytes())
 }

@@ -1,0 +1,159 @@
+//! Text that comes from the confined process, and what of it is data.
+//!
+//! Its messages are JSON. Before anything reads one, every string in it is made fit for a terminal, a log and a record: a
+//! control character becomes `?`, and what is longer than 4 KiB is cut ([`TEXT_MAX`]). Nobody who adds a field has to
+//! think of that. Data that has to come as it is (an image's command may well have a line end in it) says so by its type:
+//! [`Verbatim`].
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt::Write;
+
+/// The longest text, in bytes of JSON.
+const TEXT_MAX: usize = 4096;
+/// How many characters of [`Verbatim`] data are in one text: of four bytes each they are not cut.
+const PIECE: usize = TEXT_MAX / 4;
+/// What a control character becomes, as it is and as an escape sequence.
+const REPLACEMENT: u8 = b'?';
+const ESCAPED: &[u8] = b"\\u003f";
+
+/// Makes the strings of a JSON text fit to be read by people, in place. What is no JSON is none afterwards.
+pub(super) fn make_readable(json: &mut Vec<u8>) {
+    let (mut from, mut to) = (0, 0);
+    // The bytes of the string that has begun.
+    let mut string: Option<usize> = None;
+    while from < json.len() {
+        let length = string.map_or(1, |_| unit(&json[from..]));
+        let is_quote = json[from] == b'"';
+        match &mut string {
+            None if is_quote => string = Some(0),
+            None => {}
+            Some(_) if is_quote => string = None,
+            Some(bytes) => {
+                neutralize(&mut json[from..from + length]);
+                *bytes += length;
+                if *bytes > TEXT_MAX {
+                    from += length;
+                    continue;
+                }
+            }
+        }
+        json.copy_within(from..from + length, to);
+        (from, to) = (from + length, to + length);
+    }
+    json.truncate(to);
+}
+
+/// How many bytes one character takes that stands within a string.
+fn unit(rest: &[u8]) -> usize {
+    let length = match rest {
+        // Beyond U+FFFF there are two.
+        [b'\\', b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B', _, _, b'\\', b'u', ..] => 12,
+        [b'\\', b'u', ..] => 6,
+        [b'\\', ..] => 2,
+        [0xc0..=0xdf, ..] => 2,
+        [0xe0..=0xef, ..] => 3,
+        [0xf0..=0xf7, ..] => 4,
+        _ => 1,
+    };
+    length.min(rest.len())
+}
+
+/// Replaces a control character.
+fn neutralize(character: &mut [u8]) {
+    match character {
+        [b'\\', b'n' | b'r' | b't' | b'b' | b'f'] | [0xc2, 0x80..=0x9f] => character.fill(REPLACEMENT),
+        [b'\\', b'u', digits @ ..] if digits.len() == 4 => {
+            let code = std::str::from_utf8(digits).ok().and_then(|text| u32::from_str_radix(text, 16).ok());
+            if code.and_then(char::from_u32).is_some_and(char::is_control) {
+                character.copy_from_slice(ESCAPED);
+            }
+        }
+        [byte] if byte.is_ascii_control() => *byte = REPLACEMENT,
+        _ => {}
+    }
+}
+
+/// Data that the confined process hands over as it is, control characters and all. Whoever takes it does not show it.
+#[derive(Debug)]
+pub struct Verbatim<T>(pub T);
+
+impl<T: Serialize> Serialize for Verbatim<T> {
+    /// As JSON in strings, in which no control character stands for itself.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let json = serde_json::to_string(&self.0).map_err(serde::ser::Error::custom)?;
+        let mut pieces = vec![String::new()];
+        for (at, character) in json.chars().enumerate() {
+            if at % PIECE == PIECE - 1 {
+                pieces.push(String::new());
+            }
+            let Some(piece) = pieces.last_mut() else { continue };
+            match character.is_control() {
+                true => {
+                    write!(piece, "\\u{:04x}", u32::from(character)).map_err(serde::ser::Error::custom)?
+                }
+                false => piece.push(character),
+            }
+        }
+        pieces.serialize(serializer)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Verbatim<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Verbatim<T>, D::Error> {
+        let pieces = Vec::<String>::deserialize(deserializer)?;
+        serde_json::from_str(&pieces.concat()).map(Verbatim).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn readable<T: DeserializeOwned>(json: &str) -> T {
+        let mut bytes = json.as_bytes().to_vec();
+        make_readable(&mut bytes);
+        assert!(bytes.len() <= json.len());
+        serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{json}: {error}"))
+    }
+
+    #[test]
+    fn no_text_has_a_control_character_whatever_it_is_written_as() {
+        let said: Vec<String> =
+            readable("[\"a\\u001b[2J\\u009bb\", \"\\n\\r\\t\\b\\f\", \"\u{7f}\u{9b}\u{85}\"]");
+        assert_eq!(said, ["a?[2J?b", "??????????", "?????"]);
+        // What only looks so, and what people write.
+        let said: Vec<String> = readable("[\"\\\\u001b\\\\n\", \"\\\"\\u00e9é\\ud83d\\ude00😀\\/\"]");
+        assert_eq!(said, ["\\u001b\\n", "\"éé😀😀/"]);
+        let said: std::collections::BTreeMap<String, u8> = readable("{\"\\u001bkey\": 7}");
+        assert_eq!(said["?key"], 7);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_two_characters() {
+        for unit in ["a", "é", "\\u00e9", "\\ud83d\\ude00", "\\\\", "😀"] {
+            let said: (String, u8) = readable(&format!("[\"{}\", 1]", unit.repeat(5000)));
+            let most = TEXT_MAX / unit.len();
+            assert_eq!((said.0.chars().count(), said.1), (most, 1), "{unit}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_no_trouble() {
+        for text in ["\"", "\"\\", "\"\\u", "\"\\ud8", "\"\\ud800\\u", "\"\u{7f}", "]\"[\"\\", ""] {
+            for cut in 0..=text.len() {
+                let mut bytes = text.as_bytes()[..cut].to_vec();
+                make_readable(&mut bytes);
+                assert!(serde_json::from_slice::<String>(&bytes).is_err(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn data_comes_as_it_is() {
+        let data = vec!["sh\n\t\u{1b}\u{9b}\u{7f}".to_owned(), "é\"\\😀".repeat(3000)];
+        let mut sent = serde_json::to_vec(&Verbatim(&data)).unwrap();
+        make_readable(&mut sent);
+        assert_eq!(serde_json::from_slice::<Verbatim<Vec<String>>>(&sent).unwrap().0, data);
+    }
+}
