@@ -27,9 +27,11 @@ pub fn run(from: &Reference, to: &Reference, options: &Options, report: &Report)
     let mut source = open(from, options, &clock)?;
     let mut destination = open_destination(to, options, &clock)?;
     let readable = source.files().into_iter().chain(destination.files()).collect();
-    let rights = Rights { writable: destination.places(), readable, ..Rights::default() };
+    let (writable, written) = (destination.places(), destination.open_files());
+    let rights = Rights { writable, written, readable, ..Rights::default() };
     let copy = |_: &mut _| between(&mut *source, from, &mut *destination, report);
     let Copied { digest, totals } = confined(rights, options, &clock, copy, |_| Ok(true))?;
+    destination.show()?;
     report.event(format_args!("{to} {digest}: {}", traffic::summary(&totals)), || {
         let event =
             json!({ "event": "copied", "from": from.to_string(), "to": to.to_string(), "digest": digest });

@@ -92,11 +92,11 @@ pub(super) fn run(order: &Order, options: &Options, report: &Report) -> Result<P
     opened.iter().for_each(|opened| readable.extend(opened.source.files()));
     let unpacked = (order.check != Check::No).then(Temporary::new).transpose()?;
     let writable = destination.places().into_iter();
-    let writable =
-        writable.chain(unpacked.as_ref().map(|unpacked| unpacked.directory().to_owned())).collect();
-    let rights = Rights { writable, readable, ..Rights::default() };
+    let writable = writable.chain(unpacked.as_ref().map(Temporary::directory)).collect();
+    let rights = Rights { writable, written: destination.open_files(), readable, ..Rights::default() };
     let work = |_: &mut _| confinedly(order, opened, &mut *destination, unpacked.as_ref(), report);
     let pushed = confined(rights, options, &clock, work, |_| Ok(true))?;
+    destination.show()?;
     log::info!("{}", traffic::summary(&pushed.totals));
     Ok(pushed)
 }

@@ -17,7 +17,8 @@ use crate::image::reference::LocalReference;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
 use tar::{EntryType, Header};
 
 /// The most blobs of an archive, documents included: 5 MiB of table. An index of 1024 entries (`ENTRIES_MAX`) with 60
@@ -33,6 +34,8 @@ const BLOBS: &str = "blobs/sha256/";
 pub struct ArchiveWriter {
     /// `None` once it has become FILE.
     partial: Option<Partial>,
+    /// It has its last members, and is durable.
+    whole: bool,
     /// FILE, no link.
     path: PathBuf,
     tag: Option<String>,
@@ -62,14 +65,14 @@ impl ArchiveWriter {
         }
         let partial = Some(Partial::open(&path, false)?);
         let (tag, blobs) = (reference.tag.clone(), HashMap::new());
-        let mut writer = ArchiveWriter { partial, path, tag, blobs, end: 0 };
+        let mut writer = ArchiveWriter { partial, whole: false, path, tag, blobs, end: 0 };
         writer.walk()?;
         Ok(writer)
     }
 
     fn partial(&self) -> Result<&Partial> {
         let published = || Error::new(Kind::Other, format!("{} is complete already", self.path.display()));
-        self.partial.as_ref().ok_or_else(published)
+        self.partial.as_ref().filter(|_| !self.whole).ok_or_else(published)
     }
 
     /// Finds the members that a killed run has left, whole and right, and cuts off what is neither these nor a begun
@@ -146,10 +149,13 @@ impl ArchiveWriter {
 }
 
 impl Destination for ArchiveWriter {
-    /// The directory of FILE, which it becomes by a rename.
-    fn places(&self) -> Vec<PathBuf> {
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        vec![parent.unwrap_or(Path::new(".")).to_owned()]
+    fn files(&self) -> Vec<PathBuf> {
+        self.partial.iter().map(|partial| partial.path().to_owned()).collect()
+    }
+
+    /// The file that is to become FILE, which is nothing that is written to.
+    fn open_files(&self) -> Vec<RawFd> {
+        self.partial.iter().map(Partial::as_raw_fd).collect()
     }
 
     fn has_blob(&mut self, blob: &Descriptor) -> Result<bool> {
@@ -189,14 +195,22 @@ impl Destination for ArchiveWriter {
         }
         let names = entries::names(&self.tag, tags);
         self.end(&entries::merged(&place, None, document, &names)?)?;
-        if let Some(partial) = self.partial.take() {
-            partial.rename(&self.path)?;
-        }
-        let index = match Archive::open(&self.path)?.open(INDEX, 0)? {
+        let partial = self.partial()?;
+        partial.sync()?;
+        let index = match Archive::open(partial.path())?.open(INDEX, 0)? {
             Some((reader, size)) => read_document(reader, Some(size), Kind::Disk, &place)?,
             None => Vec::new(),
         };
-        entries::check(&place, &index, document, &names)
+        entries::check(&place, &index, document, &names)?;
+        self.whole = true;
+        Ok(())
+    }
+
+    fn show(&mut self) -> Result<()> {
+        match self.partial.take() {
+            Some(partial) => partial.rename(&self.path),
+            None => Ok(()),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Reference;
 use std::io::{Cursor, Read};
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 /// Opens a blob's bytes from an offset on. It is called again where a connection broke.
@@ -26,6 +27,11 @@ pub(super) fn in_memory(bytes: &[u8]) -> impl FnMut(u64) -> Result<Box<dyn Read 
 pub trait Destination {
     /// The files that it has yet to read, and directories with such files.
     fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// The descriptors of files that it has open, and writes to.
+    fn open_files(&self) -> Vec<RawFd> {
         Vec::new()
     }
 
@@ -56,8 +62,13 @@ pub trait Destination {
     fn manifest(&mut self, document: &Fetched) -> Result<()>;
 
     /// Gives the document, which [`Destination::manifest`] has taken, the image's name, and these tags besides; then reads
-    /// back whether it has them. From here on it is visible.
+    /// back whether it has them. From here on it is visible, or from [`Destination::show`] on.
     fn publish(&mut self, document: &Fetched, tags: &[String]) -> Result<()>;
+
+    /// Does what it takes to make visible what was published, and what cannot be left to whoever reads what others send.
+    fn show(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -65,6 +66,21 @@ impl Partial {
                 return Ok(Partial { file, path });
             }
         }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its descriptor, which has the lock.
+    pub(super) fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// Makes it durable.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|error| self.failed(error))
     }
 
     /// How many bytes it has.

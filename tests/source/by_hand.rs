@@ -116,6 +116,7 @@ fn push(reference: &Reference, size: u64) -> Result<(), Error> {
     destination.manifest(&document)?;
     assert!(destination.has_manifest(&descriptor(media_type::OCI_MANIFEST, &document.bytes))?);
     destination.publish(&document, &["second".to_owned()])?;
+    destination.show()?;
     if let Reference::Registry(image) = reference {
         let repository = format!("{}/mounted", image.repository);
         let other = Reference::Registry(RegistryReference { repository, ..image.clone() });

@@ -53,6 +53,7 @@ impl Place {
         put_parts(&mut *destination, image);
         let tags: Vec<String> = further.iter().map(|tag| tag.to_string()).collect();
         destination.publish(&document(&image.index), &tags).unwrap();
+        destination.show().unwrap();
     }
 
     /// The image's index, manifest, config and layer, as they are read from here.
@@ -159,11 +160,13 @@ fn nothing_shows_before_it_is_published() {
         let absent = place.read(":v1").and_then(|mut source| source.root());
         assert_eq!(absent.unwrap_err().kind(), Kind::NotFound);
         destination.publish(&document(&old.index), &[]).unwrap();
+        destination.show().unwrap();
 
         let mut destination = place.write(Some("v1")).unwrap();
         put_parts(&mut *destination, &new);
         place.assert_has(&old, ":v1");
         destination.publish(&document(&new.index), &[]).unwrap();
+        destination.show().unwrap();
         place.assert_has(&new, ":v1");
     }
 }
@@ -251,6 +254,7 @@ fn a_killed_run_is_gone_on_with() {
         let mut destination = place.write(Some("v1")).unwrap();
         assert!(destination.has_manifest(&descriptor("", &image.index)).unwrap());
         destination.publish(&document(&image.index), &[]).unwrap();
+        destination.show().unwrap();
         place.assert_has(&image, ":v1");
     }
 }

@@ -39,6 +39,8 @@ fn an_archive_is_written_once() {
     let other = descriptor("", b"other");
     refused(destination.blob(&other, &mut never, &mut |_| {}), Kind::Other, &["complete already"]);
     refused(destination.publish(&document(&image.index), &[]), Kind::Other, &["complete already"]);
+    assert!(!place.path().exists(), "it was not shown");
+    destination.show().unwrap();
     drop(destination);
     place.assert_has(&image, "");
 }
@@ -56,6 +58,7 @@ fn the_same_image_gives_the_same_archive() {
     // Begun, and never ended: it is not to be seen between the last members.
     break_off(&mut *destination, &descriptor("", &[b'?'; 9000]), &[b'?'; 8000]);
     destination.publish(&document(&image.index), &[]).unwrap();
+    destination.show().unwrap();
     let bytes = fs::read(at_once.path()).unwrap();
     assert!(bytes == fs::read(in_pieces.path()).unwrap());
 
@@ -114,6 +117,7 @@ fn a_publication_that_was_killed_is_done_again() {
         assert!(destination.has_blob(&descriptor("", bytes)).unwrap());
     }
     destination.publish(&document(&image.index), &[]).unwrap();
+    destination.show().unwrap();
     place.assert_has(&image, ":v2");
     refused(place.read(":v1").unwrap().root(), Kind::NotFound, &["there is v2"]);
 }
