@@ -233,8 +233,10 @@ which runs NAME with
 .Xr crun 1 :
 where what it writes goes to
 .Pq Ev ROOT , SIZE , UPPER ,
-and what it sees of the board
-.Pq Ev BIND ;
+what it sees of the board
+.Pq Ev BIND ,
+and what more than others it may do
+.Pq Ev CAPABILITIES ;
 .Pa /usr/libexec/edgepull/app
 explains them.
 .It Pa /etc/edgepull/update.conf
