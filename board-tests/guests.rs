@@ -167,29 +167,49 @@ fn leave_devices(data: &str, stick: &str) {
     }
 }
 
+/// A PATH on which busybox comes first, with all that systemd/app calls besides crun.
+fn busybox_first(board: &ByHand) -> String {
+    let busybox = run("sh", ["-c", "command -v busybox"]);
+    let applets =
+        "awk cat chmod chown dirname grep ln mkdir mount mv readlink sed sleep stat tr uname unshare";
+    fs::create_dir(board.scratch.path("busybox")).expect("a folder");
+    for applet in applets.split(' ') {
+        let link = board.scratch.path(&format!("busybox/{applet}"));
+        symlink(busybox.trim(), link).expect("a link");
+    }
+    format!("{}:{}", board.scratch.at("busybox"), std::env::var("PATH").expect("a PATH"))
+}
+
 #[test]
 fn nothing_is_a_device_to_a_guest_without_a_unit() {
     let disk = Disk::new();
     let script = attempts(disk.minor);
-    for root in ["overlay", "read-only"] {
-        for released in [false, true] {
-            let board = ByHand::new("");
-            let (data, stick) = (board.scratch.at("data"), board.scratch.at("data/a stick"));
-            let _stick = SmallDisk::mount(&stick, 64);
-            leave_devices(&data, &stick);
-            board.set(&format!("ROOT={root}\nBIND={data}:/data"));
-            board.deploys_image("one", running(with_devices(disk.minor), &script));
-            if released {
-                as_released(&board, &script);
-            }
-            let (said, code) = board.runs();
-            assert_eq!(code, 0, "{said}");
-            assert_eq!(succeeded(&said), ORDINARY, "{root}: {said}");
-            assert!(said.contains("Seccomp:\t2\n"), "{said}");
-            has_only_podmans_rights(&said);
-            all_are_nodev(&said);
-            assert_eq!(said.contains(" / ro,nodev,"), root == "read-only", "{said}");
+    for (root, released, busybox) in [
+        ("overlay", false, false),
+        ("overlay", true, true),
+        ("read-only", false, true),
+        ("read-only", true, false),
+    ] {
+        let board = ByHand::new("");
+        let (data, stick) = (board.scratch.at("data"), board.scratch.at("data/a stick"));
+        let _stick = SmallDisk::mount(&stick, 64);
+        leave_devices(&data, &stick);
+        board.set(&format!("ROOT={root}\nBIND='{data}:/data {data}:/kept:ro'"));
+        board.deploys_image("one", running(with_devices(disk.minor), &script));
+        if released {
+            as_released(&board, &script);
         }
+        let mut app = board.app(&["run", "web"]);
+        if busybox {
+            app.env("PATH", busybox_first(&board));
+        }
+        let said = text(app.output().expect("unshare"));
+        assert_eq!(succeeded(&said), ORDINARY, "{root}: {said}");
+        assert!(said.contains("Seccomp:\t2\n"), "{said}");
+        has_only_podmans_rights(&said);
+        all_are_nodev(&said);
+        assert_eq!(said.contains(" / ro,nodev,"), root == "read-only", "{said}");
+        assert!(said.contains(" /kept/a\\040stick ro,nosuid,nodev,"), "{said}");
     }
     disk.is_untouched();
 }
@@ -500,6 +520,8 @@ fn a_user_of_the_image_s_runs_in_a_deployment_that_is_closed_to_others() {
         let root = board.scratch.at("root");
         fs::create_dir(&root).expect("a folder");
         reachable(&board);
+        // crun has made it, too.
+        fs::remove_dir_all(board.scratch.path("run")).expect("its place");
         let user = "--reuid=1000 --regid=1000 --clear-groups";
         let inside =
             format!("exec setpriv {user} unshare --map-root-user chroot {root} /bin/cat /etc/version");

@@ -420,7 +420,8 @@ fn a_program_may_say_itself_when_it_is_ready() {
             >/run/systemd/system/edgepull-app@.service.d/notify.conf
         systemctl daemon-reload
         systemctl start edgepull-app@web || log edgepull-app@web; now started
-        echo \"BIND='/test:/ready'\" >/etc/edgepull/app/web.conf; systemctl restart edgepull-app@web & sleep 5; now 'not ready'"
+        echo \"BIND='/test:/ready'\" >/etc/edgepull/app/web.conf; systemctl restart edgepull-app@web &
+        for _ in $(seq 120); do inside cat /ready/script >/dev/null && break; sleep 1; done; now 'not ready'"
     ));
     assert!(said.contains("started: active one\nnot ready: activating one\n"), "{said}");
 }
