@@ -15,6 +15,7 @@ mod failures;
 mod faults;
 mod guests;
 mod harness;
+mod kept;
 mod life;
 mod machines;
 mod networks;
