@@ -6,6 +6,7 @@
 //! | room | knows |
 //! |---|---|
 //! | [`error`], [`sys`] | failures and their exit codes; every raw syscall with its fallback |
+//! | [`links`] | which links of a path are followed by whoever is about to write there |
 //! | [`clock`] | what time it is, on boards whose clock may not know |
 //! | [`platform`] | who the board is, and which platforms it can run, best first |
 //! | [`image`] | references, digests, manifests, which entry a host takes, what an ELF file needs, how a list is made |
@@ -27,6 +28,7 @@ mod decimal;
 pub mod error;
 pub mod image;
 pub mod layer;
+pub mod links;
 pub mod platform;
 pub mod sandbox;
 pub mod source;

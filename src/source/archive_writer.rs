@@ -14,9 +14,10 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::LocalReference;
+use crate::links;
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use tar::{EntryType, Header};
@@ -50,15 +51,11 @@ impl ArchiveWriter {
     /// there of it is read again.
     ///
     /// # Errors
-    /// [`Kind::Usage`] if FILE is there and no regular file; [`Kind::Busy`] if another edgepull is writing it;
+    /// [`Kind::Usage`] if FILE is there and no regular file, or is behind another user's link; [`Kind::Busy`] if another edgepull is writing it;
     /// [`Kind::BadImage`] if a killed run has left more than 65,536 blobs (`BLOBS_MAX`); [`Kind::Disk`].
     pub fn open(reference: &LocalReference) -> Result<ArchiveWriter> {
         let place = reference.path.display();
-        let path = match fs::canonicalize(&reference.path) {
-            Ok(path) => path,
-            Err(error) if error.kind() == ErrorKind::NotFound => reference.path.clone(),
-            Err(error) => return Err(Error::disk(place, error)),
-        };
+        let path = links::resolve(&reference.path)?;
         if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
             return Err(Error::new(Kind::Usage, format!("{place} is no regular file"))
                 .hint("a layout in a directory is oci:DIR"));

@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::LocalReference;
+use crate::links;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,11 +35,12 @@ impl LayoutWriter {
     /// there.
     ///
     /// # Errors
-    /// [`Kind::Usage`] if it is neither empty nor a layout of version 1.x, is no directory, or has no parent;
+    /// [`Kind::Usage`] if it is neither empty nor a layout of version 1.x, is no directory, has no parent, or is behind
+    /// another user's link;
     /// [`Kind::Disk`].
     pub fn open(reference: &LocalReference) -> Result<LayoutWriter> {
-        let root = reference.path.clone();
-        let place = root.display().to_string();
+        let root = links::resolve(&reference.path)?;
+        let place = reference.path.display().to_string();
         let blobs = root.join("blobs/sha256");
         let writer = LayoutWriter { root, blobs, tag: reference.tag.clone(), place };
         partial::make_directory(&writer.root).map_err(|error| match error.kind() {

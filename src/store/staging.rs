@@ -11,6 +11,7 @@ use super::disk::check_directory;
 use super::layers::{LAYERS, Layers, PARTIAL};
 use crate::error::{Error, Kind, Result};
 use crate::layer::rootfs;
+use crate::links;
 use crate::sandbox::{self, ENDING};
 use crate::sys;
 use std::ffi::OsStr;
@@ -51,10 +52,10 @@ pub struct Staging {
 impl Staging {
     /// Prepares for `destination`, which must be absent or empty unless `replace`.
     ///
-    /// [`Kind::Usage`] if it is there and not empty, or is no directory; [`Kind::Disk`] if the parent
+    /// [`Kind::Usage`] if it is there and not empty, is no directory, or is behind another user's link; [`Kind::Disk`] if the parent
     /// cannot be written; [`Kind::Other`] if another edgepull is at it.
     pub fn begin(destination: &Path, replace: bool) -> Result<Staging> {
-        let destination = resolve(destination)?;
+        let destination = links::resolve(destination)?;
         let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else {
             return Err(usage(&destination, "is the root directory"));
         };
@@ -67,6 +68,8 @@ impl Staging {
             // Refused before anything is made.
             check_destination(&destination, replace)?;
             fs::create_dir_all(parent).map_err(|error| Error::disk(parent.display(), error))?;
+            // Somebody may have been faster, with a link.
+            links::resolve(&destination)?;
         }
         let there = fs::metadata(parent).map_err(|error| Error::disk(parent.display(), error))?;
         if let Some(who) = sys::entries_moved_by_others(&there) {
@@ -253,22 +256,6 @@ impl Drop for Staging {
         }
         // After a commit, or with layers kept, they are not empty, and stay.
         self.made.iter().all(|parent| fs::remove_dir(parent).is_ok());
-    }
-}
-
-/// `destination` without links, `.` and `..`, so that its parent and name are those on disk.
-fn resolve(destination: &Path) -> Result<PathBuf> {
-    match fs::canonicalize(destination) {
-        Ok(real) => Ok(real),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let absolute =
-                std::path::absolute(destination).map_err(|e| Error::disk(destination.display(), e))?;
-            match (absolute.parent(), absolute.file_name()) {
-                (Some(parent), Some(name)) => Ok(resolve(parent)?.join(name)),
-                _ => Err(usage(destination, "does not end in a name")),
-            }
-        }
-        Err(error) => Err(Error::disk(destination.display(), error)),
     }
 }
 

@@ -4,7 +4,9 @@
 //! |---|---|---|
 //! | `STATE` | 0755 | what is below; never writable by others |
 //! | `STATE/status`, `STATE/status/NAME` | 0755, 0644 | what every user may know of a deployment ([`super::deployment::Public`]) |
-//! | `STATE/lock`, `STATE/clock` | 0600 | [`super::lock`]: who may lock it may hold up every update; [`super::clock`] |
+//! | `STATE/lock` | 0600 | [`super::lock`]: who may lock it may hold up every update |
+//! | `STATE/clock` | 0644 | [`super::clock`] |
+//! | `STATE/turns` | 0600 | [`super::turns`] |
 //! | `STATE/layers`, `STATE/partial` | 0700 | the layer store |
 //! | `STATE/deployments` and each directory that edgepull makes below it | 0700 | records, which have commands in them, and trees |
 //! | `STATE/trash` | 0700 | trees that are being removed |
@@ -16,6 +18,7 @@
 //! [`super::access`] closes them.
 
 use crate::error::{Error, Result};
+use crate::links;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use std::fs::{self, DirBuilder, File};
@@ -90,8 +93,9 @@ pub fn make_at(directory: &OwnedFd, name: &str, mode: u32) -> io::Result<OwnedFd
 /// Makes the state directory, with the directories above it that are missing.
 ///
 /// # Errors
-/// [`crate::error::Kind::Disk`].
+/// [`crate::error::Kind::Usage`] if it is behind another user's link; [`crate::error::Kind::Disk`].
 pub fn ensure(state: &Path) -> Result<()> {
+    links::resolve(state)?;
     if let Some(parent) = state.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
         ensure(parent)?;
     }

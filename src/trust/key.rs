@@ -26,7 +26,7 @@ struct Form {
     /// The bytes that follow: all there are.
     length: usize,
     /// Says what is wrong with a point that is no key.
-    check: fn(&[u8]) -> Result<(), &'static str>,
+    check: point::Check,
     /// One of these has to accept the signature.
     verify: &'static [&'static dyn VerificationAlgorithm],
 }

@@ -48,7 +48,10 @@ const P384: (&[u8], &[u8]) = (
 
 const ASTRAY: &str = "not a point of its curve, so that nobody can sign by it";
 
-/// Looks at the 32 bytes of an Ed25519 key. The error says what is wrong with them.
+/// Looks at a public key's bytes. The error says what is wrong with them.
+pub(super) type Check = fn(&[u8]) -> Result<(), &'static str>;
+
+/// Looks at the 32 bytes of an Ed25519 key.
 pub(super) fn check_ed25519(key: &[u8]) -> Result<(), &'static str> {
     let mut y: Vec<u8> = key.iter().rev().copied().collect();
     // The sign of x, which says which one of the two points with this y is meant.
@@ -288,7 +291,7 @@ mod tests {
             let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
             assert_eq!(check_ed25519(pair.public_key().as_ref()), Ok(()), "{seed}");
         }
-        let curves: [(_, fn(&[u8]) -> _, _); 2] = [
+        let curves: [(_, Check, _); 2] = [
             (&ECDSA_P256_SHA256_ASN1_SIGNING, check_p256, 32),
             (&ECDSA_P384_SHA384_ASN1_SIGNING, check_p384, 48),
         ];
