@@ -66,6 +66,45 @@ fn replace_puts_the_new_tree_in_the_place_of_the_old() {
 }
 
 #[test]
+fn another_user_s_link_leads_nowhere() {
+    let scratch = Scratch::new();
+    let name = image("new").oci(&scratch, "image");
+    let mine = scratch.write("victim/root/mine", "mine");
+    // As /tmp: everybody may put something there, and nobody take away what is another's.
+    std::fs::create_dir(scratch.path("shared")).expect("a folder");
+    run("chmod", ["1777", &scratch.at("shared")]);
+    for (link, to) in [("root", "victim/root"), ("parent", "victim"), ("archive", "victim/root/mine")] {
+        let link = scratch.path("shared").join(link);
+        std::os::unix::fs::symlink(scratch.path(to), &link).expect("a link");
+        std::os::unix::fs::lchown(&link, Some(65534), Some(65534)).expect("root");
+    }
+    let at = |below: &str| scratch.at(&format!("shared/{below}"));
+    let board = Board::armv7().with_env("TMPDIR", &at("parent"));
+    let (layout, archive) = (format!("oci:{}", at("parent/new")), format!("oci-archive:{}", at("archive")));
+    let list = "r.example/list:1";
+    for args in [
+        &["pull", "--replace", &name, &at("root")][..],
+        &["pull", &name, &at("root/new")],
+        &["pull", "--replace", &name, &at("parent/root")],
+        &["pull", &name, &at("parent/new/deep")],
+        &["--state-dir", &at("parent"), "deploy", "app", &name],
+        &["--state-dir", &at("parent/new"), "manifest", "create", list, &name],
+        &["copy", &name, &layout],
+        &["copy", &name, &archive],
+        &["manifest", "check", &name],
+    ] {
+        let said = board.edgepull(args.iter().copied()).fails_with(exit::USAGE);
+        said.saying("is a link that another user (uid 65534) has put there");
+    }
+    assert_eq!(std::fs::read_to_string(mine).expect("my file"), "mine");
+    assert_eq!(Tree::of(scratch.path("victim")).len(), 2);
+    // Root's own link leads on, in the same place.
+    run("chown", ["-h", "0:0", &at("root")]);
+    Board::armv7().edgepull(["pull", "--replace", &name, &at("root")]).succeeds();
+    assert!(scratch.path("victim/root/etc/mark").exists() && !scratch.path("victim/root/mine").exists());
+}
+
+#[test]
 fn a_wrong_second_layer_leaves_the_old_tree_as_it_was() {
     let scratch = Scratch::new();
     let good = image("good").oci(&scratch, "good");

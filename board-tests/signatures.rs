@@ -476,3 +476,37 @@ fn what_the_index_says_once_no_label_of_a_base_image_outdoes() {
     let current = board.beside_state("state/deployments/app/current/rootfs/content");
     assert_eq!(std::fs::read_to_string(current).expect("a file"), "newer");
 }
+
+#[test]
+fn a_key_by_which_everybody_can_sign_is_no_key() {
+    let scratch = Scratch::new();
+    let name = image("a").oci(&scratch, "image");
+    // Ed25519's neutral point, as openssl writes it.
+    let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAAQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n-----END PUBLIC KEY-----\n";
+    let (key, root) = (scratch.write("k.pub", pem), scratch.at("root"));
+    let board = Board::this_machine();
+    board.edgepull(["--verify-key", &key, "pull", &name, &root]).fails_with(exit::USAGE).saying("low order");
+    let policy = json!({ "default": [{ "type": "sigstoreSigned", "keyPath": key }] }).to_string();
+    let policy = scratch.write("policy.json", policy);
+    board.edgepull(["--policy", &policy, "pull", &name, &root]).fails_with(exit::USAGE).saying("low order");
+}
+
+#[test]
+fn a_scope_that_can_never_match_is_told() {
+    let scratch = Scratch::new();
+    let name = image("a").oci(&scratch, "image");
+    for (transport, scope, meant) in [
+        ("docker", "r.example/fleet/", "r.example/fleet"),
+        ("docker", "busybox", "docker.io/library/busybox"),
+        ("oci", "/media/usb/", "/media/usb"),
+        ("Docker", "r.example", "docker"),
+    ] {
+        let accept = json!([{ "type": "insecureAcceptAnything" }]);
+        let policy =
+            json!({ "default": accept, "transports": { transport: { scope: [{ "type": "reject" }] } } });
+        let policy = scratch.write("policy.json", policy.to_string());
+        let outcome =
+            Board::this_machine().edgepull(["--policy", &policy, "pull", &name, &scratch.at("root")]);
+        outcome.fails_with(exit::USAGE).saying(&format!("write {meant:?}"));
+    }
+}
