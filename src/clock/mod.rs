@@ -5,26 +5,34 @@
 //! who ever got hold of a certificate; so the time is never left out, but has a floor:
 //!
 //! ```text
-//! time = max(system clock, floor)      floor = max(built, recorded, learnt in this run)
+//! floor = max(built, recorded)
+//! time  = the system clock, where that is not below the floor
+//!         max(floor, what the registry has shown in this run), where it is: then it is known to be wrong
 //! ```
 //!
-//! | floor | why it cannot be later than the truth |
+//! | | why it cannot be later than the truth |
 //! |---|---|
 //! | built | this program runs, so it was built before ([`BUILT`]) |
-//! | recorded | a server with a valid certificate and the board's own clock both said so (`STATE/clock`) |
-//! | learnt from a certificate | a trusted authority issued it, so that day has come |
-//! | learnt from a `Date` | the server says so, and the very chain it showed is valid then, too |
+//! | recorded | a registry with a valid certificate and the board's own clock both said so (`STATE/clock`) |
+//! | shown by a certificate | a trusted authority issued it, so that day has come |
+//! | shown by a `Date` | the registry says so, and the very chain it showed is valid then, too |
+//!
+//! The registry is the host that the user has named, over TLS. Nobody else is listened to, whatever his certificate: no
+//! mirror, which may have an authority of its own, nothing behind a redirect, no token server. And what one registry
+//! has shown counts for it and for those to which it refers, and for no other registry of the same run.
 //!
 //! What an attacker can do with it:
 //!
 //! - *A stolen certificate that has expired.* Refused if it expired before the floor. On a clock that runs
 //!   the floor changes nothing; on one that doesn't it is all there is, which is why it should rise.
 //! - *A clock set back* (1970, hostile NTP): the floor holds.
-//! - *A server that lies about the time.* A `Date` is taken only if the chain verifies at that time: no
-//!   server gets beyond its own certificate's life. It counts for this run only, in which the liar can
-//!   do no worse than not to serve. What is kept for later runs is the *smaller* of `Date` and a system clock
-//!   that is above the floor: one liar alone, server or NTP, moves nothing, and a lie into the past is no step
-//!   forward. So no server can make a board refuse all others for good.
+//! - *A registry that lies about the time.* On a clock that may be right, what it says changes no judgement. On one that is
+//!   wrong, a `Date` is taken only if the chain verifies at that time: none gets beyond its own certificate's life. It
+//!   counts for this run and this registry only, whose blob stores and mirrors may look expired then: it can as well not
+//!   serve. What is kept for later runs is the *smaller* of `Date` and a system clock that is above the floor: one
+//!   liar alone, registry or NTP, moves nothing, and a lie into the past is no step forward. Both together move the floor,
+//!   as far as the certificate goes: then `STATE/clock` has to be removed by hand.
+//! - *A mirror, or a blob store, that lies about the time* changes nothing.
 //! - *A clock that jumps to 2099.* Certificates look expired, so no TLS, so nothing is recorded; nor is anything
 //!   beyond [`HORIZON`] ever learnt or read.
 //! - *A certificate from the future.* Where the system clock is below the floor, it is known to be wrong, and
@@ -128,19 +136,21 @@ impl fmt::Display for Reading {
     }
 }
 
-/// The board's clock with its floor. Shared by all connections of a run.
+/// The board's clock with its floor, and what registries have shown of the time. Shared by all connections of a run.
 pub struct Clock {
     system: Box<dyn Fn() -> u64 + Send + Sync>,
     built: u64,
-    /// The floor at the start: built or recorded.
-    base: u64,
+    /// Built or recorded, and which of both.
+    floor: u64,
+    reason: Reason,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
-    floor: u64,
-    reason: Reason,
-    /// The newest time that a server and the system clock agree to have passed.
+    /// The newest time that each registry has shown, by its host as the user wrote it.
+    shown: Vec<(String, u64, Reason)>,
+    /// The newest time that a registry and the system clock agree to have passed.
     witnessed: Option<u64>,
 }
 
@@ -173,8 +183,7 @@ impl Clock {
             Some((time, file)) if time > built => (time, Reason::Recorded(file)),
             _ => (built, Reason::Built),
         };
-        let state = State { floor, reason, witnessed: None };
-        Clock { system: Box::new(system), built, base: floor, state: Mutex::new(state) }
+        Clock { system: Box::new(system), built, floor, reason, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -182,14 +191,25 @@ impl Clock {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What time it is taken to be.
+    /// What time it is taken to be, before any registry has shown anything.
     pub fn now(&self) -> Reading {
         let system = (self.system)();
-        let state = self.state();
         let far_ahead = system > self.latest();
-        match system >= state.floor {
+        match system >= self.floor {
             true => Reading { time: system, system, reason: Reason::System, far_ahead },
-            false => Reading { time: state.floor, system, reason: state.reason.clone(), far_ahead },
+            false => Reading { time: self.floor, system, reason: self.reason.clone(), far_ahead },
+        }
+    }
+
+    /// The same for `registry` and those to which it refers.
+    pub fn now_at(&self, registry: &str) -> Reading {
+        let now = self.now();
+        let state = self.state();
+        match state.shown.iter().find(|(host, time, _)| host == registry && *time > now.time) {
+            Some((_, time, reason)) if now.is_floor() => {
+                Reading { time: *time, reason: reason.clone(), ..now }
+            }
+            _ => now,
         }
     }
 
@@ -198,31 +218,38 @@ impl Clock {
         self.built + HORIZON
     }
 
-    /// A chain of `host` was verified at `time`, which is later than what was known: it has come.
-    pub fn issued(&self, time: u64, host: &str) {
-        self.raise(time, Reason::Certificate(host.to_owned()));
+    /// A chain of `registry`, whose name in it is `host`, was verified at `time`: it has come.
+    pub fn issued(&self, registry: &str, time: u64, host: &str) {
+        self.show(registry, time, Reason::Certificate(host.to_owned()));
     }
 
-    /// Would a server's `date` change anything? If not, the chain need not be verified again.
-    pub fn would_learn(&self, date: u64) -> bool {
-        date >= self.now().time + STEP || self.agreed(date).is_some_and(|time| time >= self.base + STEP)
+    /// Would a `date` of `registry` change anything? If not, the chain need not be verified again.
+    pub fn would_learn(&self, registry: &str, date: u64) -> bool {
+        self.is_news(registry, date)
+            || self.agreed(date).is_some_and(|time| time >= self.floor.saturating_add(STEP))
     }
 
-    /// A server's `date`, at which the chain of `host` was verified, too.
-    pub fn learn(&self, date: u64, host: &str) {
+    /// Where the clock may be right, no server knows better.
+    fn is_news(&self, registry: &str, date: u64) -> bool {
+        let now = self.now_at(registry);
+        now.is_floor() && date >= now.time + STEP
+    }
+
+    /// A `date` of `registry`, at which its chain for `host` was verified, too.
+    pub fn learn(&self, registry: &str, date: u64, host: &str) {
         self.witness(date);
-        if date >= self.now().time + STEP {
-            self.raise(date, Reason::Date(host.to_owned()));
+        if self.is_news(registry, date) {
+            self.show(registry, date, Reason::Date(host.to_owned()));
         }
     }
 
-    /// What both a server and a believable system clock say has passed.
+    /// What both a registry and a believable system clock say has passed.
     fn agreed(&self, date: u64) -> Option<u64> {
         let system = (self.system)();
-        (self.base..=self.latest()).contains(&system).then(|| date.min(system))
+        (self.floor..=self.latest()).contains(&system).then(|| date.min(system))
     }
 
-    /// A server has said that this time has passed. Counts as far as the system clock agrees.
+    /// A registry has said that this time has passed. Counts as far as the system clock agrees.
     pub fn witness(&self, date: u64) {
         if let Some(time) = self.agreed(date) {
             let mut state = self.state();
@@ -230,23 +257,26 @@ impl Clock {
         }
     }
 
-    /// The newest time that a server and the system clock agree to have passed.
+    /// The newest time that a registry and the system clock agree to have passed.
     pub fn witnessed(&self) -> Option<u64> {
         self.state().witnessed
     }
 
     /// The time to record for later runs: at least [`STEP`] newer than what was known at the start.
     pub fn to_record(&self) -> Option<u64> {
-        self.state().witnessed.filter(|time| *time >= self.base + STEP)
+        self.state().witnessed.filter(|time| *time >= self.floor + STEP)
     }
 
-    fn raise(&self, time: u64, reason: Reason) {
-        let mut state = self.state();
-        if time > state.floor && time <= self.latest() {
-            (state.floor, state.reason) = (time, reason);
-            drop(state);
-            log::info!("{}", self.now());
+    fn show(&self, registry: &str, time: u64, reason: Reason) {
+        let now = self.now_at(registry);
+        if !now.is_floor() || time <= now.time || time > self.latest() {
+            return;
         }
+        let mut state = self.state();
+        state.shown.retain(|(host, ..)| host != registry);
+        state.shown.push((registry.to_owned(), time, reason));
+        drop(state);
+        log::info!("{}", self.now_at(registry));
     }
 }
 
@@ -255,9 +285,14 @@ mod tests {
     use super::*;
 
     const BUILD: u64 = BUILT;
+    const REGISTRY: &str = "r.example:5000";
 
     fn clock(system: u64, recorded: Option<u64>) -> Clock {
         Clock::with(move || system, BUILD, recorded.map(|time| (time, "/state/clock".into())))
+    }
+
+    fn learn(clock: &Clock, date: u64) {
+        clock.learn(REGISTRY, date, "r.example");
     }
 
     #[test]
@@ -280,63 +315,88 @@ mod tests {
     }
 
     #[test]
-    fn a_date_counts_for_this_run_and_is_recorded_only_with_the_clock_s_consent() {
+    fn a_date_counts_where_the_clock_is_wrong_and_is_recorded_only_with_its_consent() {
         let (date, soon) = (BUILD + 30 * DAY, BUILD + STEP);
         // The clock is known to be wrong: nothing is recorded.
         let unset = clock(10, None);
-        assert!(unset.would_learn(date));
-        unset.learn(date, "r.example");
-        assert_eq!(unset.now().time, date);
-        assert_eq!(unset.now().reason, Reason::Date("r.example".into()));
+        assert!(unset.would_learn(REGISTRY, date));
+        learn(&unset, date);
+        assert_eq!(unset.now_at(REGISTRY).time, date);
+        assert_eq!(unset.now_at(REGISTRY).reason, Reason::Date("r.example".into()));
         assert_eq!(unset.to_record(), None);
         // It is right: so is the record.
         let right = clock(date, None);
-        right.learn(date + 5, "r.example");
-        assert_eq!((right.to_record(), right.now().reason), (Some(date), Reason::System));
-        // A server that lies into the future moves the record to where the clock is, and no further.
+        learn(&right, date + 5);
+        assert_eq!((right.to_record(), right.now_at(REGISTRY).reason), (Some(date), Reason::System));
+        // A registry that lies into the future moves the record to where the clock is, and no further; and no judgement.
         let lied_to = clock(soon, None);
-        lied_to.learn(BUILD + 900 * DAY, "r.example");
-        assert_eq!(lied_to.to_record(), Some(soon));
+        learn(&lied_to, BUILD + 900 * DAY);
+        lied_to.issued(REGISTRY, BUILD + 900 * DAY, "r.example");
+        assert_eq!((lied_to.to_record(), lied_to.now_at(REGISTRY).time), (Some(soon), soon));
         // One that lies into the past moves nothing.
         let slow = clock(date, None);
-        assert!(!slow.would_learn(1));
-        slow.learn(1, "r.example");
-        assert_eq!((slow.to_record(), slow.now().time), (None, date));
+        assert!(!slow.would_learn(REGISTRY, 1));
+        learn(&slow, 1);
+        assert_eq!((slow.to_record(), slow.now_at(REGISTRY).time), (None, date));
+    }
+
+    #[test]
+    fn one_registry_s_time_is_no_other_s() {
+        let unset = clock(0, None);
+        learn(&unset, BUILD + 30 * DAY);
+        unset.issued("other.example", BUILD + 3 * DAY, "other.example");
+        for (registry, days) in [(REGISTRY, 30), ("other.example", 3), ("third.example", 0)] {
+            assert_eq!(unset.now_at(registry).time, BUILD + days * DAY, "{registry}");
+        }
+        assert_eq!(unset.now().reason, Reason::Built);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_in_the_meantime_is_believed_again() {
+        let system = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let set = system.clone();
+        let clock = Clock::with(move || system.load(std::sync::atomic::Ordering::SeqCst), BUILD, None);
+        learn(&clock, BUILD + 900 * DAY);
+        set.store(BUILD + DAY, std::sync::atomic::Ordering::SeqCst);
+        let now = clock.now_at(REGISTRY);
+        assert_eq!((now.time, now.is_floor()), (BUILD + DAY, false));
     }
 
     #[test]
     fn less_than_a_day_is_not_worth_it() {
         let now = BUILD + 10 * DAY;
         let clock = clock(now, Some(now));
-        assert!(!clock.would_learn(now + STEP - 1));
-        assert!(clock.would_learn(now + STEP));
-        clock.learn(now + 7, "r.example");
+        assert!(!clock.would_learn(REGISTRY, now + STEP - 1));
+        learn(&clock, now + 7);
         assert_eq!(clock.to_record(), None);
-        assert_eq!(clock.now().reason, Reason::System);
+        assert_eq!(clock.now_at(REGISTRY).reason, Reason::System);
+        let unset = self::clock(0, Some(now));
+        assert!(!unset.would_learn(REGISTRY, now + STEP - 1));
+        assert!(unset.would_learn(REGISTRY, now + STEP));
     }
 
     #[test]
     fn a_clock_beyond_the_horizon_is_said_to_be_wrong_and_never_recorded() {
         let ahead = clock(BUILD + HORIZON + 1, None);
-        ahead.learn(BUILD + HORIZON + 1, "r.example");
+        learn(&ahead, BUILD + HORIZON + 1);
         assert_eq!(ahead.to_record(), None);
         assert!(ahead.now().far_ahead);
         assert!(ahead.now().to_string().ends_with("which is hardly true"), "{}", ahead.now());
-        // Nor does a server get there.
+        // Nor does a registry get there.
         let unset = clock(0, None);
-        unset.learn(BUILD + HORIZON + 1, "r.example");
-        unset.issued(u64::MAX, "r.example");
-        assert_eq!(unset.now().time, BUILD);
+        learn(&unset, BUILD + HORIZON + 1);
+        unset.issued(REGISTRY, u64::MAX, "r.example");
+        assert_eq!(unset.now_at(REGISTRY).time, BUILD);
     }
 
     #[test]
     fn a_certificate_s_first_day_has_come() {
         let unset = clock(0, None);
-        unset.issued(BUILD + 3 * DAY, "r.example");
-        unset.issued(BUILD + 2 * DAY, "older.example");
-        assert_eq!(unset.now().time, BUILD + 3 * DAY);
+        unset.issued(REGISTRY, BUILD + 3 * DAY, "r.example");
+        unset.issued(REGISTRY, BUILD + 2 * DAY, "older.example");
+        assert_eq!(unset.now_at(REGISTRY).time, BUILD + 3 * DAY);
         assert_eq!(unset.to_record(), None);
-        let said = unset.now().to_string();
+        let said = unset.now_at(REGISTRY).to_string();
         assert!(
             said.starts_with("this board's clock says 1970-01-01 00:00 UTC, which cannot be true"),
             "{said}"

@@ -26,6 +26,11 @@ impl Pki {
         Pki::issue(&["-days", "30"])
     }
 
+    /// The same, with certificates that are valid for 12 years.
+    pub fn long() -> Option<Pki> {
+        Pki::issue(&["-days", "4383"])
+    }
+
     fn issue(validity: &[&str]) -> Option<Pki> {
         if Command::new("openssl").arg("version").output().is_err() {
             println!("skipped: no openssl on this machine");
@@ -37,8 +42,12 @@ impl Pki {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         };
         let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-        run(&[&["req", "-x509"], &key[..], &["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test CA"]]
-            .concat());
+        run(&[
+            &["req", "-x509", "-days", "4383"],
+            &key[..],
+            &["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test CA"],
+        ]
+        .concat());
         run(&[&["req"], &key[..], &["-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=registry"]]
             .concat());
         let extensions = "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n";
@@ -135,7 +144,7 @@ fn a_certificate_issued_after_the_build_is_good_where_the_clock_is_known_to_be_w
     let (now, built) = (unix_time(), unix_time() - 100 * DAY);
     let (unset, clock) = at(30, built, &pki);
     assert!(registry(server.address, &unset).root().is_ok());
-    let floor = clock.now();
+    let floor = clock.now_at(&server.address.to_string());
     assert_eq!(floor.reason, Reason::Certificate("127.0.0.1".into()));
     assert!((now - DAY..=now).contains(&floor.time), "{floor}");
     assert_eq!(clock.to_record(), None);
@@ -170,7 +179,7 @@ fn a_stranger_s_certificate_is_refused_at_any_time() {
     let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
     let (options, clock) = at(30, unix_time() - 100 * DAY, &other);
     refused(registry(server.address, &options).root(), Kind::Network, &["not trusted"]);
-    assert_eq!(clock.now().reason, Reason::Built);
+    assert_eq!(clock.now_at(&server.address.to_string()).reason, Reason::Built);
 }
 
 #[test]

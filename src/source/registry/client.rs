@@ -51,10 +51,7 @@ impl Client {
             files.extend(place.client.iter().flat_map(|(certificate, key)| [certificate, key]).cloned());
         }
         let (mirrors, proxies) = (places.len() - 1, Arc::new(proxies));
-        let endpoint = |(at, place): (usize, Place)| {
-            let host = if place.namespace.is_none() { image.host.clone() } else { place.authority.clone() };
-            Endpoint::new(place, &host, &image.repository, at < mirrors, &proxies, options)
-        };
+        let endpoint = |(at, place)| Endpoint::new(place, image, at < mirrors, &proxies, options);
         Ok(Client {
             endpoints: places.into_iter().enumerate().map(endpoint).collect(),
             host: image.host.clone(),

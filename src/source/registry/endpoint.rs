@@ -10,6 +10,7 @@ use super::proxy::Proxies;
 use super::url::Origin;
 use super::url::encode;
 use crate::error::{Error, Kind, Result};
+use crate::image::reference::RegistryReference;
 use crate::source::Options;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ureq::http::{HeaderName, Method, Uri, header};
@@ -103,18 +104,20 @@ fn credentials(host: &str, repository: &str, is_mirror: bool, options: &Options)
 }
 
 impl Endpoint {
-    /// Finds its credentials; nothing is sent yet. `host` is what they are kept under.
+    /// Finds its credentials; nothing is sent yet. `place` is the registry of `image`, or a mirror of it.
     pub(super) fn new(
         place: Place,
-        host: &str,
-        repository: &str,
+        image: &RegistryReference,
         is_mirror: bool,
         proxies: &Arc<Proxies>,
         options: &Options,
     ) -> Endpoint {
+        // What credentials are kept under.
+        let host = if place.namespace.is_none() { &image.host } else { &place.authority };
+        let repository = image.repository.as_str();
         Endpoint {
-            http: Http::new(&place, is_mirror, proxies, options),
-            host: host.to_owned(),
+            http: Http::new(&place, &image.host, is_mirror, proxies, options),
+            host: host.clone(),
             repository: repository.to_owned(),
             credentials: credentials(host, repository, is_mirror, options),
             state: Mutex::new(State { secure: place.secure, answered: false, authorization: None }),

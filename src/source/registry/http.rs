@@ -13,6 +13,7 @@ use super::retry::retry_after;
 use super::tcp::{Fruitless, Tcp};
 use super::tls::{HandshakeFailed, Setup, Tls};
 use super::url::{Origin, Own, resolve, shown};
+use super::verify::Floored;
 use crate::error::{Error, Kind};
 use crate::source::Options;
 use crate::sys;
@@ -158,8 +159,15 @@ struct Shared {
 }
 
 impl Http {
-    /// A client with no connections yet, for `place`. A mirror has less time to connect.
-    pub(super) fn new(place: &Place, is_mirror: bool, proxies: &Arc<Proxies>, options: &Options) -> Http {
+    /// A client with no connections yet, for `place`, which is the `registry` or a mirror of it. A mirror has less time to
+    /// connect.
+    pub(super) fn new(
+        place: &Place,
+        registry: &str,
+        is_mirror: bool,
+        proxies: &Arc<Proxies>,
+        options: &Options,
+    ) -> Http {
         let usual = if is_mirror { MIRROR_TIMEOUT } else { CONNECT_TIMEOUT };
         let connect = place.connect.unwrap_or(usual);
         let config = Agent::config_builder()
@@ -184,7 +192,8 @@ impl Http {
             authorities: place.authorities.clone(),
             client: place.client.clone(),
             own: place.own(),
-            clock: options.clock.clone(),
+            is_registry: !is_mirror,
+            time: Floored { clock: options.clock.clone(), registry: registry.to_owned() },
             network: options.network.clone(),
         });
         let fruitless = Arc::<Fruitless>::default();

@@ -13,7 +13,7 @@ use super::roots::{self, Trust};
 use super::tcp::room;
 use super::url::Own;
 use super::verify::{Floored, Verifier};
-use crate::clock::{Clock, date};
+use crate::clock::date;
 use crate::error::Error;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
@@ -51,17 +51,21 @@ pub(super) struct Setup {
     pub(super) client: Vec<(PathBuf, PathBuf)>,
     /// The only server that is shown one of them.
     pub(super) own: Own,
+    /// Is that the registry, and no mirror of it? Then it may say what time it is.
+    pub(super) is_registry: bool,
     /// Judges certificates.
-    pub(super) clock: Arc<Clock>,
+    pub(super) time: Floored,
     /// Warns of keys that everybody can read.
     pub(super) network: Arc<Network>,
 }
 
 /// What the first connection has made.
 struct Made {
+    /// For all but `own`.
     config: Arc<ClientConfig>,
-    /// The same with our certificates.
+    /// For that one, with our certificates.
     own: Arc<ClientConfig>,
+    /// Who verifies that one.
     verifier: Arc<Verifier>,
     trust: Trust,
 }
@@ -84,10 +88,11 @@ impl Tls {
         Tls(Arc::new(Shared { setup, made: OnceLock::new() }))
     }
 
-    /// A server has answered; `date` is the header of that name. Nothing is learnt without TLS.
+    /// A server has answered; `date` is the header of that name. Nothing is learnt without TLS, nor of anybody but the
+    /// registry.
     pub(super) fn answered(&self, url: &Uri, date: Option<&str>) {
         let (Some(made), Some(name)) = (self.0.made.get(), server_name(url)) else { return };
-        if url.scheme() == Some(&Scheme::HTTPS) {
+        if url.scheme() == Some(&Scheme::HTTPS) && self.0.setup.own.is(url) {
             made.verifier.answered(&name, date.and_then(date::parse_http));
         }
     }
@@ -101,8 +106,8 @@ impl Tls {
     }
 
     fn make(&self) -> Result<Made, Error> {
-        let Setup { ca_file, authorities, client, clock, network, .. } = &self.0.setup;
-        let now = clock.now();
+        let Setup { ca_file, authorities, client, is_registry, time, network, .. } = &self.0.setup;
+        let now = time.now();
         if now.is_floor() || now.far_ahead {
             log::info!("{now}");
         }
@@ -110,26 +115,22 @@ impl Tls {
         let provider = Arc::new(provider());
         let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
         let webpki = webpki.build().expect("there are roots, and no revocation lists");
-        let verifier = Arc::new(Verifier::new(webpki, clock.clone()));
-        let mut config =
-            ClientConfig::builder_with_details(provider.clone(), Arc::new(Floored(clock.clone())))
-                .with_safe_default_protocol_versions()
-                .expect("ring has suites for TLS 1.2 and 1.3")
-                .dangerous() // rustls's word for every verifier that is not the default one
-                .with_custom_certificate_verifier(verifier.clone())
-                .with_no_client_auth();
+        let others = Arc::new(Verifier::new(webpki.clone(), time.clone(), false));
+        let verifier = Arc::new(Verifier::new(webpki, time.clone(), *is_registry));
+        let mut config = ClientConfig::builder_with_details(provider.clone(), Arc::new(time.clone()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has suites for TLS 1.2 and 1.3")
+            .dangerous() // rustls's word for every verifier that is not the default one
+            .with_custom_certificate_verifier(others)
+            .with_no_client_auth();
         // A pull makes a handful of connections: tickets would cost more memory than they save time.
         config.resumption = rustls::client::Resumption::disabled();
-        let config = Arc::new(config);
-        let own = match client.is_empty() {
-            true => config.clone(),
-            false => {
-                let mut own = ClientConfig::clone(&config);
-                own.client_auth_cert_resolver = identity::load(client, &provider, network)?;
-                Arc::new(own)
-            }
-        };
-        Ok(Made { config, own, verifier, trust })
+        let mut own = config.clone();
+        own.dangerous().set_certificate_verifier(verifier.clone());
+        if !client.is_empty() {
+            own.client_auth_cert_resolver = identity::load(client, &provider, network)?;
+        }
+        Ok(Made { config: Arc::new(config), own: Arc::new(own), verifier, trust })
     }
 
     /// What a failed handshake with the server of `url` means.
@@ -139,7 +140,7 @@ impl Tls {
             return ureq::Error::Other(Box::new(HandshakeFailed(error)));
         };
         let host = url.authority().map_or("", |authority| authority.as_str());
-        let refusal = refusal::certificate(host, why, &self.0.setup.clock.now(), &made.trust);
+        let refusal = refusal::certificate(host, why, &self.0.setup.time.now(), &made.trust);
         ureq::Error::Other(Box::new(refusal))
     }
 }

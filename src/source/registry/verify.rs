@@ -5,11 +5,14 @@
 //!
 //! - On a board whose clock is known to be wrong, a chain that is "not valid yet" is judged at the moment from
 //!   which it is valid (why that is safe: [`crate::clock`]).
-//! - What a verified server's `Date` says is believed only if the chain that it has just shown is valid then,
+//! - What the registry's `Date` says is believed only if the chain that it has just shown is valid then,
 //!   too. So the chain is kept from the handshake until the first answer, about 4 KB, and no longer.
+//!
+//! There are two of them for each place that is asked: one for the place itself, and one for all to which it refers, of whom
+//! nothing is learnt. Nor is anything learnt of a mirror.
 
-use crate::clock::Clock;
 use crate::clock::date::Utc;
+use crate::clock::{Clock, Reading};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -21,13 +24,24 @@ use std::time::Duration;
 /// How often a chain can say "not valid yet": once for each of its certificates; webpki builds no longer path.
 const CHAIN_MAX: usize = 8;
 
-/// The time that rustls judges by.
-#[derive(Debug)]
-pub(super) struct Floored(pub(super) Arc<Clock>);
+/// The time that rustls judges by: of a registry.
+#[derive(Debug, Clone)]
+pub(super) struct Floored {
+    pub(super) clock: Arc<Clock>,
+    /// As the user wrote it.
+    pub(super) registry: String,
+}
+
+impl Floored {
+    /// What time it is taken to be.
+    pub(super) fn now(&self) -> Reading {
+        self.clock.now_at(&self.registry)
+    }
+}
 
 impl TimeProvider for Floored {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(unix(self.0.now().time))
+        Some(unix(self.now().time))
     }
 }
 
@@ -41,10 +55,12 @@ struct Shown {
     chain: Vec<CertificateDer<'static>>,
 }
 
-/// The verifier of all connections of a run.
+/// The verifier of connections.
 pub(super) struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
-    clock: Arc<Clock>,
+    time: Floored,
+    /// Is it the registry that is verified, from which something may be learnt?
+    teaches: bool,
     /// By the last handshake, whose answer is still to come.
     shown: Mutex<Option<Shown>>,
 }
@@ -56,8 +72,9 @@ impl std::fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, clock: Arc<Clock>) -> Verifier {
-        Verifier { webpki, clock, shown: Mutex::new(None) }
+    /// `teaches`: it verifies the registry itself.
+    pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, time: Floored, teaches: bool) -> Verifier {
+        Verifier { webpki, time, teaches, shown: Mutex::new(None) }
     }
 
     fn shown(&self) -> MutexGuard<'_, Option<Shown>> {
@@ -69,11 +86,12 @@ impl Verifier {
     /// a date. Only the first answer after a handshake is heard.
     pub(super) fn answered(&self, name: &ServerName<'_>, date: Option<u64>) {
         let Some(shown) = self.shown().take_if(|shown| shown.name == *name) else { return };
-        let Some(date) = date.filter(|date| self.clock.would_learn(*date)) else { return };
+        let Floored { clock, registry } = &self.time;
+        let Some(date) = date.filter(|date| clock.would_learn(registry, *date)) else { return };
         let (host, said) = (name.to_str(), Utc(date));
         let Some((end_entity, intermediates)) = shown.chain.split_first() else { return };
         match self.webpki.verify_server_cert(end_entity, intermediates, name, &[], unix(date)) {
-            Ok(_) => self.clock.learn(date, &host),
+            Ok(_) => clock.learn(registry, date, &host),
             Err(_) => {
                 log::info!("{host} says it is {said}, when its own certificate is not valid: not believed")
             }
@@ -90,26 +108,24 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let reading = self.clock.now();
+        let Floored { clock, registry } = &self.time;
+        let reading = self.time.now();
         let judge = |time| self.webpki.verify_server_cert(end_entity, intermediates, name, ocsp, time);
         let (mut time, mut verdict) = (now, judge(now));
         for _ in 0..CHAIN_MAX {
             match &verdict {
                 Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
                     not_before, ..
-                })) if reading.is_floor()
-                    && *not_before > time
-                    && not_before.as_secs() <= self.clock.latest() =>
-                {
+                })) if reading.is_floor() && *not_before > time && not_before.as_secs() <= clock.latest() => {
                     time = *not_before;
                     verdict = judge(time);
                 }
                 _ => break,
             }
         }
-        if verdict.is_ok() {
+        if self.teaches && verdict.is_ok() {
             if time > now {
-                self.clock.issued(time.as_secs(), &name.to_str());
+                clock.issued(registry, time.as_secs(), &name.to_str());
             }
             let chain = [end_entity].into_iter().chain(intermediates);
             let chain = chain.map(|certificate| certificate.clone().into_owned()).collect();
