@@ -17,7 +17,7 @@ use crate::image::reference::Reference;
 use crate::platform::Platform;
 #[cfg(feature = "publish")]
 use crate::source::Login;
-use crate::source::{Network, RATE_MIN};
+use crate::source::{Lowest, Network, RATE_MIN};
 use crate::store::deployment::{KEEP_MAX, check_name};
 use crate::trust::rollback::Monotonic;
 use definition::{
@@ -63,6 +63,8 @@ pub struct Options {
     pub hosts_dir: Option<PathBuf>,
     /// `--limit-rate` and `--wait-online`, for all connections of this run together.
     pub network: Arc<Network>,
+    /// `--lowest-rate`, for each of them.
+    pub lowest: Lowest,
     /// `--insecure`: a registry that has no TLS is asked without.
     #[cfg(feature = "publish")]
     pub insecure: bool,
@@ -99,6 +101,7 @@ impl Default for Options {
             auth_file: None,
             hosts_dir: None,
             network: Arc::default(),
+            lowest: Lowest::default(),
             #[cfg(feature = "publish")]
             insecure: false,
             #[cfg(feature = "publish")]
@@ -273,7 +276,8 @@ fn apply(flag: Flag, parser: &mut lexopt::Parser, options: &mut Options, own: &m
         }
         Flag::AuthFile => options.auth_file = file(parser)?,
         Flag::HostsDir => options.hosts_dir = file(parser)?,
-        Flag::LimitRate => own.limit_rate = Some(rate(&text(parser)?)?),
+        Flag::LimitRate => own.limit_rate = Some(rate("limit-rate", &text(parser)?, RATE_MIN)?),
+        Flag::LowestRate => options.lowest.rate = rate("lowest-rate", &text(parser)?, 1)?,
         Flag::WaitOnline => own.wait_online = number(parser, "wait-online", 0, COMMAND_MAX)?,
         Flag::Keep => own.keep = Some(number(parser, "keep", 1, KEEP_MAX.into())? as u32),
         Flag::Health => own.health = Some(text(parser)?),
@@ -414,8 +418,9 @@ fn number(parser: &mut lexopt::Parser, option: &str, least: u64, most: u64) -> R
     number.ok_or_else(|| wrong(format!("--{option} {text:?} is not a number from {least} to {most}")))
 }
 
-/// Bytes a second as curl writes them: a number, perhaps with a decimal point, and k, M or G for powers of 1024.
-fn rate(text: &str) -> Result<u64> {
+/// Bytes a second as curl writes them, at least `least`: a number, perhaps with a decimal point, and k, M or G for powers of
+/// 1024.
+fn rate(option: &str, text: &str, least: u64) -> Result<u64> {
     let (number, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
@@ -434,8 +439,10 @@ fn rate(text: &str) -> Result<u64> {
     let rate =
         rate.and_then(|whole| whole.checked_mul(1000)?.checked_add(thousandths)?.checked_mul(1 << shift));
     let rate = rate.map(|thousandths| thousandths / 1000);
-    rate.filter(|rate| *rate >= RATE_MIN).ok_or_else(|| {
-        wrong(format!("--limit-rate {text:?} is no rate of 1k or more (200k, 1.5M, bytes a second)"))
+    rate.filter(|rate| *rate >= least).ok_or_else(|| {
+        wrong(format!(
+            "--{option} {text:?} is no rate of {least} bytes a second or more (a number; k, M and G are powers of 1024)"
+        ))
     })
 }
 

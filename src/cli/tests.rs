@@ -109,7 +109,7 @@ fn rates_are_written_as_for_curl() {
     for (text, bytes) in
         [("200k", 200 << 10), ("1M", 1 << 20), ("1.5m", 3 << 19), ("2G", 2 << 30), ("4096", 4096)]
     {
-        assert_eq!(rate(text).unwrap(), bytes, "{text}");
+        assert_eq!(rate("limit-rate", text, RATE_MIN).unwrap(), bytes, "{text}");
     }
     for text in [
         "",
@@ -128,8 +128,19 @@ fn rates_are_written_as_for_curl() {
         ".5M",
         "1..5M",
     ] {
-        assert!(rate(text).unwrap_err().to_string().contains("--limit-rate"), "{text}");
+        let refused = rate("limit-rate", text, RATE_MIN).unwrap_err().to_string();
+        assert!(refused.contains("--limit-rate") && refused.contains("1024 bytes a second"), "{refused}");
     }
+}
+
+#[test]
+fn the_lowest_rate_is_a_choice_of_who_asks_a_registry() {
+    let lowest = |line| run(line).unwrap().options.lowest.rate;
+    assert_eq!(lowest("pull a /x"), 512);
+    assert_eq!(lowest("pull a /x --lowest-rate 100"), 100);
+    assert_eq!(lowest("update --all --lowest-rate=1.5k"), 1536);
+    assert!(refusal("update --all --lowest-rate 0").contains("is no rate of 1 bytes a second or more"));
+    assert!(refusal("gc --lowest-rate 100").contains("--lowest-rate does not go with gc"));
 }
 
 #[test]

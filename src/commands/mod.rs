@@ -175,6 +175,7 @@ fn reaching(options: &Options, clock: &Arc<Clock>) -> source::Options {
         auth_file: options.auth_file.clone(),
         hosts_dir: options.hosts_dir.clone(),
         network: options.network.clone(),
+        lowest: options.lowest,
         clock: clock.clone(),
         ..Default::default()
     }

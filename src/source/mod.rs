@@ -132,10 +132,25 @@ pub struct Options {
     pub clock: Arc<Clock>,
     /// How long a connection may send nothing before it counts as dead.
     pub stall: Duration,
-    /// How long a connection may take for 64 KiB of a blob, or for a whole document; what is slower counts as dead, too.
-    pub slow: Duration,
+    /// How slow a connection may be; what is slower counts as dead, too.
+    pub lowest: Lowest,
     /// The pause before the first retry; every further one is twice as long, up to 30 s.
     pub pause: Duration,
+}
+
+/// The lowest rate at which a registry is waited for. A real GPRS link has 1 KiB a second and more.
+#[derive(Debug, Clone, Copy)]
+pub struct Lowest {
+    /// In bytes a second, at least 1.
+    pub rate: u64,
+    /// For how long it may be slower, in a row.
+    pub patience: Duration,
+}
+
+impl Default for Lowest {
+    fn default() -> Lowest {
+        Lowest { rate: 512, patience: Duration::from_secs(60) }
+    }
 }
 
 impl Default for Options {
@@ -153,7 +168,7 @@ impl Default for Options {
             network: Arc::default(),
             clock: Arc::default(),
             stall: Duration::from_secs(30),
-            slow: Duration::from_secs(600),
+            lowest: Lowest::default(),
             pause: Duration::from_millis(500),
         }
     }

@@ -26,3 +26,43 @@ pub fn limit_receive_buffer(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::R
     // Older kernels have settled the largest window when they connected, by the small buffer of that moment.
     set(libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, bytes)
 }
+
+/// What is done with a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// At once, or not at all: `EAGAIN`.
+    Never,
+    /// As long as the socket's time-out lets it.
+    AsSet,
+}
+
+impl Wait {
+    fn flags(self) -> libc::c_int {
+        match self {
+            Wait::Never => libc::MSG_DONTWAIT,
+            Wait::AsSet => 0,
+        }
+    }
+}
+
+/// Receives what the peer of a connected socket has sent: how many bytes, 0 at its end.
+///
+/// # Errors
+/// As `recv(2)`.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: Wait) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most as many bytes as the buffer has.
+    let received =
+        unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), wait.flags()) };
+    usize::try_from(received).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends to the peer of a connected socket: how many of the bytes the kernel took. There is no SIGPIPE.
+///
+/// # Errors
+/// As `send(2)`.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], wait: Wait) -> io::Result<usize> {
+    let flags = wait.flags() | libc::MSG_NOSIGNAL;
+    // SAFETY: the kernel reads at most as many bytes as there are.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}

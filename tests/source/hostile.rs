@@ -5,19 +5,48 @@ use crate::server::{Reply, Server};
 use crate::tls::{Pki, trusting};
 use crate::{options, read_layer, refused, registry};
 use edgepull::error::Kind;
+#[cfg(feature = "publish")]
+use edgepull::image::manifest::Descriptor;
 use std::net::{SocketAddr, UdpSocket};
+
+/// Where only a board itself gets to, in every spelling that there is.
+const NEAR: [&str; 31] = [
+    "http://169.254.169.254/latest/meta-data/",
+    "http://169.254.170.2/v2/credentials/",
+    "http://169.254.170.23/",
+    "http://169.254.43518/",
+    "http://0xa9.254.0251.254/",
+    "http://2852039166/",
+    "http://[::ffff:169.254.169.254]/",
+    "http://[::169.254.169.254]/",
+    "http://[::ffff:0:169.254.169.254]/",
+    "http://[64:ff9b::a9fe:a9fe]/",
+    "http://[64:ff9b:1::a9fe:a9fe]/",
+    "http://[64:ff9b:1:a9fe:a9:fe00::]/",
+    "http://[2002:a9fe:a9fe::]/",
+    "http://[2001:0:a9fe:a9fe::1]/",
+    "http://[2001:db8::5efe:a9fe:a9fe]/",
+    "http://[fd00:ec2::254]/",
+    "http://[fd00:ec2::23]/",
+    "http://[fd20:ce::254]/",
+    "http://168.63.129.16/machine?comp=goalstate",
+    "http://[::ffff:168.63.129.16]/",
+    "http://[64:ff9b::a83f:8110]/",
+    "http://100.100.100.200/",
+    "http://[fd00:100::100:200]/",
+    "http://192.0.0.192/",
+    "http://[fd00:c1::a9fe:a9fe]/",
+    "http://[fd00:42::42]/",
+    "http://[fd00:a9fe:a9fe::1]/",
+    "http://169.254.1.1/",
+    "http://[fe80::1]/",
+    "http://[fe80::a9fe:a9fe]/",
+    "http://224.0.0.1/",
+];
 
 #[test]
 fn redirects_to_metadata_services_and_to_the_link_are_refused() {
-    for target in [
-        "http://169.254.169.254/latest/meta-data/",
-        "http://[::ffff:169.254.169.254]/",
-        "http://[fd00:ec2::254]/",
-        "http://100.100.100.200/",
-        "http://169.254.1.1/",
-        "http://[fe80::1]/",
-        "http://[64:ff9b::a9fe:a9fe]/",
-    ] {
+    for target in NEAR {
         let server = Server::start(move |_, _| Reply::new(307, "").with("Location", target));
         refused(
             registry(server.address, &options()).root(),
@@ -35,9 +64,54 @@ fn redirects_to_metadata_services_and_to_the_link_are_refused() {
 
 #[test]
 fn a_token_server_is_not_at_a_metadata_service_either() {
-    let challenge = r#"Bearer realm="http://169.254.169.254/token",service="x""#;
-    let server = Server::start(move |_, _| Reply::new(401, "").with("WWW-Authenticate", challenge));
-    refused(registry(server.address, &options()).root(), Kind::Network, &["169.254.169.254", "refused"]);
+    for target in NEAR {
+        let challenge = format!("Bearer realm=\"{target}\",service=\"x\"");
+        let server = Server::start(move |_, _| Reply::new(401, "").with("WWW-Authenticate", &challenge));
+        refused(
+            registry(server.address, &options()).root(),
+            Kind::Network,
+            &["only this board can reach", "refused"],
+        );
+        assert_eq!(server.requests().len(), 1, "{target}");
+    }
+}
+
+#[test]
+fn a_layer_s_own_urls_are_not_there_either() {
+    let image = Image::new();
+    for target in NEAR {
+        let mut layer = image.layer_descriptor();
+        layer.media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".to_owned();
+        layer.urls = vec![target.to_owned()];
+        let server = Server::start(|_, _| Reply::new(404, ""));
+        // The registry is asked, where nobody else may be.
+        refused(
+            read_layer(&mut *registry(server.address, &options()), &layer, 0),
+            Kind::NotFound,
+            &["does not have it"],
+        );
+        assert_eq!(server.requests().len(), 1, "{target}");
+    }
+}
+
+#[cfg(feature = "publish")]
+#[test]
+fn an_upload_does_not_go_on_there_either() {
+    for target in NEAR {
+        let server = Server::start(move |request, _| match request.method.as_str() {
+            "POST" => Reply::new(202, "").with("Location", target),
+            _ => Reply::new(404, ""),
+        });
+        let reference = format!("{}/team/app:v1", server.address).parse().unwrap();
+        let mut registry = edgepull::source::open_destination(&reference, &options()).unwrap();
+        let bytes = b"some";
+        let digest = edgepull::image::digest::Digest::of(bytes);
+        let blob: Descriptor =
+            serde_json::from_str(&format!(r#"{{"digest":"{digest}","size":{}}}"#, bytes.len())).unwrap();
+        let result = registry.blob(&blob, &mut |_| Ok(Box::new(&bytes[..])), &mut |_| {});
+        refused(result, Kind::Network, &["only this board can reach", "refused"]);
+        assert_eq!(server.requests().len(), 1, "{target}");
+    }
 }
 
 /// An address of this machine that is not its loopback's; nothing is sent to find it.

@@ -5,7 +5,7 @@ use crate::port::bound;
 use crate::server::{Reply, Server, closed_port};
 use crate::{options, read_layer, refused, registry};
 use edgepull::error::Kind;
-use edgepull::source::{Network, Options};
+use edgepull::source::{Lowest, Network, Options};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,26 +55,104 @@ fn a_limited_rate_holds() {
     assert_eq!(server.requests().len(), 1);
 }
 
+/// Options of one who bears no slowness for longer than 400 ms. No server here gives more than some bytes in that time.
+fn hasty() -> Options {
+    Options { lowest: Lowest { rate: 1 << 30, patience: Duration::from_millis(400) }, ..options() }
+}
+
+const TOO_SLOW: [&str; 4] =
+    ["tried 6 times", "too slow: ", "less than 1073741824 bytes a second", "--lowest-rate"];
+
 #[test]
-fn a_blob_that_only_drips_is_given_up_although_bytes_keep_coming() {
+fn a_blob_that_only_drips_is_given_up_and_nothing_that_came_is_lost() {
     let image = Image::new();
     let layer = image.layer.clone();
-    let server = Server::start(move |request, _| Reply::ranged(request, &layer));
-    // Without any time, each read but the first of a connection comes too late.
-    let options = Options { slow: Duration::ZERO, ..options() };
+    let server = Server::start(move |request, _| Reply::ranged(request, &layer).drip(5000));
     refused(
-        read_layer(&mut *registry(server.address, &options), &image.layer_descriptor(), 0),
+        read_layer(&mut *registry(server.address, &hasty()), &image.layer_descriptor(), 0),
         Kind::Network,
-        &["tried 6 times", "bytes in 0ns"],
+        &TOO_SLOW,
     );
     let starts: Vec<_> = server.requests().iter().map(|request| request.range().map(|(at, _)| at)).collect();
     assert_eq!(starts.len(), 6);
-    assert!(starts.is_sorted() && starts[5] > Some(0), "each goes on where the one before was: {starts:?}");
-    refused(registry(server.address, &options).root(), Kind::Network, &["tried 6 times", "bytes in 0ns"]);
-    // With time, the same comes whole.
-    let options = Options { slow: Duration::from_secs(600), ..options };
+    assert!(
+        starts.is_sorted() && starts[5] >= Some(5000),
+        "each goes on where the one before was: {starts:?}"
+    );
+    // For who has the time, the same comes whole.
+    let layer = image.layer.clone();
+    let server = Server::start(move |request, _| Reply::ranged(request, &layer).drip(99_990));
+    let patient = Lowest { rate: 1, patience: Duration::from_secs(600) };
+    let options = Options { lowest: patient, ..options() };
     let read = read_layer(&mut *registry(server.address, &options), &image.layer_descriptor(), 0).unwrap();
     assert!(read == image.layer);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn whatever_drips_is_given_up() {
+    let token = format!("{{\"token\":\"t\"{}}}", " ".repeat(10_000));
+    for (what, reply) in [
+        ("a manifest", Reply::typed("x", vec![b' '; 10_000]).drip(0)),
+        ("a head", Reply::flood_slowly("HTTP/1.1 200 OK\r\nX: ", "y")),
+        ("interim answers", Reply::flood_slowly("", "HTTP/1.1 100 Continue\r\n\r\n")),
+        ("an error", Reply::new(500, vec![b' '; 4000]).drip(0)),
+        ("a chunk's head", Reply::flood_slowly("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "0")),
+    ] {
+        let server = Server::start(move |_, _| reply.clone());
+        let error = registry(server.address, &hasty()).root().expect_err(what);
+        let text = error.to_string();
+        assert_eq!(error.kind(), Kind::Network, "{what}: {text}");
+        // What an error's body says is not waited for, only its status.
+        let why = if what == "an error" { "HTTP 500" } else { "too slow: " };
+        assert!(text.contains(why) && text.contains("tried 6 times"), "{what}: {text}");
+        assert_eq!(server.requests().len(), 6, "{what}");
+    }
+    let tokens = Server::start(move |_, _| Reply::new(200, token.clone()).drip(0));
+    let challenge = format!("Bearer realm=\"http://{}/token\",service=\"x\"", tokens.address);
+    let server = Server::start(move |_, _| Reply::new(401, "").with("WWW-Authenticate", &challenge));
+    refused(registry(server.address, &hasty()).root(), Kind::Network, &TOO_SLOW);
+    assert_eq!(tokens.requests().len(), 6);
+}
+
+#[test]
+fn a_mirror_that_drips_is_left_for_the_registry() {
+    let image = Image::new();
+    let layer = image.layer.clone();
+    let origin = Server::start(move |request, _| Reply::ranged(request, &layer));
+    let layer = image.layer.clone();
+    let mirror = Server::start(move |request, _| Reply::ranged(request, &layer).drip(30_000));
+    let hosts = tempfile::tempdir().unwrap();
+    std::fs::create_dir(hosts.path().join("_default")).unwrap();
+    let toml = format!(
+        "server = \"http://{}\"\n[host.\"http://{}\"]\ncapabilities = [\"pull\"]\n",
+        origin.address, mirror.address
+    );
+    std::fs::write(hosts.path().join("_default/hosts.toml"), toml).unwrap();
+    let options = Options { hosts_dir: Some(hosts.path().to_owned()), ..hasty() };
+    let read = read_layer(&mut *registry(origin.address, &options), &image.layer_descriptor(), 0).unwrap();
+    assert!(read == image.layer);
+    assert_eq!(mirror.requests().len(), 1);
+    let asked = origin.requests();
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].range().unwrap().0 >= 30_000, "what the mirror gave is kept: {asked:?}");
+}
+
+#[test]
+fn a_registry_that_breaks_off_after_each_byte_is_given_up() {
+    let image = Image::new();
+    let layer = image.layer.clone();
+    let server = Server::start(move |request, _| Reply::ranged(request, &layer).cut(1));
+    // At this rate, a byte is worth less than the shortest pause between two tries.
+    let lowest = Lowest { rate: 10_000, patience: Duration::from_secs(600) };
+    let options = Options { lowest, ..options() };
+    refused(
+        read_layer(&mut *registry(server.address, &options), &image.layer_descriptor(), 0),
+        Kind::Network,
+        &["tried 6 times", "closed too early"],
+    );
+    let starts: Vec<_> = server.requests().iter().map(|request| request.range().map(|(at, _)| at)).collect();
+    assert_eq!(starts, [None, Some(1), Some(2), Some(3), Some(4), Some(5)]);
 }
 
 #[test]

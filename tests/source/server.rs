@@ -6,9 +6,13 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What the kernel may hold of what a server has sent, in bytes as it counts them.
 const SEND_BUFFER: usize = 64 << 10;
+
+/// How long a server that drips waits before each byte.
+const DRIP: Duration = Duration::from_millis(20);
 
 /// What a client sent.
 #[derive(Debug, Clone)]
@@ -49,6 +53,8 @@ enum Trouble {
     Cut(usize),
     /// Nothing more comes after so many bytes; the connection stays open.
     Stall(usize),
+    /// After so many bytes, the others come one by one.
+    Drip(usize),
     /// It never ends.
     Endless,
 }
@@ -64,13 +70,15 @@ pub struct Reply {
     trouble: Trouble,
     /// Stands there in the place of status and headers.
     head: Option<Vec<u8>>,
+    /// Before each piece of what has no end.
+    pause: Option<Duration>,
 }
 
 impl Reply {
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Reply {
         let body = body.into();
         let length = Some(body.len());
-        Reply { status, headers: Vec::new(), body, length, trouble: Trouble::None, head: None }
+        Reply { status, headers: Vec::new(), body, length, trouble: Trouble::None, head: None, pause: None }
     }
 
     /// Exactly `head`, then `again` without an end.
@@ -121,6 +129,17 @@ impl Reply {
     pub fn stall(mut self, after: usize) -> Reply {
         self.trouble = Trouble::Stall(after);
         self
+    }
+
+    /// After so many bytes of the body, the others come one by one, [`DRIP`] after each other.
+    pub fn drip(mut self, after: usize) -> Reply {
+        self.trouble = Trouble::Drip(after);
+        self
+    }
+
+    /// Exactly `head`, then `again` without an end, [`DRIP`] after each other.
+    pub fn flood_slowly(head: impl Into<Vec<u8>>, again: impl Into<Vec<u8>>) -> Reply {
+        Reply { pause: Some(DRIP), ..Reply::flood(head, again) }
     }
 
     pub fn endless(mut self) -> Reply {
@@ -286,7 +305,7 @@ fn serve(connection: impl Read + Write, care: &Care, script: &Script, seen: &Mut
             return;
         }
         match reply.trouble {
-            Trouble::None => {}
+            Trouble::None | Trouble::Drip(_) => {}
             // Held until the client gives up.
             Trouble::Stall(_) => return drop(connection.read(&mut [0])),
             _ => return,
@@ -328,7 +347,11 @@ fn write_reply(connection: &mut impl Write, reply: &Reply) -> std::io::Result<()
     if let Some(head) = &reply.head {
         connection.write_all(head)?;
         loop {
+            if let Some(pause) = reply.pause {
+                std::thread::sleep(pause);
+            }
             connection.write_all(&reply.body)?;
+            connection.flush()?;
         }
     }
     let mut head = format!("HTTP/1.1 {} Whatever\r\n", reply.status);
@@ -344,6 +367,16 @@ fn write_reply(connection: &mut impl Write, reply: &Reply) -> std::io::Result<()
     match reply.trouble {
         Trouble::None => connection.write_all(&reply.body)?,
         Trouble::Cut(after) | Trouble::Stall(after) => connection.write_all(&reply.body[..after])?,
+        Trouble::Drip(after) => {
+            let (at_once, slowly) = reply.body.split_at(after.min(reply.body.len()));
+            connection.write_all(at_once)?;
+            connection.flush()?;
+            for byte in slowly {
+                std::thread::sleep(DRIP);
+                connection.write_all(&[*byte])?;
+                connection.flush()?;
+            }
+        }
         Trouble::Endless => loop {
             connection.write_all(&reply.body)?;
         },

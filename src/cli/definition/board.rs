@@ -106,6 +106,32 @@ const MACHINES: &[&str] = &["armv5tejl", "armv6l", "armv7l", "armv8l", "aarch64"
 /// Some rates.
 const RATES: &[&str] = &["100k", "500k", "1M", "10M"];
 
+/// Some that a bad link has.
+const LOWEST_RATES: &[&str] = &["100", "512", "4k"];
+
+/// The commands that may ask a registry for something.
+const ASKING: &[Verb] = &[
+    Verb::Inspect,
+    Verb::Pull,
+    Verb::Deploy,
+    Verb::Update,
+    Verb::Verify,
+    #[cfg(feature = "publish")]
+    Verb::Copy,
+    #[cfg(feature = "publish")]
+    Verb::ManifestCheck,
+    #[cfg(feature = "publish")]
+    Verb::ManifestCreate,
+    #[cfg(feature = "publish")]
+    Verb::ManifestInspect,
+    #[cfg(feature = "publish")]
+    Verb::ManifestPush,
+    #[cfg(feature = "publish")]
+    Verb::PushFromSpec,
+    #[cfg(feature = "publish")]
+    Verb::PushFromArgs,
+];
+
 /// The commands that take the state directory's lock.
 const CHANGING: &[Verb] =
     &[Verb::Deploy, Verb::Update, Verb::Rollback, Verb::Confirm, Verb::Verify, Verb::Gc];
@@ -271,6 +297,14 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::Words(RATES),
         "carry no more than so many bytes a second; k, M and G as in curl",
     ),
+    valued(
+        Flag::LowestRate,
+        "lowest-rate",
+        "RATE",
+        Complete::Words(LOWEST_RATES),
+        "give up who sends less than that for a minute (default 512), as curl's --speed-limit",
+    )
+    .of(ASKING),
     valued(
         Flag::WaitOnline,
         "wait-online",

@@ -103,6 +103,7 @@ pub enum Flag {
     AuthFile,
     HostsDir,
     LimitRate,
+    LowestRate,
     WaitOnline,
     StateDir,
     Json,

@@ -13,7 +13,7 @@ use super::url::{Origin, absolute, encode, shown, with_query};
 use crate::error::{Error, Kind};
 use serde::Deserialize;
 use std::io::Read;
-use ureq::http::{HeaderValue, Method, header};
+use ureq::http::{HeaderValue, header};
 
 /// The largest answer of a token server, in bytes. Tokens of several KiB are normal.
 const TOKEN_MAX: u64 = 64 << 10;
@@ -116,7 +116,7 @@ fn fetch_token(
             let scopes: Vec<String> = scope.split(' ').map(|one| format!("scope={}", encode(one))).collect();
             let url = with_query(&url, &format!("{service}{}", scopes.join("&")))
                 .ok_or_else(|| fail("its token server has no usable URL".into()))?;
-            client.http.get(&Method::GET, &url, &[], basic.as_ref().map(Secret::reveal))?
+            client.http.get_referred(&url, basic.as_ref().map(Secret::reveal))?
         }
     };
     token_of(client, answer, access)

@@ -2,7 +2,7 @@
 //!
 //! Where a connection ends too early, the rest is asked for anew by a closed range (`bytes=N-M`: some
 //! blob stores refuse open ones), starting at the registry, because the signed URL of a redirect may have
-//! expired. As long as bytes keep coming, and not too few of them, it never gives up.
+//! expired. As long as bytes keep coming, and not too few of them for the time ([`super::pace`]), it never gives up.
 
 use super::body::BodyStream;
 use super::client::Client;
@@ -34,8 +34,6 @@ pub(super) struct BlobReader {
     position: u64,
     body: Option<Open>,
     attempts: Attempts,
-    /// Those that ended because too little came: these are counted for the whole blob.
-    slow: Attempts,
     /// Ranges were answered wrongly, and not by a mirror, which is left for that: ask for the whole and skip.
     no_ranges: bool,
 }
@@ -63,7 +61,7 @@ impl BlobReader {
         if !descriptor.is_foreign() {
             places.rotate_right(1);
         }
-        let (attempts, slow) = (client.attempts(), client.attempts());
+        let attempts = client.attempts();
         let mut reader = BlobReader {
             client,
             digest: descriptor.digest,
@@ -72,7 +70,6 @@ impl BlobReader {
             position: offset,
             body: None,
             attempts,
-            slow,
             no_ranges: false,
         };
         if offset > reader.size {
@@ -105,15 +102,14 @@ impl BlobReader {
             }
             log::info!("{error}; trying elsewhere");
             self.places.remove(0);
-            self.attempts.reset();
+            self.attempts.elsewhere(self.client.waited());
             self.no_ranges = false;
         }
     }
 
     fn wait(&mut self, failure: Failure) -> Result<()> {
         let what = self.what();
-        let attempts = if failure.class == Class::Slow { &mut self.slow } else { &mut self.attempts };
-        self.client.pause(attempts, failure, &what)
+        self.client.pause(&mut self.attempts, failure, &what)
     }
 
     /// One try at one place.
@@ -167,7 +163,7 @@ impl BlobReader {
     fn take_body(&mut self, answer: Answer) {
         let place = answer.place;
         self.client.gives(self.digest, place);
-        self.body = Some(Open { stream: answer.into_body().blob(), place });
+        self.body = Some(Open { stream: answer.into_body(), place });
     }
 
     fn absent(&self, answer: Answer) -> Error {
@@ -261,7 +257,7 @@ impl Read for BlobReader {
             match self.read_body(&mut buffer[..wanted]) {
                 Ok(read) => {
                     self.position += read as u64;
-                    self.attempts.reset();
+                    self.attempts.came(read as u64, self.client.waited());
                     return Ok(read);
                 }
                 Err(failure) => self.wait(failure)?,

@@ -32,6 +32,8 @@ pub(super) struct Client {
     pub(super) host: String,
     pub(super) repository: String,
     pause: Duration,
+    /// In bytes a second.
+    lowest: u64,
     pub(super) network: Arc<Network>,
     /// What is read when it is needed: for names, and for TLS.
     pub(super) files: Vec<PathBuf>,
@@ -57,6 +59,7 @@ impl Client {
             host: image.host.clone(),
             repository: image.repository.clone(),
             pause: options.pause,
+            lowest: options.lowest.rate,
             network: options.network.clone(),
             files,
             given: Mutex::default(),
@@ -75,7 +78,12 @@ impl Client {
 
     /// A fresh count of tries.
     pub(super) fn attempts(&self) -> Attempts {
-        Attempts::new(self.pause)
+        Attempts::new(self.pause, self.lowest, self.waited())
+    }
+
+    /// How long its places were waited for, in all.
+    pub(super) fn waited(&self) -> Duration {
+        self.endpoints.iter().map(|endpoint| endpoint.http.waited()).sum()
     }
 
     /// Waits before the next try, or gives up with what failed. `what` is being fetched.
@@ -93,7 +101,7 @@ impl Client {
                 return Ok(());
             }
             Class::Unreachable if !answered => ATTEMPTS_UNKNOWN_MAX,
-            Class::Unreachable | Class::Passing | Class::Slow => ATTEMPTS_MAX,
+            Class::Unreachable | Class::Passing => ATTEMPTS_MAX,
         };
         match attempts.pause(most, failure.retry_after) {
             Some(pause) => {

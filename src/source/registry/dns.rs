@@ -2,20 +2,18 @@
 //! `/etc/resolv.conf`, and libc then asks the machine itself. (musl reads that file for each name, glibc when it
 //! has changed: a network that comes up later is seen.)
 //!
-//! All addresses that are connected to come from here, also those of redirects and token servers, so that here
-//! is where some of them are refused ([`super::near`]).
+//! All addresses that are connected to come from here, also those of redirects, uploads and token servers, so that here
+//! is where some of them are left out ([`super::near`]); whom a connection that is open already leads to is looked at
+//! by itself ([`super::tcp`]).
 
-use super::near::{self, Ranges};
+use super::exchange::Exchange;
+use super::near;
 use super::proxy::Proxies;
-use super::url::Own;
-use crate::error::{Error, Kind};
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use ureq::http::Uri;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 /// Where libc finds its name servers (resolv.conf(5)).
@@ -32,70 +30,37 @@ const GLIBC: [&str; 7] = [
     "/usr/lib",
 ];
 
-/// The host that the user has named was not looked up yet. No range has this bit.
-const UNKNOWN: Ranges = 64;
-
-/// libc's resolver, for one host that the user has named, and for those to which it refers.
+/// A resolver for one host that the user has named, and for those to which it refers.
 #[derive(Debug)]
-pub(super) struct Dns {
-    resolver: DefaultResolver,
+pub(super) struct Dns<Names> {
+    names: Names,
     proxies: Arc<Proxies>,
-    /// Who the user has named.
-    own: Own,
-    /// Which near ranges it has addresses of; or [`UNKNOWN`].
-    near: AtomicU8,
+    exchange: Arc<Exchange>,
 }
 
-impl Dns {
-    /// For the host `own`.
-    pub(super) fn new(own: Own, proxies: Arc<Proxies>) -> Dns {
-        Dns { resolver: DefaultResolver::default(), proxies, own, near: AtomicU8::new(UNKNOWN) }
+impl<Names: Resolver> Dns<Names> {
+    /// For the client that has this `exchange`. `names` is [`ureq::unversioned::resolver::DefaultResolver`], libc's.
+    pub(super) fn new(names: Names, exchange: Arc<Exchange>, proxies: Arc<Proxies>) -> Dns<Names> {
+        Dns { names, proxies, exchange }
     }
 
-    /// Those of `addresses` that `url` may lead to. `resolve` finds a name's.
-    fn allowed(
-        &self,
-        url: &Uri,
-        addresses: ResolvedSocketAddrs,
-        resolve: &dyn Fn(&Uri) -> Result<ResolvedSocketAddrs, ureq::Error>,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let ranges =
-            |addresses: &[SocketAddr]| addresses.iter().fold(0, |all, one| all | near::range(one.ip()));
-        if self.own.is(url) {
-            self.near.store(ranges(&addresses), Ordering::Relaxed);
-            return Ok(addresses);
-        }
-        if ranges(&addresses) == 0 {
-            return Ok(addresses);
-        }
-        let mut known = self.near.load(Ordering::Relaxed);
-        if known == UNKNOWN {
-            // A layer's urls come before the registry.
-            let own = format!("http://{}/", self.own.authority).parse().map_err(ureq::http::Error::from)?;
-            known = resolve(&own).map_or(0, |addresses| ranges(&addresses));
-        }
-        let mut allowed = self.resolver.empty();
-        for address in addresses.iter().filter(|address| near::is_allowed(address.ip(), known)) {
+    /// Those of `addresses` that the request under way may be sent to.
+    fn allowed(&self, url: &Uri, addresses: ResolvedSocketAddrs) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let mut allowed = self.names.empty();
+        for address in addresses.iter().filter(|address| self.exchange.may_reach(near::range(address.ip()))) {
             allowed.push(*address);
         }
         match addresses.first() {
             Some(address) if allowed.is_empty() => {
                 let host = url.host().unwrap_or_default();
-                let own = &self.own.authority;
-                let message = format!(
-                    "{own} refers to {host}, whose address {} only this board can reach",
-                    address.ip()
-                );
-                Err(ureq::Error::Other(Box::new(Error::new(Kind::Network, message).hint(
-                    "refused: no registry has to send a board to itself, its link or a metadata service",
-                ))))
+                Err(self.exchange.refusal(format_args!("{host} ({})", address.ip())))
             }
             _ => Ok(allowed),
         }
     }
 }
 
-impl Resolver for Dns {
+impl<Names: Resolver> Resolver for Dns<Names> {
     fn resolve(
         &self,
         uri: &Uri,
@@ -103,7 +68,7 @@ impl Resolver for Dns {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let resolve = |uri: &Uri| {
-            self.resolver.resolve(uri, config, timeout).map_err(|error| match error {
+            self.names.resolve(uri, config, timeout).map_err(|error| match error {
                 // So that it can be told from a socket's.
                 ureq::Error::Io(error) => {
                     log::debug!("{error}");
@@ -113,15 +78,12 @@ impl Resolver for Dns {
             })
         };
         match self.proxies.of(uri).map_err(|error| ureq::Error::Other(Box::new(error)))? {
-            None => self.allowed(uri, resolve(uri)?, &resolve),
-            Some(proxy) => {
-                // The proxy looks names up; a literal address can be judged here.
-                let host = uri.host().unwrap_or_default();
-                if host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() {
-                    self.allowed(uri, resolve(uri)?, &resolve)?;
-                }
-                resolve(&proxy.url)
+            None => self.allowed(uri, resolve(uri)?),
+            // The proxy looks names up; what is none can be judged here.
+            Some(_) if !self.exchange.may_reach(near::range_by_name(uri)) => {
+                Err(self.exchange.refusal(uri.host().unwrap_or_default()))
             }
+            Some(proxy) => resolve(&proxy.url),
         }
     }
 }
@@ -171,24 +133,6 @@ pub(super) fn hint() -> String {
 mod tests {
     use super::*;
 
-    fn resolved(own: &str, addresses: &[&str], uri: &str) -> Result<Vec<String>, String> {
-        let dns = Dns::new(Own { authority: own.to_owned(), secure: None }, Arc::default());
-        let nobody = |_: &Uri| panic!("it is known already");
-        let mut all = dns.resolver.empty();
-        all.push("10.0.0.1:443".parse().unwrap());
-        if own.starts_with("127.") {
-            all.push("127.0.0.1:443".parse().unwrap());
-        }
-        dns.allowed(&format!("https://{own}/").parse().unwrap(), all, &nobody).unwrap();
-        let mut theirs = dns.resolver.empty();
-        for address in addresses {
-            theirs.push(address.parse().unwrap());
-        }
-        let allowed =
-            dns.allowed(&uri.parse().unwrap(), theirs, &nobody).map_err(|error| error.to_string())?;
-        Ok(allowed.iter().map(|address| address.to_string()).collect())
-    }
-
     #[test]
     fn where_name_servers_are_written_is_found_before_they_are() {
         let home = tempfile::tempdir().unwrap();
@@ -213,25 +157,5 @@ mod tests {
         fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("../".repeat(20) + "nonexistent/stub.conf", &file).unwrap();
         assert_eq!(written_in(&file), None);
-    }
-
-    #[test]
-    fn names_that_lead_to_the_board_itself_are_refused() {
-        let error =
-            resolved("r.example", &["127.0.0.1:443", "[::1]:443"], "https://cdn.example/x").unwrap_err();
-        assert!(error.contains("r.example refers to cdn.example, whose address 127.0.0.1"), "{error}");
-        assert!(resolved("r.example", &["169.254.169.254:80"], "http://cdn.example/").is_err());
-        assert!(resolved("127.0.0.1:5000", &["169.254.169.254:80"], "http://cdn.example/").is_err());
-        for link in ["169.254.7.7:80", "[fe80::7]:80", "[::ffff:169.254.7.7]:80"] {
-            assert!(resolved("r.example", &[link], "http://cdn.example/").is_err(), "{link}");
-        }
-        assert_eq!(
-            resolved("r.example", &["127.0.0.1:443", "10.0.0.9:443"], "https://cdn.example/").unwrap(),
-            ["10.0.0.9:443"]
-        );
-        assert_eq!(
-            resolved("127.0.0.1:5000", &["127.0.0.1:443"], "https://cdn.example/").unwrap(),
-            ["127.0.0.1:443"]
-        );
     }
 }

@@ -2,15 +2,19 @@
 //!
 //! Redirects are followed here and not by ureq, because an `Authorization` header belongs to one origin
 //! (S3 answers 400 to a foreign one, and it is nobody else's business), and https must not lead to http.
-//! Time-outs are such that a slow link never fails: only connecting, and a connection that sends nothing
-//! at all, are limited.
+//! Time-outs are such that a slow link never fails: only connecting, a connection that sends nothing at all, and one
+//! that sends next to nothing ([`super::pace`]), are limited.
 
 use super::body::BodyStream;
 use super::dns::{self, Dns};
+use super::exchange::Exchange;
+pub(super) use super::failure::{Class, Failure};
 use super::hosts::Place;
+use super::near::{self, Ranges};
+use super::pace::{Pace, TooSlow};
 use super::proxy::{Proxies, Refused, Tunnel};
 use super::retry::retry_after;
-use super::tcp::{Fruitless, Tcp};
+use super::tcp::Tcp;
 use super::tls::{HandshakeFailed, Setup, Tls};
 use super::url::{Origin, Own, resolve, shown};
 use super::verify::Floored;
@@ -23,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::request::Builder;
 use ureq::http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
+use ureq::unversioned::resolver::{DefaultResolver, Resolver};
 use ureq::unversioned::transport::Connector;
 use ureq::{Agent, AsSendBody, Body, Timeout};
 
@@ -46,62 +51,13 @@ const NO_ROUTE: &str = "is the network up? (ip link set eth0 up, an address, a d
 /// Open connections that are kept for the next request: the registry's and its blob store's.
 const IDLE_CONNECTIONS: usize = 2;
 
-/// What a failure means for the next try.
+/// Who has made up a URL that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    /// Nobody is there: connection refused, unknown name. May be a typing error.
-    Unreachable,
-    /// Will pass: reset, stalled, overloaded.
-    Passing,
-    /// It sends, but too little to ever end: bytes that came are no reason to go on.
-    Slow,
-    /// A mirror's, which is not asked any more: somebody else is, at once, and no try is lost by it.
-    Elsewhere,
-    /// Trying again would change nothing.
-    Final,
-}
-
-/// A request that got no answer, or one that is an error.
-#[derive(Debug)]
-pub(super) struct Failure {
-    /// What it means for the next try.
-    pub(super) class: Class,
-    /// Did the peer answer the TLS handshake with something else, or not at all?
-    pub(super) no_tls: bool,
-    /// Is it as if there were no network?
-    pub(super) offline: bool,
-    /// When the server wants to be asked again.
-    pub(super) retry_after: Option<Duration>,
-    /// For the user.
-    pub(super) error: Error,
-}
-
-impl Failure {
-    /// A failure of `class` without a Retry-After.
-    pub(super) fn new(class: Class, error: Error) -> Failure {
-        Failure { class, no_tls: false, offline: false, retry_after: None, error }
-    }
-
-    /// The same, met behind a redirect: the host that was asked is there and speaks its protocol.
-    fn behind_redirect(mut self) -> Failure {
-        self.no_tls = false;
-        self.offline = false;
-        if self.class == Class::Unreachable {
-            self.class = Class::Passing;
-        }
-        self
-    }
-
-    /// The same, and perhaps there is no network yet.
-    fn offline(mut self) -> Failure {
-        self.offline = true;
-        self
-    }
-
-    /// A failure that no further try will mend.
-    pub(super) fn last(error: Error) -> Failure {
-        Failure::new(Class::Final, error)
-    }
+pub(super) enum By {
+    /// The user, who has named the host, and edgepull, by the protocol: its peer may be anywhere.
+    User,
+    /// A server, or an image: not where only this board can reach ([`near`]).
+    Server,
 }
 
 /// An answer, whatever its status.
@@ -149,9 +105,8 @@ struct Shared {
     tls: Tls,
     proxies: Arc<Proxies>,
     /// Shared with the connections.
-    fruitless: Arc<Fruitless>,
+    exchange: Arc<Exchange>,
     stall: Duration,
-    slow: Duration,
     connect: Duration,
     /// The host, and what it is told in each request.
     own: Own,
@@ -167,6 +122,18 @@ impl Http {
         is_mirror: bool,
         proxies: &Arc<Proxies>,
         options: &Options,
+    ) -> Http {
+        Http::with_names(place, registry, is_mirror, proxies, options, DefaultResolver::default())
+    }
+
+    /// The same, which finds names by `names`.
+    pub(super) fn with_names(
+        place: &Place,
+        registry: &str,
+        is_mirror: bool,
+        proxies: &Arc<Proxies>,
+        options: &Options,
+        names: impl Resolver,
     ) -> Http {
         let usual = if is_mirror { MIRROR_TIMEOUT } else { CONNECT_TIMEOUT };
         let connect = place.connect.unwrap_or(usual);
@@ -196,24 +163,29 @@ impl Http {
             time: Floored { clock: options.clock.clone(), registry: registry.to_owned() },
             network: options.network.clone(),
         });
-        let fruitless = Arc::<Fruitless>::default();
-        let tcp = Tcp { network: options.network.clone(), fruitless: fruitless.clone() };
+        let exchange = Arc::new(Exchange::new(place.own().authority, Pace::new(options.lowest)));
+        let (network, shared) = (options.network.clone(), exchange.clone());
+        let tcp = Tcp { network, exchange: shared, proxies: proxies.clone() };
         let connector = tcp.chain(Tunnel(proxies.clone())).chain(tls.clone());
         Http(Arc::new(Shared {
-            agent: Agent::with_parts(config, connector, Dns::new(place.own(), proxies.clone())),
+            agent: Agent::with_parts(config, connector, Dns::new(names, exchange.clone(), proxies.clone())),
             tls,
             proxies: proxies.clone(),
-            fruitless,
+            exchange,
             stall: options.stall,
-            slow: options.slow,
             connect,
             own: place.own(),
             headers: place.headers.clone(),
         }))
     }
 
-    /// Sends one request to `url`, and hears what time the server says it is.
-    fn run(&self, request: Request<impl AsSendBody>, url: &Uri) -> Result<Response<Body>, Failure> {
+    /// Sends one request to `url`, whose peer may be in the ranges `allowed`, and hears what time the server says it is.
+    fn run(
+        &self,
+        request: Request<impl AsSendBody>,
+        url: &Uri,
+        allowed: Ranges,
+    ) -> Result<Response<Body>, Failure> {
         let path = url.path_and_query().map_or("", |path| path.as_str());
         let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.len()));
         for (name, length) in headers.chain([("URL", path.len())]) {
@@ -224,7 +196,8 @@ impl Http {
                 ));
             }
         }
-        self.0.fruitless.reset();
+        self.0.exchange.reads_on();
+        self.0.exchange.allow(allowed);
         let response = self.0.agent.run(request).map_err(|error| self.failure(error, url))?;
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
         self.0.tls.answered(url, date);
@@ -233,17 +206,17 @@ impl Http {
 
     /// Somebody reads on in a body.
     pub(super) fn reads_on(&self) {
-        self.0.fruitless.reset();
+        self.0.exchange.reads_on();
     }
 
-    /// How long a body may take for the least that has to come of it.
-    pub(super) fn slow(&self) -> Duration {
-        self.0.slow
+    /// So many bytes of a body came.
+    pub(super) fn came(&self, bytes: usize) {
+        self.0.exchange.came(bytes);
     }
 
-    /// A body that does not come fast enough.
-    pub(super) fn too_slow(&self, message: String, url: &Uri) -> Failure {
-        Failure::new(Class::Slow, Error::new(Kind::Network, format!("{}: {message}", self.asked(url))))
+    /// How long its servers were waited for, in all.
+    pub(super) fn waited(&self) -> Duration {
+        self.0.exchange.waited_in_all()
     }
 
     /// Who was asked, for messages: the host, and the proxy on the way to it.
@@ -255,7 +228,7 @@ impl Http {
         }
     }
 
-    /// GET or HEAD, following redirects. `authorization` goes to the origin of `url` only, and the user's headers only to
+    /// GET or HEAD of what is the user's own, following redirects. `authorization` goes to the origin of `url` only, and the user's headers only to
     /// the host that they are for.
     pub(super) fn get(
         &self,
@@ -264,31 +237,49 @@ impl Http {
         headers: &[(HeaderName, &str)],
         authorization: Option<&str>,
     ) -> Result<Answer, Failure> {
-        self.follow(method, url, headers, authorization, &self.0.headers)
+        self.follow(method, url, By::User, headers, authorization, &self.0.headers)
+    }
+
+    /// GET of a URL that the host has named, following redirects. `authorization` goes to the origin of `url` only.
+    pub(super) fn get_referred(&self, url: &Uri, authorization: Option<&str>) -> Result<Answer, Failure> {
+        self.follow(&Method::GET, url, By::Server, &[], authorization, &self.0.headers)
     }
 
     /// GET of a URL that an image has named, following redirects. Nothing is added for anybody.
     pub(super) fn get_foreign(&self, url: &Uri, headers: &[(HeaderName, &str)]) -> Result<Answer, Failure> {
-        self.follow(&Method::GET, url, headers, None, &[])
+        self.follow(&Method::GET, url, By::Server, headers, None, &[])
+    }
+
+    /// In which ranges the peer of a URL may be. A whole chain of redirects, or a request without, is what has to come in
+    /// time.
+    fn begin(&self, by: By) -> Ranges {
+        self.0.exchange.begins();
+        match by {
+            By::User => near::ANY,
+            By::Server => self.0.exchange.referred(),
+        }
     }
 
     fn follow(
         &self,
         method: &Method,
         url: &Uri,
+        by: By,
         headers: &[(HeaderName, &str)],
         authorization: Option<&str>,
         own: &[(HeaderName, HeaderValue)],
     ) -> Result<Answer, Failure> {
         let first = Origin::of(url);
-        let mut url = url.clone();
+        let (mut url, mut allowed) = (url.clone(), self.begin(by));
         for hop in 0..=REDIRECTS_MAX {
             let same_origin = Origin::of(&url) == first;
             let request = self.request(method, &url, headers, authorization.filter(|_| same_origin), own);
             let request = request.body(()).map_err(|error| self.failure(error.into(), &url))?;
             let response = self
-                .run(request, &url)
+                .run(request, &url, allowed)
                 .map_err(|failure| if hop == 0 { failure } else { failure.behind_redirect() })?;
+            // Whoever is not near gives no way back to where it is.
+            allowed &= self.0.exchange.answered(by == By::User && hop == 0);
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(Answer { response, url, same_origin, http: self.clone(), place: 0 });
             }
@@ -321,10 +312,10 @@ impl Http {
         request
     }
 
-    /// POST of a form.
+    /// POST of a form to a URL that the host has named.
     pub(super) fn post(&self, url: &Uri, form: &str) -> Result<Answer, Failure> {
         let headers = [(header::CONTENT_TYPE, "application/x-www-form-urlencoded")];
-        self.send(&Method::POST, url, &headers, None, form)
+        self.send(&Method::POST, url, By::Server, &headers, None, form)
     }
 
     /// One request with a body. A redirect is an answer like any other: a secret follows none, and what is streamed
@@ -333,13 +324,16 @@ impl Http {
         &self,
         method: &Method,
         url: &Uri,
+        by: By,
         headers: &[(HeaderName, &str)],
         authorization: Option<&str>,
         body: impl AsSendBody,
     ) -> Result<Answer, Failure> {
+        let allowed = self.begin(by);
         let request = self.request(method, url, headers, authorization, &self.0.headers);
         let request = request.body(body).map_err(|error| self.failure(error.into(), url))?;
-        let response = self.run(request, url)?;
+        let response = self.run(request, url, allowed)?;
+        self.0.exchange.answered(by == By::User);
         Ok(Answer { response, url: url.clone(), same_origin: true, http: self.clone(), place: 0 })
     }
 
@@ -365,6 +359,9 @@ impl Http {
             ureq::Error::Other(other) => {
                 if let Some(refused) = other.downcast_ref::<Refused>() {
                     return refused.failure();
+                }
+                if let Some(slow) = other.downcast_ref::<TooSlow>() {
+                    return Failure::new(Class::Passing, slow.error(&host));
                 }
                 match other.downcast::<HandshakeFailed>() {
                     Ok(failed) => self.handshake(failed.0, url, &host),

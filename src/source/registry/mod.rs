@@ -14,7 +14,10 @@
 //!       outcome       what an answer stands for that is none
 //!       http, body    one request with its redirects; what kind of failure
 //!         dns, near   names, where there is a DNS; addresses that nobody may refer to
+//!         failure     what a request without an answer means for the next try
 //!         tcp         one connection, and how much of it may lie unread
+//!         exchange    what one client's requests and connections share
+//!           pace      how slow a registry may be
 //!         proxy       the connection goes to a proxy
 //!         tls, roots  rustls below ureq
 //!           identity  client certificates
@@ -34,6 +37,8 @@ mod client;
 mod credentials;
 mod dns;
 mod endpoint;
+mod exchange;
+mod failure;
 mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -45,8 +50,11 @@ mod identity;
 mod near;
 mod network;
 mod outcome;
+mod pace;
 #[cfg(feature = "publish")]
 mod payload;
+#[cfg(test)]
+mod peers;
 mod proxy;
 #[cfg(feature = "publish")]
 mod push;

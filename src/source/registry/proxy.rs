@@ -48,7 +48,8 @@ impl Proxies {
         Proxies::new(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    fn new(variable: &dyn Fn(&str) -> Option<String>) -> Proxies {
+    /// Those of an environment.
+    pub(super) fn new(variable: &dyn Fn(&str) -> Option<String>) -> Proxies {
         let find = |name: &str| {
             let lower = name.to_ascii_lowercase();
             let found = variable(name).map(|value| (name.to_owned(), value));

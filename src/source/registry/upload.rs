@@ -8,7 +8,7 @@
 //! | the token has expired | a new one; the bytes that it was sent with are sent again |
 //! | it takes no PATCH | all in one PUT, which after a break begins anew |
 //!
-//! As long as the registry has ever more of the blob, it never gives up. What the registry keeps of a chunk that broke is
+//! As long as the registry has ever more of the blob, and not too little for the time, it never gives up. What the registry keeps of a chunk that broke is
 //! up to it: distribution 2.8 forgets the whole upload then, as its Location holds a place that is not the right one any
 //! more, and begins anew with the next try.
 
@@ -228,9 +228,9 @@ impl<'a> Upload<'a> {
     fn now_has(&mut self, bytes: u64) {
         self.has = bytes;
         if bytes > self.most {
+            self.attempts.came(bytes - self.most, self.client.waited());
             self.most = bytes;
             self.fresh = false;
-            self.attempts.reset();
         }
     }
 

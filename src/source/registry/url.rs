@@ -1,5 +1,6 @@
 //! The little of RFC 3986 that redirects and token servers need, on top of [`ureq::http::Uri`].
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ureq::http::Uri;
 
 /// Scheme, host and port: who is spoken to. Credentials never leave the origin they belong to.
@@ -49,6 +50,63 @@ impl Own {
         self.secure.is_none_or(|secure| secure == origin.secure)
             && own.as_ref().and_then(Origin::of) == Some(origin)
     }
+}
+
+/// Who a URL's host is, before anybody looks it up.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    /// An address, however it is written.
+    Address(IpAddr),
+    /// A name, in lower case and without a dot behind it.
+    Name(String),
+    /// Neither: what ends in a number and is no address, or brackets around none.
+    Nonsense,
+}
+
+/// The host of a URL. IPv4 addresses have all the forms that `inet_aton(3)` and web browsers (URL Standard, "IPv4 parser")
+/// take: one to four numbers, decimal, octal or hexadecimal, of which the last fills what is left.
+pub(super) fn host(url: &Uri) -> Host {
+    let host = url.host().unwrap_or_default();
+    if host.starts_with('[') || host.contains(':') {
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        // `%eth0` (RFC 6874) says only by which way it is reached.
+        let address = address.split('%').next().and_then(|address| address.parse::<Ipv6Addr>().ok());
+        return address.map_or(Host::Nonsense, |address| Host::Address(IpAddr::V6(address)));
+    }
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let (digits, is_digit): (_, fn(&u8) -> bool) = match last.strip_prefix("0x") {
+        Some(digits) => (digits, u8::is_ascii_hexdigit),
+        None => (last, u8::is_ascii_digit),
+    };
+    match !last.is_empty() && digits.as_bytes().iter().all(is_digit) {
+        true => ipv4(&name).map_or(Host::Nonsense, |address| Host::Address(IpAddr::V4(address))),
+        false => Host::Name(name),
+    }
+}
+
+/// One number of an IPv4 address.
+fn number(text: &str) -> Option<u32> {
+    let (digits, radix) = match text.as_bytes() {
+        [b'0', b'x', ..] => (&text[2..], 16),
+        [b'0', _, ..] => (&text[1..], 8),
+        _ => (text, 10),
+    };
+    match digits.starts_with('+') {
+        true => None,
+        // `0x` is zero, too.
+        false if digits.is_empty() && radix == 16 => Some(0),
+        false => u32::from_str_radix(digits, radix).ok(),
+    }
+}
+
+fn ipv4(text: &str) -> Option<Ipv4Addr> {
+    let mut parts = text.split('.').map(number).collect::<Option<Vec<u32>>>()?;
+    let last = parts.pop().filter(|_| parts.len() < 4)?;
+    let free = 32 - 8 * parts.len() as u32;
+    let fits = u64::from(last) < 1 << free && parts.iter().all(|part| *part < 256);
+    let above = parts.iter().enumerate().fold(0, |all, (at, part)| all | (part << (24 - 8 * at)));
+    fits.then(|| Ipv4Addr::from(above | last))
 }
 
 /// An absolute `http` or `https` URL; `None` for anything else. A fragment is dropped.

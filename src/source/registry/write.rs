@@ -5,7 +5,7 @@
 
 use super::client::Client;
 use super::endpoint::{Access, Ask};
-use super::http::{Answer, Failure};
+use super::http::{Answer, By, Failure};
 use super::outcome::{asked_host, outcome};
 use super::url::{resolve, shown};
 use super::{credentials::Secret, promised};
@@ -86,13 +86,13 @@ impl Client {
         match write.to {
             To::Path(path) => registry.decided(&mut |secure| {
                 let url = registry.url(secure, path)?;
-                send(&Request { client: self, write, url: &url, authorization })
+                send(&Request { client: self, write, url: &url, by: By::User, authorization })
             }),
             To::Location(url) => {
                 // It came with an answer, so it is known by now whether there is TLS.
                 let same_origin = registry.is_at(url);
                 let authorization = authorization.filter(|_| same_origin);
-                let answer = send(&Request { client: self, write, url, authorization })?;
+                let answer = send(&Request { client: self, write, url, by: By::Server, authorization })?;
                 Ok(Answer { same_origin, ..answer })
             }
         }
@@ -136,6 +136,7 @@ struct Request<'a> {
     client: &'a Client,
     write: &'a Write<'a>,
     url: &'a Uri,
+    by: By,
     authorization: Option<&'a str>,
 }
 
@@ -144,8 +145,8 @@ impl Request<'_> {
         let (http, Write { method, headers, .. }) = (&self.client.registry().http, self.write);
         // These two have no body, and others a length even where it is 0.
         match *method == Method::GET || *method == Method::DELETE {
-            true => http.send(method, self.url, headers, self.authorization, SendBody::none()),
-            false => http.send(method, self.url, headers, self.authorization, bytes),
+            true => http.send(method, self.url, self.by, headers, self.authorization, SendBody::none()),
+            false => http.send(method, self.url, self.by, headers, self.authorization, bytes),
         }
     }
 
@@ -155,7 +156,7 @@ impl Request<'_> {
         // With it ureq sends the bytes as they are, without it in chunks, which not every registry takes.
         headers.push((header::CONTENT_LENGTH, &length));
         let (http, body) = (&self.client.registry().http, SendBody::from_reader(reader));
-        http.send(&self.write.method, self.url, &headers, self.authorization, body)
+        http.send(&self.write.method, self.url, self.by, &headers, self.authorization, body)
     }
 }
 
