@@ -302,7 +302,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "lowest-rate",
         "RATE",
         Complete::Words(LOWEST_RATES),
-        "give up who sends less than that for a minute (default 512), as curl's --speed-limit",
+        "give up who sends less a second, for a minute (default 512)",
     )
     .of(ASKING),
     valued(

@@ -74,7 +74,7 @@ impl Server {
                 let target = redirects.iter().find(|(from, _)| *from == path).map(|(_, target)| target);
                 let head = target.map_or_else(
                     || "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nhere".to_owned(),
-                    |target| format!("HTTP/1.1 302 X\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n"),
+                    |target| format!("HTTP/1.1 302 X\r\nLocation: {target}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
                 );
                 seen.lock().unwrap().push(path);
                 let _ = connection.write_all(head.as_bytes());
