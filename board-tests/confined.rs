@@ -70,6 +70,22 @@ fn what_fetches_has_only_the_rights_that_it_needs() {
     };
     assert_eq!(nice(child).as_deref(), Some("19"), "--background");
     assert_ne!(nice(edgepull.id()), nice(child), "the user's commands are not meant");
+    for pid in [edgepull.id(), child] {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("it runs");
+        let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("a limit");
+        assert_eq!(core.split_whitespace().next(), Some("0"), "there are secrets in its memory");
+    }
+    for opened in fs::read_dir(format!("/proc/{child}/fd")).expect("it runs") {
+        let number = opened.expect("a descriptor").file_name().into_string().expect("a number");
+        let file = fs::read_link(format!("/proc/{child}/fd/{number}")).unwrap_or_default();
+        let info = fs::read_to_string(format!("/proc/{child}/fdinfo/{number}")).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("0").trim();
+        let writable = i32::from_str_radix(flags, 8).expect("flags") & 0o3 != 0;
+        let shown = file.display().to_string();
+        let own = ["pipe:", "socket:"].iter().any(|kind| shown.starts_with(kind))
+            || shown.contains("edgepull/work/");
+        assert!(!writable || own, "{number} is {shown}, open with {flags}");
+    }
     edgepull.kill().expect("killed");
     edgepull.wait().expect("it has ended");
     // It goes with the one that it works for, and the next run has the lock.

@@ -13,7 +13,6 @@ use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 use crate::platform::Platform;
 use crate::sandbox::{self, Line, Rights, Verbatim};
-use crate::source::Source;
 use crate::store;
 use crate::store::deployment::{
     Bad, Board, Content, Deployment, Generation, LayerList, Outcome, Pending, State, Tracking,
@@ -22,7 +21,7 @@ use crate::store::layers::Layers;
 use crate::sys;
 use crate::trust::Trust;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Who asks.
@@ -122,7 +121,7 @@ fn tracked(
     let host = host(options)?;
     let layers = Layers::open(&options.state_dir)?;
     let (view, base) = (deployment.clone(), deployment.current_tree()?);
-    let rights = rights(&*source, &layers, deployment, base.as_deref(), options);
+    let rights = rights(source.files(), &layers, deployment, base.as_deref(), &options.state_dir);
     let linked = rights.linked.clone();
     let assemble = |line: &mut Line| {
         let layers = &given(&layers, line)?;
@@ -173,23 +172,22 @@ fn tracked(
     Ok(true)
 }
 
-/// What the process that fetches for a deployment may do. `base` is the tree that it links unchanged files from. It reads
-/// the state directory, as all records say together which layers are needed; it writes to the layer store and to the
+/// What the process that fetches for a deployment may do. `base` is the tree that it links unchanged files from. Besides
+/// what is `readable` it reads the state directory, as all records say together which layers are needed; it writes to the layer store and to the
 /// deployment's work directory, which it is given open.
 fn rights(
-    source: &dyn Source,
+    mut readable: Vec<PathBuf>,
     layers: &Layers,
     deployment: &Deployment,
     base: Option<&Path>,
-    options: &Options,
+    state: &Path,
 ) -> Rights {
-    let mut readable = source.files();
-    readable.push(options.state_dir.clone());
+    readable.push(state.to_owned());
     Rights {
         together: [layers.whole(), layers.partial(), &deployment.work()].map(Path::to_owned).to_vec(),
         linked: base.map(|tree| tree.join("rootfs")).filter(|root| root.exists()),
         readable,
-        ending: Some(store::state::lock(&options.state_dir)),
+        ending: Some(store::state::lock(state)),
         ..Rights::default()
     }
 }
@@ -375,7 +373,8 @@ pub(super) fn repair(
     let mut source = open(&image, options, &clock)?;
     let host = host(options)?;
     let layers = Layers::open(&options.state_dir)?;
-    let rights = rights(&*source, &layers, deployment, Some(&deployment.tree(number)), options);
+    let tree = deployment.tree(number);
+    let rights = rights(source.files(), &layers, deployment, Some(&tree), &options.state_dir);
     let linked = rights.linked.clone();
     let mut accepted = None;
     let assemble = |line: &mut Line| {
@@ -447,3 +446,6 @@ fn tell(deployment: &Deployment, outcome: &Outcome, number: u32, report: &Report
         })
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -264,3 +264,204 @@ fn however_it_ends_its_parent_says_so() {
     one.write_all(&[DONE, 255, 255, 255, 255]).unwrap();
     assert_eq!(receive(&mut other).unwrap_err().kind(), io::ErrorKind::InvalidData);
 }
+
+/// Calls that do something whatever their arguments are, or nothing that comes back.
+const NOT_TRIED: [libc::c_long; 6] = [
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_clone,
+    libc::SYS_vhangup,
+    // Unknown operations are none that the kernel has.
+    libc::SYS_futex,
+];
+/// More of them, where there are such calls.
+#[cfg(target_arch = "x86_64")]
+const NOT_TRIED_EITHER: [libc::c_long; 5] = [
+    libc::SYS_fork,
+    libc::SYS_vfork,
+    libc::SYS_pause,
+    // uretprobe and uprobe, which the kernel lets through to what traces programs, ending all others (kernel/seccomp.c).
+    335,
+    336,
+];
+#[cfg(target_arch = "arm")]
+const NOT_TRIED_EITHER: [libc::c_long; 3] = [libc::SYS_fork, libc::SYS_vfork, libc::SYS_pause];
+#[cfg(target_arch = "aarch64")]
+const NOT_TRIED_EITHER: [libc::c_long; 0] = [];
+/// Beyond the last number that Linux has given: 467 in 6.15.
+const NUMBERS: libc::c_long = 500;
+/// By what a process would come out of a sandbox, or do more than fetch. None of it is among what is allowed.
+#[rustfmt::skip]
+const NEVER: &[libc::c_long] = &[
+    libc::SYS_execve, libc::SYS_execveat, libc::SYS_kill, libc::SYS_ptrace, libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev, libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_chroot,
+    libc::SYS_setns, libc::SYS_bpf, libc::SYS_perf_event_open, libc::SYS_init_module, libc::SYS_finit_module,
+    libc::SYS_delete_module, libc::SYS_kexec_load, libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key,
+    libc::SYS_userfaultfd, libc::SYS_io_uring_setup, libc::SYS_open_by_handle_at, libc::SYS_name_to_handle_at,
+    libc::SYS_listen, libc::SYS_accept4, libc::SYS_socketpair, libc::SYS_seccomp, libc::SYS_personality,
+    libc::SYS_reboot, libc::SYS_sethostname, libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_adjtimex,
+    libc::SYS_swapon, libc::SYS_quotactl, libc::SYS_acct, libc::SYS_setuid, libc::SYS_setgid, libc::SYS_setresuid,
+    libc::SYS_setgroups, libc::SYS_capset, libc::SYS_memfd_create, libc::SYS_fanotify_init, libc::SYS_mq_open,
+    libc::SYS_shmget, libc::SYS_msgget, libc::SYS_semget, libc::SYS_setxattr, libc::SYS_removexattr,
+    libc::SYS_rt_sigqueueinfo, libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal, libc::SYS_open_tree,
+    libc::SYS_move_mount, libc::SYS_fsopen, libc::SYS_clone3, libc::SYS_setsid, libc::SYS_syslog,
+    // close_range, pidfd_getfd, mount_setattr, the three of Landlock.
+    436, 438, 442, 444, 445, 446,
+];
+
+#[test]
+fn of_all_system_calls_it_has_those_of_its_list_only() {
+    if !sys::has_seccomp() {
+        eprintln!("LEFT OUT: this kernel has no seccomp filters");
+        return;
+    }
+    let home = home();
+    let ending = Some(home.path().join("readable/file"));
+    let rights = Rights { ending, ..Rights::default() };
+    let tried = |number: &libc::c_long| !NOT_TRIED.contains(number) && !NOT_TRIED_EITHER.contains(number);
+    let has = |_: &mut Line| {
+        let there = |number: &libc::c_long| {
+            let refused = sys::call(*number, [-1; 6]).err().and_then(|error| error.raw_os_error());
+            refused != Some(libc::ENOSYS)
+        };
+        Ok((0..NUMBERS).filter(tried).filter(there).collect::<Vec<_>>())
+    };
+    let has: Vec<libc::c_long> = run(&rights, has, |_| Ok(true)).unwrap();
+    // With arguments of which all bits are set these of the others are allowed, too.
+    let besides = [libc::SYS_close, libc::SYS_dup3];
+    let mut list = [calls::FREQUENT, calls::ALWAYS, calls::OWN, calls::OLD, &besides].concat();
+    #[cfg(not(target_arch = "aarch64"))]
+    list.push(libc::SYS_dup2);
+    #[cfg(all(not(target_arch = "arm"), not(target_env = "musl")))]
+    list.push(libc::SYS_mmap);
+    #[cfg(all(target_arch = "arm", not(target_env = "musl")))]
+    list.push(libc::SYS_mmap2);
+    let more: Vec<_> = has.iter().filter(|number| !list.contains(number)).collect();
+    assert!(more.is_empty(), "more than its list: {more:?}");
+    let never: Vec<_> = has.iter().filter(|number| NEVER.contains(number)).collect();
+    assert!(never.is_empty(), "{never:?}");
+    // The filter lets through what is on the list; what a kernel is too old for, it has not.
+    for number in [libc::SYS_read, libc::SYS_fchmodat, libc::SYS_linkat, libc::SYS_unlinkat, libc::SYS_close]
+    {
+        assert!(has.contains(&number), "{number}");
+    }
+    let rules = calls::SOMETIMES.iter().map(|rule| rule.0);
+    assert!(rules.chain(list).all(|number| !NEVER.contains(&number)));
+}
+
+#[test]
+fn its_sockets_are_those_of_tcp_and_udp_and_have_few_options() {
+    if !sys::has_seccomp() {
+        eprintln!("LEFT OUT: this kernel has no seccomp filters");
+        return;
+    }
+    let denied = |result: &io::Result<libc::c_long>| {
+        result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOSYS))
+    };
+    let home = home();
+    let (sockets, options): (Vec<[libc::c_long; 3]>, Vec<[libc::c_long; 2]>) = inside(home.path(), || {
+        let mut sockets = Vec::new();
+        for family in 0..46 {
+            for kind in 0..12 {
+                // TCP, UDP, SCTP, UDP-Lite, raw and MPTCP are among them.
+                for protocol in [0, 1, 2, 6, 17, 33, 58, 132, 136, 143, 255, 256, 262, 1 << 32] {
+                    let made = sys::call(libc::SYS_socket, [family, kind, protocol, 0, 0, 0]);
+                    if let Ok(socket) = made {
+                        drop(sys::call(libc::SYS_close, [socket, 0, 0, 0, 0, 0]));
+                    }
+                    if !denied(&made) {
+                        sockets.push([family, kind, protocol]);
+                    }
+                }
+            }
+        }
+        let socket = TcpListener::bind("127.0.0.1:0");
+        // It has none that listens.
+        assert!(socket.is_err());
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut options = Vec::new();
+        let pairs = (0..300).flat_map(|level| (0..90).map(move |name| [level, name]));
+        for [level, name] in pairs {
+            let arguments = [socket.as_raw_fd() as libc::c_long, level, name, 0, 0, 0];
+            if !denied(&sys::call(libc::SYS_setsockopt, arguments)) {
+                options.push([level, name]);
+            }
+        }
+        (sockets, options)
+    });
+    let (stream, datagram) = (libc::SOCK_STREAM as libc::c_long, libc::SOCK_DGRAM as libc::c_long);
+    let mut expected = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6].map(libc::c_long::from) {
+        // The kernel takes the lower half of the protocol, too: the last one is 0.
+        expected.extend([0, 6, 1 << 32].map(|protocol| [family, stream, protocol]));
+        expected.extend([0, 17, 1 << 32].map(|protocol| [family, datagram, protocol]));
+    }
+    assert_eq!(sockets, expected);
+    // SO_RCVBUF and time-outs; IP_RECVERR; TCP_NODELAY, TCP_WINDOW_CLAMP, TCP_FASTOPEN_CONNECT; IPV6_RECVERR, IPV6_V6ONLY.
+    let expected: &[[libc::c_long; 2]] =
+        &[[0, 11], [1, 8], [1, 20], [1, 21], [1, 66], [1, 67], [6, 1], [6, 10], [6, 30], [41, 25], [41, 26]];
+    assert_eq!(options, expected);
+}
+
+#[test]
+fn what_it_says_is_text_whatever_it_was_made_of() {
+    let mut asked = Vec::new();
+    let order = "\u{1b}[2Jplatform\u{9b}\n";
+    let result = run(
+        &Rights::default(),
+        |line| {
+            line.ask(&order)?;
+            Err::<(), _>(Error::new(Kind::Network, order.to_owned()).hint(order.to_owned()))
+        },
+        |question| {
+            asked.push(serde_json::from_slice::<String>(question).unwrap());
+            Ok(true)
+        },
+    );
+    assert_eq!(asked, ["?[2Jplatform????"]);
+    let sent = serde_json::to_string(&result.unwrap_err()).unwrap();
+    assert_eq!(sent, "[6,\"?[2Jplatform????\",\"?[2Jplatform????\"]");
+    let data = run(&Rights::default(), |_| Ok(Verbatim(order.to_owned())), |_| Ok(true));
+    assert_eq!(data.unwrap().0, order);
+}
+
+#[test]
+fn it_has_nothing_of_what_its_parent_has_open() {
+    let home = home();
+    let at = |path: &str| home.path().join(path);
+    let open = |path: &str| OpenOptions::new().read(true).write(true).open(at(path)).unwrap();
+    let (lock, given) = (open("beside/file"), open("root/file"));
+    let (secret, source) =
+        (File::open(at("beside/there")).unwrap(), File::open(at("readable/file")).unwrap());
+    let (_mine, socket) = UnixStream::pair().unwrap();
+    let mode = |file: &File| file.metadata().unwrap().mode();
+    let modes = (mode(&lock), mode(&source));
+    let rights =
+        Rights { written: vec![given.as_raw_fd()], readable: vec![at("readable/file")], ..Rights::default() };
+    let done: Vec<bool> = run(
+        &rights,
+        |_| {
+            let mode = fs::Permissions::from_mode(0o666);
+            // It is none of that file any more.
+            let _ = lock.set_permissions(mode.clone());
+            Ok(vec![
+                (&lock).write_all(b"mine").is_ok(),
+                lock.set_len(0).is_ok(),
+                secret.metadata().is_ok_and(|secret| secret.is_dir()),
+                (&socket).write_all(b"mine").is_ok(),
+                io::stdin().read_to_end(&mut Vec::new()).is_ok_and(|read| read > 0),
+                // What it was given.
+                (&given).write_all(b"mine").is_ok(),
+                io::read_to_string(&source).is_ok_and(|text| text == "before"),
+                source.set_permissions(mode).is_ok() && has_mounts(),
+            ])
+        },
+        |_| Ok(true),
+    )
+    .unwrap();
+    assert_eq!(done, [false, false, false, false, false, true, true, false]);
+    assert_eq!(fs::read_to_string(at("beside/file")).unwrap(), "before");
+    assert_eq!(mode(&lock), modes.0);
+    assert!(!has_mounts() || mode(&source) == modes.1);
+}

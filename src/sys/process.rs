@@ -126,6 +126,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn secrets_in_memory_are_in_no_core_dump() {
+        let Some(child) = fork().unwrap() else {
+            no_core_dumps();
+            // SAFETY: rlimit is made of integers, for which zeros are a value.
+            let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
+            limit.rlim_cur = 1;
+            // SAFETY: `limit` is valid for the call to write to; the other takes a number only.
+            let dumpable = unsafe {
+                libc::getrlimit(libc::RLIMIT_CORE, &mut limit);
+                libc::prctl(libc::PR_GET_DUMPABLE)
+            };
+            exit_now(if limit.rlim_cur == 0 && dumpable == 0 { 0 } else { 1 });
+        };
+        assert_eq!(wait_for(child).unwrap(), Ok(0));
+    }
+
+    #[test]
     fn peak_memory_by_both_ways() {
         let (proc, getrusage) = (peak_resident_kib().unwrap(), peak_resident_kib_by_getrusage());
         // At least what it is (the kernel counts in batches of pages), and in the same unit: what started
