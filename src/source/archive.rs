@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tar::EntryType;
 
@@ -20,6 +20,7 @@ pub(super) const EXTENSION_MAX: u64 = 1 << 20;
 /// An open tar file.
 pub(super) struct Archive {
     file: Arc<File>,
+    path: PathBuf,
     /// For messages: the path that the user named.
     pub(super) place: String,
 }
@@ -56,7 +57,12 @@ impl Archive {
             return Err(Error::new(Kind::Usage, format!("{place} is compressed"))
                 .hint(format!("decompress it first: {tool} -dc {place} > image.tar")));
         }
-        Ok(Archive { file: Arc::new(file), place })
+        Ok(Archive { file: Arc::new(file), path: path.to_owned(), place })
+    }
+
+    /// Where it is: whoever reads it in another process opens it there again.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The first member of that name; `None` if there is none.
@@ -113,6 +119,10 @@ impl Archive {
 }
 
 impl Files for Archive {
+    fn places(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
+
     fn open(&self, path: &str, offset: u64) -> Result<Option<Opened>> {
         match self.find(path)? {
             Some(Member::File { start, size }) => Ok(Some((Box::new(self.read(start, size, offset)), size))),

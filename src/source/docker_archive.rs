@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::path::PathBuf;
 
 /// The largest `manifest.json`, in bytes.
 const LIST_FILE_MAX: u64 = 1 << 20;
@@ -196,6 +197,10 @@ impl Listed {
 }
 
 impl Source for DockerArchive {
+    fn files(&self) -> Vec<PathBuf> {
+        vec![self.archive.path().to_owned()]
+    }
+
     fn root(&mut self) -> Result<Fetched> {
         Ok(self.image()?.manifest.clone())
     }

@@ -179,6 +179,35 @@ fn records_and_locks_are_nothing_that_the_process_that_fetches_can_change() {
     }
 }
 
+/// Devices, named pipes and other files: the table in docs/security.md.
+#[test]
+fn what_is_left_to_it_without_mounts_or_without_landlock_is_what_the_documentation_says() {
+    let (has_mounts, has_landlock) = means();
+    if !has_mounts || !has_landlock {
+        eprintln!("LEFT OUT: this user or kernel has mounts: {has_mounts}, Landlock: {has_landlock}");
+        return;
+    }
+    for (left_out, expected) in [
+        (&[][..], [false, false, false]),
+        (&["Landlock"], [false, true, true]),
+        (&["mounts"], [false, false, false]),
+    ] {
+        let state = State::new();
+        let (pipe, other) = (state.path("pipe"), state.path("etc/passwd"));
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        let reads = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let _reader = nix::fcntl::open(&pipe, reads, Mode::empty()).unwrap();
+        let done = state.inside(left_out, |_, _| {
+            let opens = |path: &Path| {
+                let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+                nix::fcntl::open(path, flags, Mode::empty()).is_ok()
+            };
+            [opens(Path::new("/dev/null")), opens(&pipe), fs::read(&other).is_ok()]
+        });
+        assert_eq!(done, expected, "without {left_out:?}");
+    }
+}
+
 #[test]
 fn nothing_above_its_directories_leads_to_where_it_could_write() {
     let (has_mounts, _) = means();
