@@ -41,7 +41,7 @@ impl State {
         let deployments = Deployments::open(&state).unwrap();
         let deployment = deployments.create("web", Tracking::default()).unwrap();
         deployments.create("other", Tracking::default()).unwrap();
-        store::clock::save(&state, sys::unix_time() as u64);
+        store::clock::save(&state, sys::unix_time());
         let digest = Digest::of(b"");
         Pending { digest, platform: "linux/arm/v7".into(), missing: Vec::new() }.save(&deployment).unwrap();
         let (whole, partial) = (layers.whole().join("aa"), layers.partial().join("bb"));
