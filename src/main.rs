@@ -32,18 +32,18 @@ impl Log for Stderr {
             Level::Warn => "warning: ",
             _ => "",
         };
-        let mut stderr = std::io::stderr();
         // On a terminal a progress bar may stand there, without a line end.
         let clear = if self.is_terminal { "\r\x1b[K" } else { "" };
-        // A log that cannot be written must not end a pull.
         let text = record.args().to_string();
         let mut lines = text.split('\n');
         let first = lines.next().unwrap_or_default();
-        let _ = writeln!(stderr, "{clear}edgepull: {word}{}", Printable(first));
+        let mut whole = format!("{clear}edgepull: {word}{}\n", Printable(first));
         for line in lines {
             let indent = if line.is_empty() { "" } else { "  " };
-            let _ = writeln!(stderr, "{indent}{}", Printable(line));
+            whole.push_str(&format!("{indent}{}\n", Printable(line)));
         }
+        // At once, or something else would come between its words. A log that cannot be written must not end a pull.
+        let _ = std::io::stderr().write_all(whole.as_bytes());
     }
     fn flush(&self) {}
 }

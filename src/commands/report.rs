@@ -165,7 +165,7 @@ impl LayerProgress<'_> {
             // Progress that cannot be written is no reason to end a pull.
             Style::Json => drop(self.report.json(&self.json(&state, false))),
             _ => {
-                let _ = write!(io::stderr(), "\r\x1b[K{}", self.bar(&state));
+                let _ = io::stderr().write_all(format!("\r\x1b[K{}", self.bar(&state)).as_bytes());
             }
         }
     }
