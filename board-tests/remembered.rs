@@ -15,6 +15,13 @@ impl Fleet {
         self.scratch.path("state/deployments/app/record")
     }
 
+    /// As [`Fleet::push`], by edgepull: skopeo takes minutes for a thousand layers that are one and the same.
+    fn publish(&self, artifact: &Artifact) {
+        let layout = artifact.layout(&self.scratch, &format!("publish-{}", &artifact.digest()[7..19]));
+        let (from, to) = (format!("oci:{layout}:latest"), self.registry.image(NAME));
+        self.run(&["copy", "--plain-http", &from, &to]).succeeds();
+    }
+
     fn version(&self, name: &str) -> u8 {
         let path = format!("state/deployments/{name}/current/rootfs/app/version");
         fs::read(self.scratch.path(&path)).expect("a version")[0]
@@ -34,8 +41,10 @@ fn many(number: u8) -> Artifact {
 #[test]
 fn an_image_cannot_fill_the_record() {
     let fleet = Fleet::new();
+    let image = fleet.image();
     for number in 1..=3 {
-        fleet.deploy(&many(number), &["--keep", "3"]).succeeds();
+        fleet.publish(&many(number));
+        fleet.run(&["deploy", "app", &image, "--keep", "3"]).succeeds();
     }
     // The reason says who it is that the image has not.
     for number in 0..10 {
@@ -54,14 +63,13 @@ fn an_image_cannot_fill_the_record() {
         assert!(reason.len() <= 1024 && reason.contains("runs as user") && reason.contains('…'), "{reason}");
     }
 
-    fleet.push(&many(4));
+    fleet.publish(&many(4));
     fleet.update().succeeds();
     fleet.run(&["rollback", "app"]).succeeds();
     assert_eq!(fleet.version("app"), 3);
     fleet.run(&["rollback", "app", "--to", "4"]).succeeds();
     assert_eq!(fleet.version("app"), 4);
     // The way out that needs no new image.
-    let image = fleet.image();
     fleet.run(&["deploy", "app", &image, "--keep", "1"]).succeeds();
     let status = fleet.status();
     assert_eq!(status["generations"].as_array().expect("a list").len(), 1);

@@ -53,7 +53,7 @@ pub fn run(names: &[String], options: &Options, report: &Report) -> Result<()> {
         if let Some(turns) = &mut turns {
             turns.begins(name, &all);
         }
-        let mut fetches = || turns.iter_mut().for_each(Turns::last);
+        let mut fetches = || turns.iter_mut().for_each(Turns::persist);
         let updated = deployments
             .existing(name)
             .and_then(|mut deployment| follow(&mut deployment, By::Update, &mut fetches, options, report));

@@ -94,10 +94,9 @@ impl Lists {
         images.sort_by_cached_key(|image| file_safe(&image.name));
         let bytes = serde_json::to_vec(&images).expect("strings and numbers only");
         if bytes.len() as u64 > LIST_MAX {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("{list} would be too large (limit LIST_MAX, 8 MiB)"),
-            ));
+            let message = format!("{list} would be too large (limit LIST_MAX, 8 MiB)");
+            return Err(Error::new(Kind::Usage, message)
+                .hint("it is as it was; add fewer images, or such with fewer annotations"));
         }
         state::ensure(&self.directory)?;
         disk::replace(&self.directory, &file(list), &bytes, disk::PRIVATE)

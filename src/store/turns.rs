@@ -83,12 +83,12 @@ impl Turns {
         });
         if let Err(error) = noted {
             log::debug!("turns are noted in the state directory: {error}");
-            self.last();
+            self.persist();
         }
     }
 
     /// What has begun is going to take long: its turn is noted for good.
-    pub fn last(&mut self) {
+    pub fn persist(&mut self) {
         if self.counts == self.durable {
             return;
         }
@@ -192,14 +192,14 @@ mod tests {
         let place = Place::new();
         let mut turns = place.turns();
         turns.begins("a", &names());
-        turns.last();
+        turns.persist();
         turns.begins("b", &names());
         assert_eq!(place.order(), "cab");
         place.restart();
         assert_eq!(place.order(), "bca");
         // What is no news is not written.
         let before = fs::metadata(place.state.join("turns")).unwrap().modified().unwrap();
-        place.turns().last();
+        place.turns().persist();
         assert_eq!(fs::metadata(place.state.join("turns")).unwrap().modified().unwrap(), before);
     }
 

@@ -77,3 +77,40 @@ impl Pending {
         disk::unlink(deployment.directory(), NAME)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::home::Home;
+    use super::*;
+    use crate::store::deployment::Tracking;
+
+    fn of(layers: usize) -> Pending {
+        let missing = |at: usize| Missing {
+            diff_id: Digest::of(&at.to_le_bytes()),
+            blob: Digest::of(&at.to_be_bytes()),
+            size: u64::MAX,
+        };
+        Pending {
+            digest: Digest([255; 32]),
+            platform: "\"".repeat(5000).into(),
+            missing: (0..layers).map(missing).collect(),
+        }
+    }
+
+    #[test]
+    fn as_many_layers_as_a_manifest_may_have_are_remembered() {
+        let home = Home::new(Tracking::default());
+        let (deployment, most) = (home.load(), of(LAYERS_MAX));
+        most.save(&deployment).unwrap();
+        assert_eq!(Pending::load(&deployment), Some(most));
+        Pending::forget(&deployment).unwrap();
+        assert_eq!(Pending::load(&deployment), None);
+    }
+
+    #[test]
+    fn who_names_more_than_a_manifest_may_have_is_not_listened_to() {
+        let more = serde_json::to_vec(&of(LAYERS_MAX + 1)).unwrap();
+        let error = serde_json::from_slice::<Pending>(&more).unwrap_err().to_string();
+        assert!(error.contains("1024"), "{error}");
+    }
+}

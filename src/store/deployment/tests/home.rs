@@ -117,14 +117,14 @@ pub(super) fn tracking() -> Tracking {
     }
 }
 
-pub(super) struct Home {
+pub(in crate::store) struct Home {
     _home: tempfile::TempDir,
     pub(super) state: PathBuf,
     pub(super) world: Fake,
 }
 
 impl Home {
-    pub(super) fn new(tracking: Tracking) -> Home {
+    pub(in crate::store) fn new(tracking: Tracking) -> Home {
         // Where syncing costs nothing, if there is such a place.
         let home = match Path::new("/dev/shm").is_dir() {
             true => tempfile::tempdir_in("/dev/shm"),
@@ -146,7 +146,7 @@ impl Home {
         home
     }
 
-    pub(super) fn load(&self) -> Deployment {
+    pub(in crate::store) fn load(&self) -> Deployment {
         Deployments::open(&self.state).unwrap().existing("app").unwrap()
     }
 
