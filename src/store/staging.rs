@@ -443,6 +443,23 @@ mod tests {
     }
 
     #[test]
+    fn layers_that_the_version_before_had_begun_go_on() {
+        let home = tempfile::tempdir().unwrap();
+        let staged = home.path().join(".root.edgepull");
+        fs::DirBuilder::new().mode(0o700).create(&staged).unwrap();
+        for path in ["layers/sha256/aa", "partial/sha256/bb", "tree", "scratch"] {
+            fs::create_dir_all(staged.join(path)).unwrap();
+        }
+        fs::write(staged.join("lock"), "").unwrap();
+        let staging = Staging::begin(&home.path().join("root"), false).unwrap();
+        let names: Vec<_> = fs::read_dir(&staged).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "the lock, and what is worked in: {names:?}");
+        let layers = staging.layers().unwrap();
+        assert!(layers.whole().join("aa").is_dir() && layers.partial().join("bb").is_dir());
+        assert!(staging.kept().is_some());
+    }
+
+    #[test]
     fn a_staging_directory_that_somebody_else_prepared_is_not_emptied() {
         let home = tempfile::tempdir().unwrap();
         let victim = home.path().join("victim");
