@@ -368,6 +368,32 @@ fn systemd_provisions_runs_updates_and_goes_back() {
     run(PROGRAM, ["--state-dir", &state, "verify"]);
 }
 
+/// The units allow what the process that fetches needs to give up its rights: else it could change the modes of records.
+#[test]
+fn what_fetches_below_a_unit_is_confined_as_elsewhere() {
+    let board = Booted::new();
+    board.scratch.write("etc/update.conf", "OPTIONS=-v\n");
+    board.scratch.write("etc/deploy/web.conf", "IMAGE=oci:/test/layout\nOPTIONS=-v\n");
+    board.scratch.write("etc/pull/web.conf", "IMAGE=oci:/test/layout\nDESTINATION=/srv/web\nOPTIONS=-v\n");
+    board.publishes("one", SERVES);
+    let confined = |unit: &str| format!("log {unit} | sed -n 's/.*what fetches is confined by/{unit}:/p'");
+    let said = board.boots(&format!(
+        "{TOOLS}
+        systemctl start edgepull-provision edgepull-update edgepull-pull@web
+        {}\n{}\n{}",
+        confined("edgepull-provision"),
+        confined("edgepull-update"),
+        confined("edgepull-pull@web")
+    ));
+    for unit in ["edgepull-provision", "edgepull-update", "edgepull-pull@web"] {
+        let line = said.lines().find(|line| line.starts_with(&format!("{unit}: ")));
+        let line = line.unwrap_or_else(|| panic!("{unit} says nothing: {said}"));
+        for feature in ["mounts", "a /proc of its own", "no_new_privs", "capabilities", "seccomp"] {
+            assert!(line.contains(feature), "{line}");
+        }
+    }
+}
+
 #[test]
 fn an_init_script_does_it_without_systemd() {
     let board = Booted::new();
