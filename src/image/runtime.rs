@@ -1,6 +1,6 @@
 //! The `config.json` of an OCI runtime bundle, made from an image config (image-spec conversion.md).
 //!
-//! What its process may do is in [`super::limits`]. A board's container shares the board's network, so there is no
+//! What its process may do is in `limits`. A board's container shares the board's network, so there is no
 //! network namespace.
 
 use super::limits;

@@ -10,7 +10,7 @@
 //! change modes, owners or times outside of the directories that it writes to, open a device, run a program, signal,
 //! trace or start another process, or use any right of root's but those that unpacking takes. Of what its parent has open
 //! it has nothing but the files that it was given. What it says is data: its parent takes no more of it than 512 KiB at
-//! a time, makes readable text of it ([`words`], [`output`]), decides itself, and does itself what becomes visible.
+//! a time, makes readable text of it (`words`, `output`), decides itself, and does itself what becomes visible.
 //!
 //! What the kernel does not have is left out, and said at `-v`; `docs/security.md` has the table.
 

@@ -28,7 +28,7 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Locks `state`, which is made if it is not there, and closes it to other users ([`access::close`]). With `wait` it
+    /// Locks `state`, which is made if it is not there, and closes it to other users (`store::access`). With `wait` it
     /// waits for whoever holds it, and says so once; `what` is what is waited for: `update`.
     ///
     /// # Errors

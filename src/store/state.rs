@@ -15,7 +15,7 @@
 //! files are links to the layer store's, which all generations share. So the directories above a tree admit the owner of
 //! the state directory alone, as Docker's and containerd's do since CVE-2021-41091 and CVE-2021-41103. Programs of other
 //! users run from a tree through a mount of it. The released version 0.1.0 had 0711 in the place of most of these 0700:
-//! [`super::access`] closes them.
+//! `store::access` closes them.
 
 use crate::error::{Error, Result};
 use crate::links;
