@@ -295,7 +295,7 @@ pub(super) const TOOLS: &str = r#"
     trap 'echo the script has ended' EXIT
     inside() { crun --root /run/edgepull-app/web/crun exec web "$@" 2>&1; }
     now() { echo "$1: $(systemctl is-active edgepull-app@web) $(inside cat /etc/version)"; }
-    log() { journalctl --no-pager -o cat -u "$1"; }
+    log() { journalctl --sync; journalctl --no-pager -o cat -u "$1"; }
 "#;
 
 pub(super) const SERVES: &str = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
