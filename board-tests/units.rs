@@ -379,7 +379,7 @@ fn what_fetches_below_a_unit_is_confined_as_elsewhere() {
     let confined = |unit: &str| format!("log {unit} | sed -n 's/.*what fetches is confined by/{unit}:/p'");
     let said = board.boots(&format!(
         "{TOOLS}
-        systemctl start edgepull-provision edgepull-update edgepull-pull@web
+        for unit in edgepull-provision edgepull-update edgepull-pull@web; do systemctl start $unit; done
         {}\n{}\n{}",
         confined("edgepull-provision"),
         confined("edgepull-update"),
