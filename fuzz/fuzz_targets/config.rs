@@ -41,7 +41,7 @@ fuzz_target!(|input: Input<'_>| {
         Ok(process) => process,
         Err(error) => return assert_message(&error.to_string()),
     };
-    let text = config_json(&process, input.rootless, true);
+    let text = config_json(&process, input.rootless, true, true);
     let config: serde_json::Value = serde_json::from_str(&text).expect("config.json is JSON");
     let process = &config["process"];
     assert!(process["args"].as_array().is_some_and(|args| !args.is_empty()));

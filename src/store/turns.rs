@@ -19,7 +19,6 @@ use super::{disk, state};
 use crate::error::Result;
 use crate::image::digest::Digest;
 use crate::sys;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The durable file's name in the state directory.
@@ -29,7 +28,24 @@ const MEMORY: &str = "/run/edgepull";
 /// The largest file that is read, in bytes: some 700 deployments with the longest names.
 const SIZE_MAX: u64 = 64 * 1024;
 
-type Counts = BTreeMap<String, u64>;
+/// Names with their counts, in the order of the names. There are few.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Counts(Vec<(String, u64)>);
+
+impl Counts {
+    /// The count of `name`; 0 where it has none.
+    fn of(&self, name: &str) -> u64 {
+        self.0.iter().find(|(known, _)| known == name).map_or(0, |(_, count)| *count)
+    }
+
+    /// Counts `name` up to `count`, unless it is there already.
+    fn raise(&mut self, name: String, count: u64) {
+        match self.0.binary_search_by(|(known, _)| known.as_str().cmp(&name)) {
+            Ok(at) => self.0[at].1 = self.0[at].1.max(count),
+            Err(at) => self.0.insert(at, (name, count)),
+        }
+    }
+}
 
 /// The turns of all deployments of a state directory. Whoever changes them holds its lock.
 #[derive(Debug)]
@@ -49,12 +65,11 @@ impl Turns {
 
     fn kept_in(state: &Path, memory: &Path, boot: String) -> Turns {
         let (state, memory) = (state.to_owned(), memory.to_owned());
-        let mut turns = Turns { state, memory, boot, counts: Counts::new(), durable: Counts::new() };
+        let mut turns = Turns { state, memory, boot, counts: Counts::default(), durable: Counts::default() };
         turns.durable = load(&turns.state.join(NAME));
         turns.counts = turns.durable.clone();
-        for (name, count) in load(&turns.memory.join(turns.name_in_memory())) {
-            let known = turns.counts.entry(name).or_default();
-            *known = count.max(*known);
+        for (name, count) in load(&turns.memory.join(turns.name_in_memory())).0 {
+            turns.counts.raise(name, count);
         }
         turns
     }
@@ -66,7 +81,7 @@ impl Turns {
             "" => Digest([0; 32]),
             boot => Digest::of(format!("{boot} {name}").as_bytes()),
         };
-        names.sort_by_cached_key(|name| (self.counts.get(name).copied().unwrap_or(0), lot(name)));
+        names.sort_by_cached_key(|name| (self.counts.of(name), lot(name)));
     }
 
     /// An attempt of `name` begins now, which is one of `names`, all that there are. What is alone has always its turn.
@@ -74,9 +89,9 @@ impl Turns {
         if names.len() < 2 {
             return;
         }
-        let last = self.counts.values().copied().max().unwrap_or(0);
-        self.counts.insert(name.to_owned(), last.saturating_add(1));
-        self.counts.retain(|known, _| names.contains(known));
+        let last = self.counts.0.iter().map(|(_, count)| *count).max().unwrap_or(0);
+        self.counts.raise(name.to_owned(), last.saturating_add(1));
+        self.counts.0.retain(|(known, _)| names.contains(known));
         let name_in_memory = self.name_in_memory();
         let noted = state::make(&self.memory, state::PRIVATE).and_then(|()| {
             disk::replace(&self.memory, &name_in_memory, text(&self.counts).as_bytes(), disk::PRIVATE)
@@ -116,7 +131,7 @@ impl Turns {
 }
 
 fn text(counts: &Counts) -> String {
-    counts.iter().map(|(name, count)| format!("{count} {name}\n")).collect()
+    counts.0.iter().map(|(name, count)| format!("{count} {name}\n")).collect()
 }
 
 /// What a file says, as far as it makes sense.
@@ -129,7 +144,11 @@ fn load(path: &Path) -> Counts {
         let count: u64 = count.parse().ok().filter(|count| *count < u64::MAX / 2)?;
         Some((name.to_owned(), count))
     };
-    text.lines().filter_map(line).collect()
+    let mut counts = Counts::default();
+    for (name, count) in text.lines().filter_map(line) {
+        counts.raise(name, count);
+    }
+    counts
 }
 
 #[cfg(test)]
@@ -234,7 +253,7 @@ mod tests {
         assert!(!place.memory.exists() && !place.state.join("turns").exists());
         place.turns().begins("a", &names());
         place.turns().begins("b", &["b".to_owned(), "c".to_owned()]);
-        assert_eq!(place.turns().counts, Counts::from([("b".to_owned(), 2)]));
+        assert_eq!(place.turns().counts, Counts(vec![("b".to_owned(), 2)]));
     }
 
     #[test]

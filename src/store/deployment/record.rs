@@ -13,7 +13,7 @@ use crate::image::digest::Digest;
 use crate::store::disk;
 use crate::sys;
 use crate::trust::rollback::{Age, Monotonic};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -67,35 +67,51 @@ pub struct Tracking {
     /// How many generations are kept, the current one included; at least 1, at most [`KEEP_MAX`].
     pub keep: u32,
     /// The health command.
+    #[serde(deserialize_with = "by_type")]
     pub health: Option<String>,
     /// How long health and on-switch commands may take, in seconds.
     pub health_timeout: u64,
     /// The on-switch command.
+    #[serde(deserialize_with = "by_type")]
     pub on_switch: Option<String>,
     /// A new generation has to be confirmed by hand within so many seconds.
+    #[serde(deserialize_with = "by_type")]
     pub confirm_within: Option<u64>,
     /// What the image's name stood for when it was pinned: it is not asked again.
     pub pin_digest: Option<Digest>,
     /// `--variant`.
+    #[serde(deserialize_with = "by_type")]
     pub variant: Option<String>,
     /// `--platform`.
+    #[serde(deserialize_with = "by_type")]
     pub platform: Option<String>,
     /// `--ca-file`, absolute.
+    #[serde(deserialize_with = "by_type")]
     pub ca_file: Option<PathBuf>,
     /// `--auth-file`, absolute.
+    #[serde(deserialize_with = "by_type")]
     pub auth_file: Option<PathBuf>,
     /// `--hosts-dir`, absolute.
+    #[serde(deserialize_with = "by_type")]
     pub hosts_dir: Option<PathBuf>,
     /// `--plain-http`.
     pub plain_http: bool,
     /// `--verifier`, absolute.
+    #[serde(deserialize_with = "by_type")]
     pub verifier: Option<PathBuf>,
     /// `--policy`, absolute.
+    #[serde(deserialize_with = "by_type")]
     pub policy: Option<PathBuf>,
     /// `--verify-key`, absolute.
     pub verify_keys: Vec<PathBuf>,
     /// `--monotonic`.
     pub monotonic: Option<Monotonic>,
+}
+
+/// Reads a field by its type, in one function for all fields of a type: they were 10 KB of code one by one.
+#[inline(never)]
+fn by_type<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    T::deserialize(from)
 }
 
 impl Default for Tracking {
