@@ -181,6 +181,8 @@ fn nothing_new_for_several_deployments_costs_no_write() {
     fleet.deploy(&release(1), &[]).succeeds();
     let image = fleet.image();
     fleet.run(&["deploy", "other", &image]).succeeds();
+    // The first run since the board's start notes whose turn it was.
+    fleet.run(&["update", "--all"]).succeeds();
     let before = crate::deployments::footprint(&fleet.scratch.path("state"));
     let outcome: Vec<Value> = fleet
         .run(&["--json", "update", "--all"])

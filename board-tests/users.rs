@@ -245,3 +245,65 @@ fn a_state_directory_of_somebody_else_is_refused() {
     let mode = fs::metadata(shared.state("")).expect("a mode").permissions().mode() & 0o7777;
     assert_eq!(mode, 0o755);
 }
+
+#[test]
+fn why_something_failed_is_told_to_root_alone() {
+    let shared = Shared::new();
+    shared.deploys("1", &[]).succeeds();
+    shared.deploys("2", &["--health", "exit 7 # --password hunter2"]).fails_with(exit::UNHEALTHY);
+    let root = shared.edgepull(&["status"]).succeeds().stdout();
+    assert!(root.contains("hunter2"), "{root}");
+    let public = fs::read_to_string(shared.state("status/web")).expect("a file");
+    assert!(public.contains("root can see why") && !public.contains("hunter2"), "{public}");
+}
+
+#[test]
+fn what_others_have_put_into_the_state_directory_is_not_used() {
+    let victim = Scratch::new();
+    let made: [(&str, &dyn Fn(&Path)); 5] = [
+        ("status", &|at| std::os::unix::fs::symlink(victim.path(""), at).expect("a link")),
+        ("trash", &|at| drop(run("mkfifo", [at]))),
+        ("layers", &|at| fs::create_dir(at).expect("a folder")),
+        ("deployments", &|at| fs::create_dir(at).expect("a folder")),
+        ("deployments/web", &|at| fs::create_dir_all(at.join("generations")).expect("a folder")),
+    ];
+    for (name, make) in made {
+        let shared = Shared::new();
+        fs::create_dir(shared.state("")).expect("a folder");
+        open(&shared.state(""), 0o1777);
+        if name.contains('/') {
+            fs::create_dir(shared.state("deployments")).expect("a folder");
+        }
+        make(&shared.state(name));
+        run("chown", ["-hR", "1000", &shared.state(name).display().to_string()]);
+        shared.deploys("1", &[]).fails_with(exit::DISK).saying(name).saying("it is not used");
+        assert!(victim.names().is_empty(), "{:?}", victim.names());
+    }
+}
+
+#[test]
+fn a_record_that_is_no_file_loses_nothing_and_stops_no_other_deployment() {
+    let shared = Shared::new();
+    shared.deploys("1", &[]).succeeds();
+    let record = shared.state("deployments/web/record");
+    let kept = shared.scratch.path("record");
+    fs::rename(&record, &kept).expect("a record");
+    let image = format!("oci:{}:latest", release("2").layout(&shared.scratch, "other"));
+    let replaced: [&dyn Fn(); 4] = [
+        &|| drop(run("mkfifo", [&record])),
+        &|| fs::create_dir(&record).expect("a folder"),
+        &|| std::os::unix::fs::symlink("nowhere", &record).expect("a link"),
+        &|| {},
+    ];
+    for replace in replaced {
+        replace();
+        shared.edgepull(&["status"]).fails_with(exit::DISK).saying("record");
+        shared.edgepull(&["update"]).fails_with(exit::DISK).saying("record");
+        shared.edgepull(&["deploy", "other", &image]).succeeds();
+        shared.edgepull(&["gc"]).fails_with(exit::DISK);
+        run("rm", ["-rf", &record.display().to_string()]);
+    }
+    fs::rename(&kept, &record).expect("a record");
+    shared.edgepull(&["verify"]).succeeds();
+    assert_eq!(fs::read_to_string(shared.current("etc/version")).expect("a file"), "1");
+}

@@ -13,7 +13,7 @@ use crate::store::layers::{Layers, disk_usage};
 use crate::store::state;
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::fs::File;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,13 +21,17 @@ pub fn run(name: Option<&str>, options: &Options, report: &Report) -> Result<()>
     let state = &options.state_dir;
     let deployments = Deployments::open(state)?;
     // Other users than the owner see what is for everybody.
-    let everybody = File::open(state::deployments(state))
+    let everybody = fs::read_dir(state::deployments(state))
         .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
     let names = match (name, everybody) {
         (Some(name), _) => vec![name.to_owned()],
         (None, false) => deployments.names()?,
         (None, true) => Public::names(state)?,
     };
+    if names.is_empty() && everybody {
+        let message = format!("{} says nothing to other users yet", state.display());
+        return Err(Error::new(Kind::NotFound, message).hint("run as root, or after the next update"));
+    }
     if names.is_empty() && !options.json {
         return report.text(format_args!("no deployments in {}", state.display()));
     }
@@ -343,7 +347,9 @@ mod tests {
         let everybody = Seen::by_everybody("app", home.path()).unwrap();
         assert_eq!((everybody.current, everybody.previous), (Some(1), None));
         let (theirs, roots) = (everybody.table(&Moment::now()), table(&deployment, home.path()));
-        assert_eq!(theirs, roots.replace(", health: true secret", ""));
+        let roots =
+            roots.replace(", health: true secret", "").replace("rolled back by hand", "root can see why");
+        assert_eq!(theirs, roots);
         let theirs = everybody.object(&Moment::now());
         assert_eq!(theirs["tracking"], json!({ "keep": 2, "pinDigest": null }));
         assert_eq!(theirs["current"], object(&deployment, home.path())["current"]);

@@ -59,9 +59,6 @@ pub fn run(names: &[String], options: &Options, report: &Report) -> Result<()> {
             .and_then(|mut deployment| follow(&mut deployment, By::Update, &mut fetches, options, report));
         updated.unwrap_or_else(|error| note(name, error));
     }
-    if let Some(turns) = turns {
-        turns.end();
-    }
     match (failed.len(), failed.pop()) {
         (1, Some(only)) => Err(only),
         (failures, Some(last)) => {

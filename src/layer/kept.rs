@@ -34,6 +34,8 @@ impl Kept {
     pub fn open(dir: OwnedFd) -> Result<Option<Kept>> {
         let file = match open_file(dir.as_fd(), members::NAME) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // Something else than a file, or a link: as good as nothing.
+            Err(error) if is_no_file(&error) => return Ok(None),
             other => other.map_err(|error| Error::disk("a kept layer", error))?,
         };
         let metadata = file.metadata().map_err(|error| Error::disk("a kept layer", error))?;
@@ -110,6 +112,11 @@ fn open_file(at: BorrowedFd<'_>, name: &str) -> io::Result<File> {
         true => Ok(file),
         false => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file")),
     }
+}
+
+fn is_no_file(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+        || matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO))
 }
 
 fn damaged(error: io::Error) -> Error {

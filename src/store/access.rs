@@ -95,6 +95,43 @@ fn withdraw(path: &Path, bits: u32) {
     }
 }
 
+/// Refuses a directory that is none, or that another user owns or may write to: he can put anything in the place of what
+/// edgepull has written there. One that is not there will do, and so does a link of root's, or of this process's user.
+///
+/// # Errors
+/// [`Kind::Disk`].
+pub fn check_directory(path: &Path) -> Result<()> {
+    let failed = |error| Error::disk(path.display(), error);
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    let directory = match found.is_symlink() && sys::is_trusted(found.uid()) {
+        true => fs::metadata(path).map_err(failed)?,
+        false => found,
+    };
+    let why = match directory.is_dir() {
+        true => sys::written_by_others(&directory),
+        false => Some("it is no directory".to_owned()),
+    };
+    match why {
+        None => Ok(()),
+        Some(why) => Err(Error::new(Kind::Disk, format!("{}: {why}, so it is not used", path.display()))
+            .hint("other users could have written to the state directory: move it away, and deploy anew")),
+    }
+}
+
+/// Refuses a state directory in which others have made, or can move, what edgepull writes to.
+///
+/// # Errors
+/// As [`check_directory`].
+pub fn check(state: &Path) -> Result<()> {
+    for name in ["status", "trash", "layers", "layers/sha256", "partial", "partial/sha256", "deployments"] {
+        check_directory(&state.join(name))?;
+    }
+    Ok(())
+}
+
 /// Refuses a state directory that belongs to somebody else: he can put anything in the place of what edgepull has written.
 ///
 /// # Errors
@@ -102,7 +139,7 @@ fn withdraw(path: &Path, bits: u32) {
 pub fn check_owner(state: &Path) -> Result<()> {
     let failed = |error| Error::disk(state.display(), error);
     let (owner, own) = (fs::metadata(state).map_err(failed)?.uid(), sys::effective_ids().0);
-    if owner == own || owner == 0 {
+    if sys::is_trusted(owner) {
         return Ok(());
     }
     let message = format!("{} belongs to user {owner}, and this is user {own}", state.display());

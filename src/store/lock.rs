@@ -36,6 +36,7 @@ impl StateLock {
     pub fn take(state: &Path, wait: bool, what: &str) -> Result<StateLock> {
         let lock = StateLock::taken(state, wait, what)?;
         access::close(state);
+        access::check(state)?;
         Ok(lock)
     }
 

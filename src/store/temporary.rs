@@ -8,6 +8,7 @@ use super::staging::Staging;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::layer::rootfs;
+use crate::links;
 use crate::sys;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,7 +34,9 @@ impl Temporary {
     /// # Errors
     /// [`Kind::Usage`] where others could put another directory in its place; [`Kind::Disk`].
     pub fn new() -> Result<Temporary> {
-        Temporary::within(&std::env::temp_dir())
+        let named = std::env::temp_dir();
+        let directory = if named.as_os_str().is_empty() { Path::new("/tmp") } else { &named };
+        Temporary::within(&links::resolve(directory)?)
     }
 
     fn within(directory: &Path) -> Result<Temporary> {

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //! /run/edgepull/turns-HASH    one file for each state directory, in memory: written before each attempt
-//! STATE/turns                 the same, durable: written when an attempt begins to fetch
+//! STATE/turns                 the same, durable: written when an attempt begins to fetch, and before the first one
+//!                             since the board's start
 //! ```
 //!
 //! Each is a line `COUNT NAME` for each deployment: the number of the last attempt, counted over all of them. No clock has
 //! a say: a board's may be wrong.
 //!
 //! An attempt is noted before it begins, as a run may be ended in the middle of it: the next one then begins with another
-//! deployment. In memory that wears out no flash, and a run that finds nothing new has written nothing. It is gone when the
-//! board restarts, and then those that are equal are in an order of that boot's own, so that a board which is always
-//! switched off in the same deployment's turn does not begin with that one each time. It is removed when a run has come to
-//! its end, as everybody has had a turn then. Where `/run` cannot be written to, the durable file is written instead. A
-//! note that cannot be read or written spoils the order and nothing else.
+//! deployment. In memory that wears out no flash, and a run that finds nothing new has written nothing, but for the first
+//! one since the board's start: a board that is switched off, each time, while the same deployment's registry says nothing
+//! must begin with another one. Those that are equal are in an order of that boot's own. Where `/run` cannot be written to,
+//! the durable file is written instead. A note that cannot be read or written spoils the order and nothing else.
 
 use super::{disk, state};
 use crate::error::Result;
@@ -53,6 +53,8 @@ pub struct Turns {
     state: PathBuf,
     memory: PathBuf,
     boot: String,
+    /// No run since the board's start has noted anything.
+    first: bool,
     counts: Counts,
     durable: Counts,
 }
@@ -65,9 +67,11 @@ impl Turns {
 
     fn kept_in(state: &Path, memory: &Path, boot: String) -> Turns {
         let (state, memory) = (state.to_owned(), memory.to_owned());
-        let mut turns = Turns { state, memory, boot, counts: Counts::default(), durable: Counts::default() };
+        let mut turns =
+            Turns { state, memory, boot, first: true, counts: Counts::default(), durable: Counts::default() };
         turns.durable = load(&turns.state.join(NAME));
         turns.counts = turns.durable.clone();
+        turns.first = !turns.memory.join(turns.name_in_memory()).exists();
         for (name, count) in load(&turns.memory.join(turns.name_in_memory())).0 {
             turns.counts.raise(name, count);
         }
@@ -92,14 +96,21 @@ impl Turns {
         let last = self.counts.0.iter().map(|(_, count)| *count).max().unwrap_or(0);
         self.counts.raise(name.to_owned(), last.saturating_add(1));
         self.counts.0.retain(|(known, _)| names.contains(known));
-        let name_in_memory = self.name_in_memory();
-        let noted = state::make(&self.memory, state::PRIVATE).and_then(|()| {
-            disk::replace(&self.memory, &name_in_memory, text(&self.counts).as_bytes(), disk::PRIVATE)
-        });
-        if let Err(error) = noted {
+        // Whoever keeps the board busy until it is switched off has had its turn, too.
+        if self.first {
+            self.first = false;
+            self.persist();
+        }
+        if let Err(error) = self.note() {
             log::debug!("turns are noted in the state directory: {error}");
             self.persist();
         }
+    }
+
+    /// Notes the turns in memory.
+    fn note(&self) -> Result<()> {
+        state::make(&self.memory, state::PRIVATE)?;
+        disk::replace(&self.memory, &self.name_in_memory(), text(&self.counts).as_bytes(), disk::PRIVATE)
     }
 
     /// What has begun is going to take long: its turn is noted for good.
@@ -111,12 +122,6 @@ impl Turns {
             Ok(()) => self.durable = self.counts.clone(),
             Err(error) => log::info!("whose turn it is cannot be noted: {error}"),
         }
-    }
-
-    /// The run has come to its end: everybody has had a turn.
-    pub fn end(self) {
-        // What is left is wrong about the order of the next run, at most.
-        let _ = disk::unlink(&self.memory, &self.name_in_memory());
     }
 
     fn save(&self) -> Result<()> {
@@ -201,9 +206,22 @@ mod tests {
             turns.begins(&names[0], &names);
             assert_eq!(place.order(), next);
         }
-        assert_eq!(fs::read_dir(&place.state).unwrap().count(), 0, "flash was written to");
-        place.turns().end();
-        assert_eq!((place.order(), fs::read_dir(&place.memory).unwrap().count()), ("abc".to_owned(), 0));
+        let durable = fs::read_to_string(place.state.join("turns")).unwrap();
+        assert_eq!(durable, "1 a\n", "flash was written to more than once since the board's start");
+    }
+
+    #[test]
+    fn a_board_that_is_switched_off_in_the_middle_of_a_turn_begins_with_another_one() {
+        let place = Place::new();
+        // The registry of "a" says nothing, so nothing is ever fetched for it.
+        for first in ["a", "b", "c", "a", "b"] {
+            let mut names = names();
+            let mut turns = place.turns();
+            turns.order(&mut names);
+            assert_eq!(names[0], first);
+            turns.begins(&names[0], &names);
+            place.restart();
+        }
     }
 
     #[test]
@@ -252,8 +270,9 @@ mod tests {
         place.turns().begins("a", &["a".to_owned()]);
         assert!(!place.memory.exists() && !place.state.join("turns").exists());
         place.turns().begins("a", &names());
-        place.turns().begins("b", &["b".to_owned(), "c".to_owned()]);
-        assert_eq!(place.turns().counts, Counts(vec![("b".to_owned(), 2)]));
+        let mut turns = place.turns();
+        turns.begins("b", &["b".to_owned(), "c".to_owned()]);
+        assert_eq!(turns.counts, Counts(vec![("b".to_owned(), 2)]));
     }
 
     #[test]

@@ -65,6 +65,11 @@ fn set_xattr_from_inside(
     })
 }
 
+/// Whether a user may put whatever it likes where this process looks: root, and its own user.
+pub fn is_trusted(user: u32) -> bool {
+    user == 0 || user == super::effective_ids().0
+}
+
 /// Says in words who besides root and this process's user can write to a file or directory; `None`: nobody. The group's
 /// bits of a mode cover an access control list, too (acl(5)).
 pub fn written_by_others(metadata: &Metadata) -> Option<String> {
@@ -72,7 +77,7 @@ pub fn written_by_others(metadata: &Metadata) -> Option<String> {
     const OTHERS_WRITE: u32 = 0o022;
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     match () {
-        () if owner != 0 && owner != super::effective_ids().0 => Some(format!("it belongs to user {owner}")),
+        () if !is_trusted(owner) => Some(format!("it belongs to user {owner}")),
         () if mode & OTHERS_WRITE != 0 => Some(format!("its mode {mode:o} lets other users write to it")),
         () => None,
     }
@@ -82,8 +87,7 @@ pub fn written_by_others(metadata: &Metadata) -> Option<String> {
 /// nobody, as in /tmp, whose sticky bit (inode(7)) leaves that to the owner of each entry.
 pub fn entries_moved_by_others(directory: &Metadata) -> Option<String> {
     const STICKY: u32 = 0o1000;
-    let trusted = directory.uid() == 0 || directory.uid() == super::effective_ids().0;
-    match trusted && directory.mode() & STICKY != 0 {
+    match is_trusted(directory.uid()) && directory.mode() & STICKY != 0 {
         true => None,
         false => written_by_others(directory),
     }

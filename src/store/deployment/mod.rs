@@ -96,7 +96,7 @@ pub use text::Text;
 #[cfg(test)]
 pub(super) use tests::home::step;
 
-use super::{disk, state};
+use super::{access, disk, state};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::layer::rootfs::{self, Summary};
@@ -119,6 +119,13 @@ const SCRATCH: &str = "scratch";
 const ROOT: &str = "rootfs";
 /// The longest name: with a prefix and a suffix it is still a unit's name, and a file's.
 const NAME_MAX: usize = 64;
+
+/// Whether a deployment is there, in whatever state its record is: with neither a record nor a generation, it was cut off
+/// while it was made.
+fn is_there(deployment: &Path) -> bool {
+    let has_generations = || fs::read_dir(generations(deployment)).is_ok_and(|mut all| all.next().is_some());
+    fs::symlink_metadata(deployment.join(record::NAME)).is_ok() || has_generations()
+}
 
 /// The directory of a deployment's generations, each named by its number.
 pub fn generations(deployment: &Path) -> PathBuf {
@@ -167,7 +174,7 @@ impl Deployments {
             let mut names = Vec::new();
             for entry in fs::read_dir(&directory)? {
                 let Ok(name) = entry?.file_name().into_string() else { continue };
-                if check_name(&name).is_ok() && directory.join(&name).join(record::NAME).is_file() {
+                if check_name(&name).is_ok() && is_there(&directory.join(&name)) {
                     names.push(name);
                 }
             }
@@ -190,8 +197,17 @@ impl Deployments {
     pub fn load(&self, name: &str) -> Result<Option<Deployment>> {
         check_name(name)?;
         let directory = state::deployment(&self.state, name);
-        let record = Record::load(&directory)?;
-        Ok(record.map(|record| self.deployment(name, directory, record)))
+        for below in [&directory, &generations(&directory), &directory.join(WORK)] {
+            access::check_directory(below)?;
+        }
+        match Record::load(&directory)? {
+            Some(record) => Ok(Some(self.deployment(name, directory, record))),
+            None if is_there(&directory) => {
+                let message = format!("{}: the record is gone", directory.display());
+                Err(Error::new(Kind::Disk, message).hint(record::UNUSABLE))
+            }
+            None => Ok(None),
+        }
     }
 
     /// The deployment `name`, which has to be there.

@@ -1,14 +1,15 @@
 //! `STATE/status/NAME`: what every user of the board may know of a deployment, as JSON. It is a copy for `edgepull status`
 //! and for whoever watches the board; nothing that edgepull does is decided by it.
 //!
-//! It leaves out what the record remembers besides: commands, credentials' files, policies and keys. It follows each
+//! It leaves out what the record remembers besides: commands, credentials' files, policies and keys, and why something failed,
+//! as commands are quoted in that. It follows each
 //! change of the record, but is not made durable by itself: a cut may leave it behind the record, or without it, until the
 //! next run.
 
 use super::record::{Record, Tracking};
 use super::{Deployment, check_name};
 use crate::error::{Error, Kind, Result};
-use crate::store::state;
+use crate::store::{disk, state};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -17,6 +18,9 @@ use std::path::Path;
 
 /// The largest file that is read, in bytes: a record is smaller ([`Record`]), and this is part of one.
 const PUBLIC_MAX: u64 = super::record::RECORD_MAX;
+
+/// Stands for the reason of a failure.
+const WITHHELD: &str = "root can see why";
 
 /// A deployment as everybody may see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +44,13 @@ impl Public {
         };
         let mut record = all.clone();
         record.tracking = tracking;
+        // Commands are quoted in them.
+        for reason in record.generations.iter_mut().filter_map(|generation| generation.reason.as_mut()) {
+            *reason = WITHHELD.into();
+        }
+        for bad in &mut record.bad {
+            bad.reason = WITHHELD.into();
+        }
         Public {
             record,
             current: deployment.current().unwrap_or(None),
@@ -59,6 +70,9 @@ impl Public {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(failed)?,
         };
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "it is no file")));
+        }
         let mut bytes = Vec::new();
         file.take(PUBLIC_MAX).read_to_end(&mut bytes).map_err(failed)?;
         serde_json::from_slice(&bytes).map(Some).map_err(|error| {
@@ -94,7 +108,7 @@ impl Deployment {
             let bytes = serde_json::to_vec(&Public::of(self)).map_err(io::Error::other)?;
             let directory = &self.public;
             let path = directory.join(&self.name);
-            if fs::read(&path).is_ok_and(|there| there == bytes) {
+            if disk::read(&path, PUBLIC_MAX).is_ok_and(|there| there == bytes) {
                 return Ok(());
             }
             state::make(directory, state::PUBLIC)?;

@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 
 /// The file's name.
 pub(super) const NAME: &str = "record";
+/// What to do about a record that cannot be used.
+pub(super) const UNUSABLE: &str =
+    "what is current stays usable; move the deployment's directory away and deploy it again";
 /// What this edgepull writes.
 const VERSION: u32 = 2;
 /// What it reads besides: layers are in it, and reasons are as long as they were.
@@ -402,11 +405,8 @@ impl Record {
     /// [`Kind::Disk`], also for a damaged one.
     pub(super) fn load(directory: &Path) -> Result<Option<Record>> {
         let path = directory.join(NAME);
-        let unusable = |why: &str| {
-            Error::new(Kind::Disk, format!("{}: {why}", path.display())).hint(
-                "what is current stays usable; move the deployment's directory away and deploy it again",
-            )
-        };
+        let unusable =
+            |why: &str| Error::new(Kind::Disk, format!("{}: {why}", path.display())).hint(UNUSABLE);
         match disk::read(&path, RECORD_MAX) {
             Ok(bytes) => parse(&bytes).map(Some).map_err(|why| unusable(&why)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
