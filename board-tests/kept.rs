@@ -115,6 +115,14 @@ fn what_others_could_change_is_not_kept_in() {
     symlink(&upper, board.scratch.path("link")).expect("a link");
     run("chmod", ["1777", &upper]);
     refused(&board.scratch.at("link"), &upper);
+    // Another user's link leads root nowhere, and nothing is made behind it.
+    let theirs = board.scratch.at("theirs");
+    fs::create_dir_all(board.scratch.path("root-s")).expect("folders");
+    symlink(board.scratch.path("root-s"), &theirs).expect("a link");
+    run("chown", ["-h", "65534", &theirs]);
+    refused(&theirs, &theirs);
+    refused(&format!("{theirs}/new"), &theirs);
+    assert_eq!(fs::read_dir(board.scratch.path("root-s")).expect("a folder").count(), 0);
     // In a directory such as /tmp nobody else can move it.
     board.set(&format!("UPPER={upper}/below"));
     let (said, code) = board.runs();
