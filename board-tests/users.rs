@@ -260,7 +260,8 @@ fn why_something_failed_is_told_to_root_alone() {
 #[test]
 fn what_others_have_put_into_the_state_directory_is_not_used() {
     let victim = Scratch::new();
-    let made: [(&str, &dyn Fn(&Path)); 5] = [
+    type Make<'a> = &'a dyn Fn(&Path);
+    let made: [(&str, Make<'_>); 5] = [
         ("status", &|at| std::os::unix::fs::symlink(victim.path(""), at).expect("a link")),
         ("trash", &|at| drop(run("mkfifo", [at]))),
         ("layers", &|at| fs::create_dir(at).expect("a folder")),
