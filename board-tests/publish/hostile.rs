@@ -16,6 +16,9 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 fn ground(by: By) -> Ground {
     let ground = Ground::new(by);
     let temporary = ground.scratch.at("home");
+    // As /tmp: otherwise others could replace what is checked there, and it is refused.
+    std::fs::set_permissions(&temporary, std::os::unix::fs::PermissionsExt::from_mode(0o1777))
+        .expect("a mode");
     ground.with_env("TMPDIR", &temporary)
 }
 
