@@ -200,27 +200,29 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// What the image's name stood for: an index or a manifest.
+    #[serde(deserialize_with = "by_type")]
     pub root_digest: Digest,
     /// The manifest that was taken.
+    #[serde(deserialize_with = "by_type")]
     pub digest: Digest,
     /// Its platform.
     pub platform: PlatformName,
     /// Its layers.
     pub layers: LayerList,
     /// The layers' tar files, in bytes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_type")]
     pub image_bytes: u64,
     /// What of that was written to the disk for this generation, in bytes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_type")]
     pub written_bytes: u64,
     /// What of it was fetched by the run that has staged it, compressed, in bytes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_type")]
     pub fetched_bytes: u64,
     /// Members of all layers.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_type")]
     pub entries: u64,
     /// That of the bundle's `config.json`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_type")]
     pub config_digest: Option<Digest>,
     /// What the image says of its age, whether or not that counts for anything.
     #[serde(default)]
@@ -231,13 +233,15 @@ pub struct Content {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
     /// Its number, and its directory's name.
+    #[serde(deserialize_with = "by_type")]
     pub number: u32,
     /// What it is made of.
     pub content: Content,
     /// When it was staged, by the board's clock, in seconds since 1970.
+    #[serde(deserialize_with = "by_type")]
     pub created: u64,
     /// When it last became current, by the board's clock, in seconds since 1970.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_type")]
     pub switched: Option<u64>,
     /// What has become of it.
     pub state: State,
@@ -271,14 +275,18 @@ impl Generation {
 #[serde(default)]
 pub struct Progress {
     /// Which one was current before.
+    #[serde(deserialize_with = "by_type")]
     pub from: Option<u32>,
     /// Which one is gone back to.
+    #[serde(deserialize_with = "by_type")]
     pub to: Option<u32>,
     /// How many times a run has begun what this state asks for.
+    #[serde(deserialize_with = "by_type")]
     pub attempts: u32,
     /// Nothing but a confirmation by hand is missing.
     pub healthy: bool,
     /// It has to be confirmed by hand within so many seconds from `moment`.
+    #[serde(deserialize_with = "by_type")]
     pub confirm_within: Option<u64>,
     /// When this state began.
     pub moment: Moment,
@@ -309,6 +317,7 @@ pub struct Moment {
     /// Which boot, by the kernel's boot_id; `None` without `/proc`.
     pub boot: Option<Text<BOOT_MAX>>,
     /// Seconds since that boot, time asleep included.
+    #[serde(deserialize_with = "by_type")]
     pub second: u64,
 }
 
@@ -331,15 +340,18 @@ impl Moment {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bad {
     /// The manifest's digest.
+    #[serde(deserialize_with = "by_type")]
     pub digest: Digest,
     /// What the image's name stood for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_type")]
     pub root_digest: Option<Digest>,
     /// The generation that had it; `None` where the image was refused before it was one.
+    #[serde(default, deserialize_with = "by_type")]
     pub generation: Option<u32>,
     /// Why.
     pub reason: Reason,
     /// When, by the board's clock, in seconds since 1970.
+    #[serde(deserialize_with = "by_type")]
     pub when: u64,
 }
 
