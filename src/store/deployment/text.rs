@@ -13,11 +13,6 @@ const CUT: char = '…';
 pub struct Text<const MAX: usize>(String);
 
 impl<const MAX: usize> Text<MAX> {
-    /// The bytes that are kept of the end of a text that is too long.
-    const END: usize = MAX / 4;
-    /// The bytes that are kept of its beginning.
-    const BEGINNING: usize = MAX - Self::END - CUT.len_utf8();
-
     /// The text itself.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -26,15 +21,22 @@ impl<const MAX: usize> Text<MAX> {
 
 impl<const MAX: usize> From<&str> for Text<MAX> {
     fn from(text: &str) -> Text<MAX> {
-        let printable = |character: char| if character.is_control() { ' ' } else { character };
-        if text.len() <= MAX {
-            return Text(text.chars().map(printable).collect());
-        }
-        let boundary = |at: &usize| text.is_char_boundary(*at);
-        let end = (0..=Self::BEGINNING).rev().find(boundary).unwrap_or(0);
-        let begin = (text.len() - Self::END..=text.len()).find(boundary).unwrap_or(text.len());
-        Text(text[..end].chars().chain([CUT]).chain(text[begin..].chars()).map(printable).collect())
+        Text(cut(text, MAX))
     }
+}
+
+/// Cuts `text` to `max` bytes: one function for all lengths.
+fn cut(text: &str, max: usize) -> String {
+    let printable = |character: char| if character.is_control() { ' ' } else { character };
+    if text.len() <= max {
+        return text.chars().map(printable).collect();
+    }
+    // The bytes that are kept of its end, and of its beginning.
+    let (end, beginning) = (max / 4, max - max / 4 - CUT.len_utf8());
+    let boundary = |at: &usize| text.is_char_boundary(*at);
+    let first = (0..=beginning).rev().find(boundary).unwrap_or(0);
+    let last = (text.len() - end..=text.len()).find(boundary).unwrap_or(text.len());
+    text[..first].chars().chain([CUT]).chain(text[last..].chars()).map(printable).collect()
 }
 
 impl<const MAX: usize> From<String> for Text<MAX> {
