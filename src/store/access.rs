@@ -11,7 +11,6 @@
 use super::state;
 use crate::error::{Error, Kind, Result};
 use crate::sys;
-use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -190,29 +189,37 @@ fn foreign_links(state: &Path, counted_max: usize) -> Option<ForeignLinks> {
     let mut found = ForeignLinks { count: 0, told: Vec::new() };
     let mut counted_to = None;
     loop {
-        let mut files = BTreeMap::new();
+        // Sorted by device and inode number. Trees are walked much in the order in which they were made, so that most new
+        // ones come last.
+        let mut files: Vec<((u64, u64), File)> = Vec::new();
         let mut dropped = false;
         let whole = walk(state, DEPTH_MAX, &mut |path, metadata| {
             let key = (metadata.dev(), metadata.ino());
             if !metadata.is_file() || metadata.nlink() < 2 || Some(key) <= counted_to {
                 return;
             }
-            if files.len() == counted_max && !files.contains_key(&key) {
+            let at = match files.binary_search_by(|(known, _)| known.cmp(&key)) {
+                Ok(at) => return files[at].1.here += 1,
+                Err(at) => at,
+            };
+            if files.len() == counted_max {
                 dropped = true;
                 // The highest makes room for a lower one, and a later walk counts it.
-                match files.last_key_value() {
-                    Some((highest, _)) if *highest > key => files.pop_last(),
-                    _ => return,
-                };
+                if at == files.len() {
+                    return;
+                }
+                files.pop();
             }
-            let first = || File { path: path.to_owned(), inode: key.1, here: 0, links: metadata.nlink() };
-            files.entry(key).or_insert_with(first).here += 1;
+            files.insert(
+                at,
+                (key, File { path: path.to_owned(), inode: key.1, here: 1, links: metadata.nlink() }),
+            );
         });
         if !whole {
             return None;
         }
-        let last = files.last_key_value().map(|(key, _)| *key);
-        for file in files.into_values().filter(|file| file.links > file.here) {
+        let last = files.last().map(|(key, _)| *key);
+        for (_, file) in files.into_iter().filter(|(_, file)| file.links > file.here) {
             found.count += 1;
             if found.told.len() < TOLD_MAX {
                 found.told.push(file);
