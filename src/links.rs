@@ -19,9 +19,6 @@ use std::path::{Component, Path, PathBuf};
 /// As many links as the kernel follows in one path (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
-/// The bits of a mode by which others than the owner may write; those of an access control list are in the group's.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
-
 /// A path without links, `.` and `..`, so that its parent and name are those on disk. Its end need not be there; where
 /// it ends in a link, that is followed, too.
 ///
@@ -103,7 +100,7 @@ fn missing(path: &Path, real: PathBuf, names: Vec<OsString>) -> Result<PathBuf> 
 
 fn is_to_be_followed(link: &Metadata, directory: &Metadata, user: u32) -> bool {
     let is_ours = |metadata: &Metadata| metadata.uid() == 0 || metadata.uid() == user;
-    is_ours(link) || is_ours(directory) && directory.mode() & WRITABLE_BY_OTHERS == 0
+    is_ours(link) || is_ours(directory) && directory.mode() & sys::OTHERS_WRITE == 0
 }
 
 /// What tells a link from another one of the same name.

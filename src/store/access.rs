@@ -18,8 +18,6 @@ use std::path::{Path, PathBuf};
 
 /// The bits of a mode that let other users do anything.
 const OTHERS: u32 = 0o077;
-/// The bits of a mode that let other users write.
-const OTHERS_WRITE: u32 = 0o022;
 /// How many files one walk counts the names of, at some 150 bytes each: what there is besides takes further walks.
 const COUNTED_MAX: usize = 8192;
 /// How many files with names of others are warned about one by one.
@@ -31,7 +29,7 @@ const DEPTH_MAX: u32 = 64;
 pub fn close(state: &Path) {
     // It may be a link to where there is more room.
     let state = &fs::canonicalize(state).unwrap_or_else(|_| state.to_owned());
-    withdraw(state, OTHERS_WRITE);
+    withdraw(state, sys::OTHERS_WRITE);
     for name in ["layers", "partial"] {
         withdraw(&state.join(name), OTHERS);
     }

@@ -351,8 +351,7 @@ fn open_directory(path: &Path) -> io::Result<File> {
 /// What lies in the staging directory is removed without a question: in a directory like /tmp, where anyone
 /// may have put it, it has to be ours alone.
 fn check_ours(directory: &Path, metadata: &fs::Metadata) -> Result<()> {
-    const WRITABLE_BY_OTHERS: u32 = 0o022;
-    if metadata.uid() == sys::effective_ids().0 && metadata.mode() & WRITABLE_BY_OTHERS == 0 {
+    if metadata.uid() == sys::effective_ids().0 && metadata.mode() & sys::OTHERS_WRITE == 0 {
         return Ok(());
     }
     Err(Error::new(Kind::Other, format!("{} belongs to somebody else", directory.display()))

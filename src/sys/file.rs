@@ -65,6 +65,9 @@ fn set_xattr_from_inside(
     })
 }
 
+/// The bits of a mode that let others than the owner write; those of an access control list are in the group's (acl(5)).
+pub const OTHERS_WRITE: u32 = 0o022;
+
 /// Whether a user may put whatever it likes where this process looks: root, and its own user.
 pub fn is_trusted(user: u32) -> bool {
     user == 0 || user == super::effective_ids().0
@@ -73,8 +76,6 @@ pub fn is_trusted(user: u32) -> bool {
 /// Says in words who besides root and this process's user can write to a file or directory; `None`: nobody. The group's
 /// bits of a mode cover an access control list, too (acl(5)).
 pub fn written_by_others(metadata: &Metadata) -> Option<String> {
-    /// The bits of a mode that let the group and everybody write.
-    const OTHERS_WRITE: u32 = 0o022;
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     match () {
         () if !is_trusted(owner) => Some(format!("it belongs to user {owner}")),
