@@ -9,7 +9,6 @@ use edgepull::source::{Options, open};
 use edgepull_fuzz::home::Home;
 use edgepull_fuzz::{assert_message, fuzz_target, head, layers, memory};
 use std::cell::RefCell;
-use std::fs;
 use std::io::Read;
 
 thread_local! {
@@ -44,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
     layers::repair(&mut tar);
     HOME.with_borrow(|home| {
         drop(home.fresh("source"));
-        fs::write(home.path("source/image.tar"), &tar).expect("it can be written");
+        home.write("source/image.tar", &tar);
         let tag = (kind & 2 != 0).then(|| "latest".to_owned());
         let local = LocalReference { path: home.path("source/image.tar"), tag };
         let reference =

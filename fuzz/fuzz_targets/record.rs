@@ -8,7 +8,7 @@ use edgepull::layer::rootfs::{Options, Rootfs};
 use edgepull_fuzz::home::Home;
 use edgepull_fuzz::{assert_message, fuzz_target, head, memory};
 use std::cell::RefCell;
-use std::fs::{self, File};
+use std::fs::File;
 
 const MAGIC: &[u8] = b"edgepull members 1\n";
 
@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
     }
     HOME.with_borrow(|home| {
         let layer = home.fresh("layer");
-        fs::write(home.path("layer/members"), &bytes).expect("it can be written");
+        home.write("layer/members", &bytes);
         let file = File::open(home.path("layer/members")).expect("it is there");
         let whole = memory::within(4 << 20, || record(file, &mut |_, _| {}));
         let Ok(Some(kept)) = Kept::open(layer) else {

@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
         let directory = state.join("deployments/web");
         fs::create_dir_all(&directory).expect("a directory");
         for name in ["deployments/web/record", "deployments/web/pending", "clock"] {
-            fs::write(state.join(name), data).expect("it can be written");
+            home.write(&format!("state/{name}"), data);
         }
         if let Some((time, _)) = clock::load(&state) {
             assert_eq!(format!("{time}\n").as_bytes(), data);

@@ -39,6 +39,14 @@ impl Home {
         self.dir.path().join(name)
     }
 
+    /// Writes a file that only its owner may change, whatever the umask is by now: edgepull itself sets it to 0, and
+    /// does not believe what others may have written.
+    pub fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.path(name);
+        fs::write(&path, bytes).expect("it can be written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its owner may");
+    }
+
     /// An empty directory, whatever was there before.
     pub fn fresh(&self, name: &str) -> OwnedFd {
         let path = self.path(name);
