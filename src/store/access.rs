@@ -5,8 +5,9 @@
 //! looked through for links, the deployment's own directory last. So a run that is cut in between leaves a directory
 //! open whose parent is closed, and the next run begins again.
 //!
-//! Nothing of this fails a run: a board whose file system refuses a mode is to be updated all the same, and is warned
-//! about at each run.
+//! A failure to close a directory ends no run: a board whose file system refuses a mode is to be updated all the
+//! same, and is warned about at each run. A directory that another user owns, or can write to after all, does end it
+//! ([`check`]).
 
 use super::state;
 use crate::error::{Error, Kind, Result};
@@ -16,16 +17,17 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The bits of a mode that let other users do anything.
+/// Holds the bits of a mode that let other users do anything.
 const OTHERS: u32 = 0o077;
-/// How many files one walk counts the names of, at some 150 bytes each: what there is besides takes further walks.
+/// Limits how many files one walk counts the names of, at some 150 bytes each; further walks count the rest.
 const COUNTED_MAX: usize = 8192;
-/// How many files with names of others are warned about one by one.
+/// Limits how many files with names elsewhere get a warning of their own.
 const TOLD_MAX: usize = 20;
-/// How deep the trees are looked through: each level costs an open directory.
+/// Limits how many levels of directories are looked through: each costs an open directory.
 const DEPTH_MAX: u32 = 64;
 
-/// Closes what other users can enter of `state`, which is locked.
+/// Takes from the modes of what is in `state`, which is locked, the bits that let other users enter, and warns about
+/// files with links elsewhere.
 pub fn close(state: &Path) {
     // It may be a link to where there is more room.
     let state = &fs::canonicalize(state).unwrap_or_else(|_| state.to_owned());
@@ -65,7 +67,7 @@ pub fn close(state: &Path) {
     }
 }
 
-/// The directories in `path`; none where it cannot be read.
+/// Lists the directories in `path`, or none if it cannot be read.
 fn directories(path: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
@@ -75,7 +77,8 @@ fn has(path: &Path, bits: u32) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_symlink() && metadata.mode() & bits != 0)
 }
 
-/// Takes `bits` from the mode of `path`, durably, unless nothing is there or it is a link. A failure is a warning.
+/// Takes `bits` from the mode of `path`, durably, unless nothing is there or it is a link. A failure is only warned
+/// about.
 fn withdraw(path: &Path, bits: u32) {
     if !has(path, bits) {
         return;
@@ -92,11 +95,12 @@ fn withdraw(path: &Path, bits: u32) {
     }
 }
 
-/// Refuses a directory that is none, or that another user owns or may write to: he can put anything in the place of what
-/// edgepull has written there. One that is not there will do, and so does a link of root's, or of this process's user.
+/// Refuses `path` if it is no directory, or if another user owns it or may write to it: that user could replace
+/// whatever edgepull has written there. It accepts a path where nothing is, and a link to such a directory that root
+/// or this process's user owns.
 ///
 /// # Errors
-/// [`Kind::Disk`].
+/// Returns [`Kind::Disk`] for a directory that is refused, or cannot be looked at.
 pub fn check_directory(path: &Path) -> Result<()> {
     let failed = |error| Error::disk(path.display(), error);
     let found = match fs::symlink_metadata(path) {
@@ -118,10 +122,11 @@ pub fn check_directory(path: &Path) -> Result<()> {
     }
 }
 
-/// Refuses a state directory in which others have made, or can move, what edgepull writes to.
+/// Refuses a state directory in which another user owns, or may write to, one of the directories that edgepull writes
+/// to.
 ///
 /// # Errors
-/// As [`check_directory`].
+/// Returns the errors of [`check_directory`].
 pub fn check(state: &Path) -> Result<()> {
     for name in ["status", "trash", "layers", "layers/sha256", "partial", "partial/sha256", "deployments"] {
         check_directory(&state.join(name))?;
@@ -129,10 +134,10 @@ pub fn check(state: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a state directory that belongs to somebody else: he can put anything in the place of what edgepull has written.
+/// Refuses a state directory that another user owns: that user could replace whatever edgepull has written there.
 ///
 /// # Errors
-/// [`Kind::Disk`].
+/// Returns [`Kind::Disk`] if root and this process's user do not own it, or it cannot be looked at.
 pub fn check_owner(state: &Path) -> Result<()> {
     let failed = |error| Error::disk(state.display(), error);
     let (owner, own) = (fs::metadata(state).map_err(failed)?.uid(), sys::effective_ids().0);
@@ -143,22 +148,22 @@ pub fn check_owner(state: &Path) -> Result<()> {
     Err(Error::new(Kind::Disk, message).hint("run edgepull as its owner, or chown it and all that is in it"))
 }
 
-/// Files of the state directory that have more names than the state directory has for them.
+/// Holds the files of the state directory that have more names (hard links) than can be found in it.
 struct ForeignLinks {
-    /// How many there are.
+    /// Counts all of them.
     count: usize,
-    /// The first ones.
+    /// Holds the first `TOLD_MAX` of them.
     told: Vec<File>,
 }
 
-/// A file, and how many names it has.
+/// Describes a file by how many names it has, in the state directory and in all.
 struct File {
-    /// One of its names in the state directory.
+    /// Holds one of its names in the state directory.
     path: PathBuf,
     inode: u64,
-    /// Names of it in the state directory.
+    /// Counts its names in the state directory.
     here: u64,
-    /// All of its names.
+    /// Counts all of its names (`st_nlink`, stat(2)).
     links: u64,
 }
 
@@ -179,10 +184,11 @@ impl ForeignLinks {
     }
 }
 
-/// Looks for files of `state` with names elsewhere; `None` where something is too deep to be looked through.
+/// Looks for files of `state` with names elsewhere. Returns `None` if directories are nested too deeply
+/// (`DEPTH_MAX`).
 ///
-/// Each walk counts the names of the `counted_max` files with the lowest inode numbers that no walk before has counted,
-/// so that memory does not grow with the trees.
+/// Each walk counts the names of the `counted_max` files with the lowest inode numbers that no walk before has
+/// counted, so that memory does not grow with the trees.
 fn foreign_links(state: &Path, counted_max: usize) -> Option<ForeignLinks> {
     let mut found = ForeignLinks { count: 0, told: Vec::new() };
     let mut counted_to = None;
@@ -230,7 +236,8 @@ fn foreign_links(state: &Path, counted_max: usize) -> Option<ForeignLinks> {
     }
 }
 
-/// Calls `each` with everything below `path`; false where some of it is too deep. What is gone meanwhile is left out.
+/// Calls `each` with everything below `path`, and passes over what disappears meanwhile. Returns false if some of it
+/// is more than `depth` levels down, or a directory cannot be read.
 fn walk(path: &Path, depth: u32, each: &mut dyn FnMut(&Path, &Metadata)) -> bool {
     let Some(depth) = depth.checked_sub(1) else { return false };
     let entries = match fs::read_dir(path) {
@@ -251,7 +258,7 @@ fn walk(path: &Path, depth: u32, each: &mut dyn FnMut(&Path, &Metadata)) -> bool
 mod tests {
     use super::*;
 
-    /// A state directory with the modes of version 0.1.0: two generations that share one file, and a deep tree.
+    /// Makes a state directory with the modes of version 0.1.0: two generations share five files.
     fn released() -> tempfile::TempDir {
         let home = tempfile::tempdir().unwrap();
         let at = |name: &str| home.path().join(name);

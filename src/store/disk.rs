@@ -31,12 +31,12 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
     |error| Error::disk(path.display(), error)
 }
 
-/// Reads the file at `path`, if it holds at most `max` bytes and nobody else can have written them. Nothing there can
-/// make us wait, or lead elsewhere.
+/// Reads the file at `path`, if it holds at most `max` bytes and nobody but root and this process's user can have
+/// written them. It does not follow a link at `path`, and does not wait for the other end of a named pipe.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidData`] for something else than a file, and for a larger one; an [`Error`] of [`Kind::Disk`]
-/// inside for a file that another user owns or may write to; those of the system calls.
+/// Returns [`io::ErrorKind::InvalidData`] if it is no regular file, or is larger; an [`Error`] of [`Kind::Disk`]
+/// inside an [`io::Error`] if another user owns it or may write to it; else the error of the system call that failed.
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -68,12 +68,13 @@ pub fn check_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The mode of a file that its owner alone may read: records have commands in them.
+/// Gives a file's mode by which its owner alone reads it, as records hold commands.
 pub const PRIVATE: u32 = 0o600;
-/// The mode of a file that everybody may read.
+/// Gives a file's mode by which everybody reads it.
 pub const PUBLIC: u32 = 0o644;
 
-/// The file `name` has `bytes` and `mode`, or what it had before.
+/// Replaces the file `name` of `directory` by one with these `bytes` and this `mode`, durably; after a cut it is the
+/// old one or the new one.
 pub fn replace(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
     let replaced = || {
         let new = beside(directory, name)?;

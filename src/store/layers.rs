@@ -31,7 +31,7 @@ pub const PARTIAL: &str = "partial";
 const ALGORITHM: &str = "sha256";
 /// How deep a tree is that is counted: each level costs an open directory, and up to 32 KiB for its entries.
 const USAGE_DEPTH_MAX: u32 = 64;
-/// How many layers are held against what is needed at once: 128 KiB of diff-ids.
+/// Limits how many layers are compared with the needed ones at once, which takes 128 KiB of diff-ids.
 const BATCH: usize = 4096;
 
 /// The kept layers of one home.
@@ -41,11 +41,12 @@ pub struct Layers {
     partial: Place,
 }
 
-/// One of the two directories.
+/// Locates one of the two directories.
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
-    /// Whoever may write to it is given it open ([`crate::sandbox::Line::open`]).
+    /// Holds the directory itself, open, in a process that cannot write to it by its path
+    /// ([`crate::sandbox::Line::open`]).
     given: Option<OwnedFd>,
 }
 
@@ -85,7 +86,8 @@ impl Layers {
         Ok(Layers { whole: directory(LAYERS)?, partial: directory(PARTIAL)? })
     }
 
-    /// The same for a process that cannot write to them by their paths: by these directories, which are the same.
+    /// Returns the same layers for a process that cannot write to them by their paths: it uses `whole` and `partial`,
+    /// the same directories, open.
     pub fn given(&self, whole: OwnedFd, partial: OwnedFd) -> Layers {
         let given = |place: &Place, given| Place { path: place.path.clone(), given: Some(given) };
         Layers { whole: given(&self.whole, whole), partial: given(&self.partial, partial) }
@@ -204,12 +206,12 @@ impl Layers {
         sys::room(&self.whole.path).map_err(|error| self.failed(error))
     }
 
-    /// Hands those layers, whole and on their way, to `each` that nobody needs: the directory, and the name in it. `strike`
-    /// takes out of a sorted list those that somebody needs; the list has a few thousand (`BATCH`) at most, however many
-    /// layers there are.
+    /// Hands each layer, whole or on its way, that nobody needs to `each`, by its directory and its name there; and
+    /// every entry that is no layer. `strike` takes the needed ones out of a sorted list, which has at most `BATCH`
+    /// layers, however many there are.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Disk`]; those of `strike` and `each`.
+    /// Returns [`crate::error::Kind::Disk`] if a directory cannot be read, and the errors of `strike` and `each`.
     pub fn each_unneeded(
         &self,
         strike: &mut dyn FnMut(&mut Vec<Digest>) -> Result<()>,
@@ -247,7 +249,7 @@ impl Layers {
         removed.map_err(|error| self.failed(error))
     }
 
-    /// The diff-ids, in hexadecimal, of everything here, whole and on its way.
+    /// Calls `each` with the directory and the name (a diff-id in hexadecimal) of every layer, whole or on its way.
     fn each(&self, mut each: impl FnMut(&Path, &str) -> Result<()>) -> Result<()> {
         for home in [&self.whole.path, &self.partial.path] {
             for entry in fs::read_dir(home).map_err(|error| Error::disk(home.display(), error))? {

@@ -28,11 +28,13 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Locks `state`, which is made if it is not there, and closes it to other users (`store::access`). With `wait` it
-    /// waits for whoever holds it, and says so once; `what` is what is waited for: `update`.
+    /// Locks `state`, which it makes if nothing is there, and closes it to other users (`store::access`). With `wait`
+    /// it waits for whoever holds the lock, and says so once; `what` names the command that waits, as in `update`.
     ///
     /// # Errors
-    /// [`Kind::Busy`] says who holds it; [`Kind::Disk`], also where `state` belongs to somebody else.
+    /// Returns [`Kind::Busy`] if another edgepull holds the lock, with its process id if that can be known;
+    /// [`Kind::Usage`] if `state` is behind another user's link; [`Kind::Disk`] if it cannot be locked, or another
+    /// user owns it or may write to it.
     pub fn take(state: &Path, wait: bool, what: &str) -> Result<StateLock> {
         let lock = StateLock::taken(state, wait, what)?;
         access::close(state);

@@ -1,11 +1,11 @@
 //! A destination that is either as it was or whole.
 //!
-//! A pull into `DIR` keeps its layers in `.NAME.edgepull/work` beside it, on the same file system, and links their files
-//! into `.NAME.edgepull/work/tree`: whoever fetches for it writes there, and nowhere else. When everything is verified and durable, one rename makes that visible; until then
-//! nobody can see it, and whatever ends the pull leaves `DIR` as it was. The order, which a power cut cannot
-//! spoil: data → syncfs → rename → fsync of the parent. A `flock` on a file in the staging directory dies with its
-//! holder, so what an ended pull has left there is known to be nobody's: its layers, whole and begun, are where
-//! the next pull goes on.
+//! A pull into `DIR` keeps its layers in `.NAME.edgepull/work` beside it, on the same file system, and links their
+//! files into `.NAME.edgepull/work/tree`: whoever fetches for it writes there, and nowhere else. When everything is
+//! verified and durable, one rename makes that visible; until then nobody can see it, and whatever ends the pull
+//! leaves `DIR` as it was. The order, which a power cut cannot spoil: data → syncfs → rename → fsync of the parent.
+//! A `flock` on a file in the staging directory dies with its holder, so what an ended pull has left there is known
+//! to be nobody's: its layers, whole and begun, are where the next pull goes on.
 
 use super::disk::check_directory;
 use super::layers::{LAYERS, Layers, PARTIAL};
@@ -23,16 +23,16 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// The directory in the staging directory in which everything is that is made of what was fetched.
+/// Names the directory in the staging directory that holds everything made of what was fetched.
 const WORK: &str = "work";
-/// The name in it of what becomes the destination.
+/// Names the tree in it, which becomes the destination.
 const TREE: &str = "tree";
 /// Where the old tree waits between the two renames of a kernel that cannot exchange.
 const REPLACED: &str = "replaced";
-/// The file that is locked. Whoever fetches for us has a lock of his own, on the staging directory
-/// ([`crate::sandbox::Rights::ending`]).
+/// Names the file that is locked. The process that fetches for this one has a lock of its own, on the staging
+/// directory ([`crate::sandbox::Rights::ending`]).
 const LOCK: &str = "lock";
-/// The name of the scratch directory beside the tree.
+/// Names the scratch directory beside the tree.
 const SCRATCH: &str = "scratch";
 
 /// A destination under construction. Dropping it without [`Staging::commit`] leaves the layers for the next pull,
@@ -52,8 +52,10 @@ pub struct Staging {
 impl Staging {
     /// Prepares for `destination`, which must be absent or empty unless `replace`.
     ///
-    /// [`Kind::Usage`] if it is there and not empty, is no directory, or is behind another user's link; [`Kind::Disk`] if the parent
-    /// cannot be written; [`Kind::Other`] if another edgepull is at it.
+    /// # Errors
+    /// Returns [`Kind::Usage`] if it is there and not empty, is no directory, the root directory or a mount point, or
+    /// is behind another user's link; [`Kind::Disk`] if the parent cannot be written; [`Kind::Other`] if another
+    /// edgepull is pulling into it, or another user owns the staging directory.
     pub fn begin(destination: &Path, replace: bool) -> Result<Staging> {
         let destination = links::resolve(destination)?;
         let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else {
@@ -108,12 +110,12 @@ impl Staging {
         kept.then_some(&self.directory)
     }
 
-    /// The directory that all of this is in. Nobody but the holder of the lock writes to it.
+    /// Returns the staging directory. Nobody but the holder of the lock writes to it.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// The directory in it for everything that is made of what was fetched. It is there.
+    /// Returns the directory in it for everything made of what was fetched, which exists.
     pub fn work(&self) -> PathBuf {
         self.directory.join(WORK)
     }
@@ -221,7 +223,7 @@ impl Staging {
         Ok(())
     }
 
-    /// Makes the work directory, unless it is there. Layers that edgepull 0.1 has begun lie beside it, and go on in it.
+    /// Makes the work directory, unless it is there, and moves layers into it that edgepull 0.1 has left beside it.
     fn make_work(&self) -> Result<()> {
         let made = || {
             match fs::DirBuilder::new().mode(0o700).create(self.work()) {

@@ -27,32 +27,32 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The mode of a directory that everybody may list.
+/// Gives a directory's mode by which everybody lists it.
 pub const PUBLIC: u32 = 0o755;
-/// The mode of a directory that its owner alone may enter.
+/// Gives a directory's mode by which its owner alone enters it.
 pub const PRIVATE: u32 = 0o700;
 
-/// The file that is locked.
+/// Returns the path of the file that is locked.
 pub fn lock(state: &Path) -> PathBuf {
     state.join("lock")
 }
 
-/// The directory of all deployments.
+/// Returns the directory of all deployments.
 pub fn deployments(state: &Path) -> PathBuf {
     state.join("deployments")
 }
 
-/// The directory of one deployment.
+/// Returns the directory of one deployment.
 pub fn deployment(state: &Path, name: &str) -> PathBuf {
     deployments(state).join(name)
 }
 
-/// The directory of what every user may know, one file a deployment.
+/// Returns the directory of what every user may know, with one file for each deployment.
 pub fn status(state: &Path) -> PathBuf {
     state.join("status")
 }
 
-/// The directory of trees that are being removed.
+/// Returns the directory of trees that are being removed.
 pub fn trash(state: &Path) -> PathBuf {
     state.join("trash")
 }
@@ -78,10 +78,10 @@ pub fn make(path: &Path, mode: u32) -> Result<()> {
     made().map_err(|error| Error::disk(path.display(), error))
 }
 
-/// Makes a directory of `mode`, whatever the umask, in one that is open, and opens it. Nothing may be there of that name.
+/// Makes a directory of `mode`, whatever the umask, in one that is open, and opens it. Nothing may have that name.
 ///
 /// # Errors
-/// Those of the system calls.
+/// Returns the error of the system call that failed, such as `EEXIST`.
 pub fn make_at(directory: &OwnedFd, name: &str, mode: u32) -> io::Result<OwnedFd> {
     mkdirat(directory, name, Mode::S_IRWXU)?;
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -93,7 +93,8 @@ pub fn make_at(directory: &OwnedFd, name: &str, mode: u32) -> io::Result<OwnedFd
 /// Makes the state directory, with the directories above it that are missing.
 ///
 /// # Errors
-/// [`crate::error::Kind::Usage`] if it is behind another user's link; [`crate::error::Kind::Disk`].
+/// Returns [`crate::error::Kind::Usage`] if it is behind another user's link, and [`crate::error::Kind::Disk`] if it
+/// cannot be made.
 pub fn ensure(state: &Path) -> Result<()> {
     links::resolve(state)?;
     if let Some(parent) = state.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {

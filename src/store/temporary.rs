@@ -32,7 +32,8 @@ impl Temporary {
     /// Makes the directory.
     ///
     /// # Errors
-    /// [`Kind::Usage`] where others could put another directory in its place; [`Kind::Disk`].
+    /// Returns [`Kind::Usage`] if others could put another directory in its place, and [`Kind::Disk`] if it cannot be
+    /// made.
     pub fn new() -> Result<Temporary> {
         let named = std::env::temp_dir();
         let directory = if named.as_os_str().is_empty() { Path::new("/tmp") } else { &named };
@@ -55,7 +56,7 @@ impl Temporary {
         Ok(Temporary { staging, _home: home })
     }
 
-    /// The directory that all of this is in: whoever fills it writes nowhere else. It is there.
+    /// Returns the directory that all of this is in, which exists. Whoever fills it writes nowhere else.
     pub fn directory(&self) -> PathBuf {
         self.staging.work()
     }

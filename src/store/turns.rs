@@ -1,4 +1,4 @@
-//! Whose turn it is, where one run works on all deployments: who has waited longest goes first.
+//! Decides in which order one run works on all deployments: the one that has waited longest goes first.
 //!
 //! ```text
 //! /run/edgepull/turns-HASH    one file for each state directory, in memory: written before each attempt
@@ -6,14 +6,15 @@
 //!                             since the board's start
 //! ```
 //!
-//! Each is a line `COUNT NAME` for each deployment: the number of the last attempt, counted over all of them. No clock has
-//! a say: a board's may be wrong.
+//! Each file has a line `COUNT NAME` for each deployment, with the number of its last attempt, counted over all of
+//! them. No clock has a say, because a board's may be wrong.
 //!
-//! An attempt is noted before it begins, as a run may be ended in the middle of it: the next one then begins with another
-//! deployment. In memory that wears out no flash, and a run that finds nothing new has written nothing, but for the first
-//! one since the board's start: a board that is switched off, each time, while the same deployment's registry says nothing
-//! must begin with another one. Those that are equal are in an order of that boot's own. Where `/run` cannot be written to,
-//! the durable file is written instead. A note that cannot be read or written spoils the order and nothing else.
+//! An attempt is noted before it begins, as a run may be ended in the middle of it; the next one then begins with
+//! another deployment. Notes in memory wear out no flash: a run that finds nothing new writes nothing to the disk,
+//! but for the first one since the board's start. That one must write, for a board may be switched off, each time,
+//! while the same deployment's registry says nothing. Deployments with equal counts go in an order that
+//! differs from boot to boot. If `/run` cannot be written to, the durable file is written instead. A note that cannot be read or
+//! written spoils the order and nothing else.
 
 use super::{disk, state};
 use crate::error::Result;
@@ -21,24 +22,24 @@ use crate::image::digest::Digest;
 use crate::sys;
 use std::path::{Path, PathBuf};
 
-/// The durable file's name in the state directory.
+/// Names the durable file in the state directory.
 const NAME: &str = "turns";
-/// Where what need not last is kept.
+/// Names the directory in memory, which the board's next start empties.
 const MEMORY: &str = "/run/edgepull";
-/// The largest file that is read, in bytes: some 700 deployments with the longest names.
+/// Limits the file that is read, in bytes: it has room for some 700 deployments with the longest names.
 const SIZE_MAX: u64 = 64 * 1024;
 
-/// Names with their counts, in the order of the names. There are few.
+/// Holds names with their counts, in the order of the names. There are few.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Counts(Vec<(String, u64)>);
 
 impl Counts {
-    /// The count of `name`; 0 where it has none.
+    /// Returns the count of `name`, or 0 if it has none.
     fn of(&self, name: &str) -> u64 {
         self.0.iter().find(|(known, _)| known == name).map_or(0, |(_, count)| *count)
     }
 
-    /// Counts `name` up to `count`, unless it is there already.
+    /// Raises the count of `name` to `count`, unless it is as high already.
     fn raise(&mut self, name: String, count: u64) {
         match self.0.binary_search_by(|(known, _)| known.as_str().cmp(&name)) {
             Ok(at) => self.0[at].1 = self.0[at].1.max(count),
@@ -47,20 +48,20 @@ impl Counts {
     }
 }
 
-/// The turns of all deployments of a state directory. Whoever changes them holds its lock.
+/// Holds the turns of all deployments of a state directory. Whoever changes them holds its lock.
 #[derive(Debug)]
 pub struct Turns {
     state: PathBuf,
     memory: PathBuf,
     boot: String,
-    /// No run since the board's start has noted anything.
+    /// Is set until a run since the board's start has noted something.
     first: bool,
     counts: Counts,
     durable: Counts,
 }
 
 impl Turns {
-    /// Those of `state`; nothing has to be there.
+    /// Reads the turns of `state`. Files that are missing or unreadable count as empty.
     pub fn of(state: &Path) -> Turns {
         Turns::kept_in(state, Path::new(MEMORY), sys::boot_id().unwrap_or_default())
     }
@@ -78,7 +79,7 @@ impl Turns {
         turns
     }
 
-    /// Puts `names` into the order of their turns.
+    /// Sorts `names` into the order of their turns.
     pub fn order(&self, names: &mut [String]) {
         // Without an id of the boot, equal ones stay as they are.
         let lot = |name: &str| match self.boot.as_str() {
@@ -88,7 +89,8 @@ impl Turns {
         names.sort_by_cached_key(|name| (self.counts.of(name), lot(name)));
     }
 
-    /// An attempt of `name` begins now, which is one of `names`, all that there are. What is alone has always its turn.
+    /// Notes that an attempt of `name` begins now; `names` are all deployments, `name` included. If there is only
+    /// one, nothing is noted, as it always has its turn.
     pub fn begins(&mut self, name: &str, names: &[String]) {
         if names.len() < 2 {
             return;
@@ -113,7 +115,8 @@ impl Turns {
         disk::replace(&self.memory, &self.name_in_memory(), text(&self.counts).as_bytes(), disk::PRIVATE)
     }
 
-    /// What has begun is going to take long: its turn is noted for good.
+    /// Notes the turns durably, unless that has been done: what has begun is going to take long. A failure is only
+    /// logged.
     pub fn persist(&mut self) {
         if self.counts == self.durable {
             return;
@@ -128,7 +131,8 @@ impl Turns {
         disk::replace(&self.state, NAME, text(&self.counts).as_bytes(), disk::PRIVATE)
     }
 
-    /// Several state directories may share the memory.
+    /// Names the file in memory after the state directory's path, as several state directories may share
+    /// `/run/edgepull`.
     fn name_in_memory(&self) -> String {
         let state = std::path::absolute(&self.state).unwrap_or_else(|_| self.state.clone());
         format!("{NAME}-{}", Digest::of(state.as_os_str().as_encoded_bytes()).short())
@@ -139,7 +143,7 @@ fn text(counts: &Counts) -> String {
     counts.0.iter().map(|(name, count)| format!("{count} {name}\n")).collect()
 }
 
-/// What a file says, as far as it makes sense.
+/// Reads the counts of a file, and passes over lines that make no sense.
 fn load(path: &Path) -> Counts {
     let bytes = disk::read(path, SIZE_MAX).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);

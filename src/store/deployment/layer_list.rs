@@ -1,12 +1,12 @@
-//! Which layers a generation is made of: up to 1024 of them, in a file of its tree, and not in the record, which is
-//! written anew whenever something happens.
+//! Keeps the list of a generation's layers, up to 1024, in a file of its tree, so that the record, which is written
+//! anew at each change, stays small.
 //!
 //! ```text
 //! STATE/deployments/NAME/generations/N/layers    a diff-id a line, the lowest layer first
 //! ```
 //!
-//! The record has how many they are, and the digest of that file. In records of version 1 they stand themselves; they
-//! get their files when such a record is first changed.
+//! The record holds their number and that file's digest. Records of version 1 hold the layers themselves, which get
+//! their files when such a record is first changed.
 
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
@@ -17,27 +17,27 @@ use serde::{Deserialize, Serialize, Serializer};
 use std::fmt::{self, Write};
 use std::path::Path;
 
-/// The file's name in the generation's tree.
+/// Names the file within the generation's tree.
 const NAME: &str = "layers";
-/// A diff-id's line, in bytes: `sha256:`, 64 digits and the line end.
+/// Counts the bytes of a line: `sha256:`, 64 digits and the line end.
 const LINE: usize = 72;
 
-/// The diff-ids of a generation's layers, the lowest first.
+/// Holds the diff-ids of a generation's layers, the lowest first, or the digest of the file that has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LayerList {
-    /// They have no file yet.
+    /// Holds the diff-ids themselves, which no file has yet.
     Unwritten(Vec<Digest>),
-    /// They are in the file of the generation's tree.
+    /// Stands for diff-ids that are in the file of the generation's tree.
     Written {
-        /// How many they are.
+        /// Counts the layers.
         count: u32,
-        /// The digest of the file.
+        /// Holds the digest of the file's bytes, by which it is checked when it is read.
         digest: Digest,
     },
 }
 
 impl LayerList {
-    /// How many layers there are.
+    /// Returns how many layers there are.
     pub fn count(&self) -> usize {
         match self {
             LayerList::Unwritten(layers) => layers.len(),
@@ -45,10 +45,11 @@ impl LayerList {
         }
     }
 
-    /// Puts them into the file of `tree`, durably, unless that has been done.
+    /// Puts the diff-ids into the file of `tree`, durably, unless that has been done. If the tree is not there, it
+    /// writes nothing, and keeps only their number and the digest.
     ///
     /// # Errors
-    /// [`Kind::Disk`].
+    /// Returns [`Kind::Disk`] if the file cannot be written.
     pub(super) fn write(&mut self, tree: &Path) -> Result<()> {
         let LayerList::Unwritten(layers) = self else { return Ok(()) };
         let mut text = String::with_capacity(layers.len() * LINE);
@@ -63,10 +64,10 @@ impl LayerList {
         Ok(())
     }
 
-    /// The diff-ids, from the file of `tree` if need be.
+    /// Returns the diff-ids, which it reads from the file of `tree` if they are there.
     ///
     /// # Errors
-    /// [`Kind::Disk`], also for a file that is not as it was written.
+    /// Returns [`Kind::Disk`] if the file cannot be read, or its bytes do not have the digest in the record.
     pub(super) fn read(&self, tree: &Path) -> Result<Vec<Digest>> {
         let (count, digest) = match self {
             LayerList::Unwritten(layers) => return Ok(layers.clone()),
@@ -88,7 +89,7 @@ impl LayerList {
     }
 }
 
-/// As version 1 of the record has them, or as version 2 does.
+/// Writes a list without a file as version 1 of the record does, and one with a file as version 2 does.
 impl Serialize for LayerList {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]

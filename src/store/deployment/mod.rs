@@ -75,8 +75,8 @@ mod record;
 mod text;
 #[cfg(test)]
 mod tests {
-    //! The states one after another, a kill after every step of every way between them, and the most that a record may
-    //! have to hold.
+    //! Tests the states one after another, a kill after every step of every way between them, and records that hold
+    //! as much as they ever may.
     mod cuts;
     mod full;
     pub(in crate::store) mod home;
@@ -120,14 +120,14 @@ const ROOT: &str = "rootfs";
 /// The longest name: with a prefix and a suffix it is still a unit's name, and a file's.
 const NAME_MAX: usize = 64;
 
-/// Whether a deployment is there, in whatever state its record is: with neither a record nor a generation, it was cut off
-/// while it was made.
+/// Returns whether a deployment is there, even with an unusable record. One with neither a record nor a generation
+/// was cut off while it was made, and does not count.
 fn is_there(deployment: &Path) -> bool {
     let has_generations = || fs::read_dir(generations(deployment)).is_ok_and(|mut all| all.next().is_some());
     fs::symlink_metadata(deployment.join(record::NAME)).is_ok() || has_generations()
 }
 
-/// The directory of a deployment's generations, each named by its number.
+/// Returns the directory of a deployment's generations, each of which is named by its number.
 pub fn generations(deployment: &Path) -> PathBuf {
     deployment.join(GENERATIONS)
 }
@@ -224,8 +224,9 @@ impl Deployments {
     /// A new deployment, without a generation.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for no name, or for more than a record has room for; [`Kind::Other`] where there is one;
-    /// [`Kind::Disk`].
+    /// Returns [`Kind::Usage`] if `name` is no deployment's name, `tracking` takes more than the record has room for,
+    /// or the state directory is behind another user's link; [`Kind::Other`] if the deployment exists; [`Kind::Disk`]
+    /// if it cannot be written.
     pub fn create(&self, name: &str, tracking: Tracking) -> Result<Deployment> {
         tracking.check()?;
         if self.load(name)?.is_some() {
@@ -256,7 +257,7 @@ impl Deployments {
 pub struct Deployment {
     name: String,
     directory: PathBuf,
-    /// The directory of what everybody may know.
+    /// Holds the path of `STATE/status`, the directory of what every user may know.
     public: PathBuf,
     trash: PathBuf,
     record: Record,
@@ -278,10 +279,10 @@ impl Deployment {
         self.directory.join(WORK)
     }
 
-    /// The same, open.
+    /// Opens the work directory ([`Deployment::work`]).
     ///
     /// # Errors
-    /// [`Kind::Disk`].
+    /// Returns [`Kind::Disk`] if it cannot be opened.
     pub fn open_work(&self) -> Result<OwnedFd> {
         let opened = fs::File::open(self.work()).map(OwnedFd::from);
         opened.map_err(|error| Error::disk(self.directory.display(), error))
@@ -297,7 +298,7 @@ impl Deployment {
         &self.record
     }
 
-    /// The directory of its generations.
+    /// Returns the directory of its generations.
     pub fn generations(&self) -> PathBuf {
         generations(&self.directory)
     }
@@ -307,10 +308,10 @@ impl Deployment {
         self.generations().join(number.to_string())
     }
 
-    /// The diff-ids of a generation's layers, the lowest first.
+    /// Returns the diff-ids of a generation's layers, the lowest first.
     ///
     /// # Errors
-    /// [`Kind::Disk`], also where they are not what was recorded.
+    /// Returns [`Kind::Disk`] if their file cannot be read, or is not the one that was recorded.
     pub fn layers(&self, generation: &Generation) -> Result<Vec<Digest>> {
         generation.content.layers.read(&self.tree(generation.number))
     }
@@ -360,7 +361,8 @@ impl Deployment {
     /// Remembers what is tracked from now on; writes nothing where it is the same.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for more than a record has room for; [`Kind::Disk`].
+    /// Returns [`Kind::Usage`] if `tracking` takes more than the record has room for, and [`Kind::Disk`] if the
+    /// record cannot be written.
     pub fn track(&mut self, tracking: Tracking) -> Result<()> {
         if self.record.tracking == tracking {
             return Ok(());
@@ -556,7 +558,7 @@ impl Deployment {
     }
 }
 
-/// Empties a work directory of what is composed there.
+/// Removes from a work directory the tree that is composed there, and its scratch directory.
 fn clear(work: BorrowedFd<'_>) -> io::Result<()> {
     rootfs::remove(work, STAGING.as_bytes())?;
     rootfs::remove(work, SCRATCH.as_bytes())

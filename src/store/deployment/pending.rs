@@ -45,7 +45,8 @@ pub struct Pending {
     pub digest: Digest,
     /// The platform that was taken.
     pub platform: PlatformName,
-    /// What had to be fetched for it; some of that may be here by now. At most as many as a manifest can have.
+    /// Holds the layers that had to be fetched, at most as many as a manifest can have (1024). Some may be here by
+    /// now.
     #[serde(deserialize_with = "list::<_, _, LAYERS_MAX>")]
     pub missing: Vec<Missing>,
 }

@@ -1,10 +1,9 @@
-//! `STATE/status/NAME`: what every user of the board may know of a deployment, as JSON. It is a copy for `edgepull status`
-//! and for whoever watches the board; nothing that edgepull does is decided by it.
+//! Keeps `STATE/status/NAME`, which tells every user of the board about a deployment, as JSON. It is a copy for
+//! `edgepull status` and for whoever watches the board; it decides nothing that edgepull does.
 //!
-//! It leaves out what the record remembers besides: commands, credentials' files, policies and keys, and why something failed,
-//! as commands are quoted in that. It follows each
-//! change of the record, but is not made durable by itself: a cut may leave it behind the record, or without it, until the
-//! next run.
+//! It leaves out what else the record remembers: commands, credentials' files, policies and keys; and the reasons of
+//! failures, because they quote commands. It is written after each change of the record, but not made durable by
+//! itself: after a power cut it may be older than the record, or missing, until the next run.
 
 use super::record::{Record, Tracking};
 use super::{Deployment, check_name};
@@ -16,20 +15,21 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// The largest file that is read, in bytes: a record is smaller ([`Record`]), and this is part of one.
+/// Limits the file that is read, in bytes, like the record itself, most of which it repeats.
 const PUBLIC_MAX: u64 = super::record::RECORD_MAX;
 
-/// Stands for the reason of a failure.
+/// Stands in the place of a failure's reason.
 const WITHHELD: &str = "root can see why";
 
-/// A deployment as everybody may see it.
+/// Describes a deployment to every user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Public {
-    /// The record: of what is tracked only the image, the number of generations that are kept, and the pinned digest.
+    /// Holds the record with `WITHHELD` as each reason; of the tracking it keeps only the image, the number of kept
+    /// generations, and the pinned digest.
     pub record: Record,
-    /// The generation that `current` names.
+    /// Holds the number of the generation that `current` names.
     pub current: Option<u32>,
-    /// The generation that `previous` names.
+    /// Holds the number of the generation that `previous` names.
     pub previous: Option<u32>,
 }
 
@@ -58,10 +58,11 @@ impl Public {
         }
     }
 
-    /// Reads what everybody may know of the deployment `name` of `state`; `None` where there is nothing.
+    /// Reads the file of the deployment `name` of `state`. Returns `None` if there is none.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for no name; [`Kind::Disk`].
+    /// Returns [`Kind::Usage`] if `name` is no deployment's name, and [`Kind::Disk`] if the file cannot be read or is
+    /// damaged.
     pub fn load(state: &Path, name: &str) -> Result<Option<Public>> {
         check_name(name)?;
         let path = state::status(state).join(name);
@@ -82,10 +83,10 @@ impl Public {
         })
     }
 
-    /// The names that [`Public::load`] knows, sorted.
+    /// Returns the names of all deployments that have such a file, sorted.
     ///
     /// # Errors
-    /// [`Kind::Disk`].
+    /// Returns [`Kind::Disk`] if the directory cannot be read.
     pub fn names(state: &Path) -> Result<Vec<String>> {
         let directory = state::status(state);
         let entries = match fs::read_dir(&directory) {
@@ -101,8 +102,8 @@ impl Public {
 }
 
 impl Deployment {
-    /// Writes what everybody may know of this deployment, unless that is there already. That it cannot be written is no
-    /// reason to fail: going back works on a full disk.
+    /// Writes the deployment's file, unless the same is there already. A failure is no error, because going back has
+    /// to work on a full disk, too.
     pub(super) fn publish(&self) {
         let published = || {
             let bytes = serde_json::to_vec(&Public::of(self)).map_err(io::Error::other)?;

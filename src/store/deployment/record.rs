@@ -1,10 +1,11 @@
 //! `STATE/deployments/NAME/record`: what is tracked, how, and what became of each generation. JSON, for people
 //! and scripts read it, too; fields that this version does not know are ignored.
 //!
-//! A record can always be written. What a publisher has a say in has a length ([`Text`]) and a number: generations
-//! ([`KEEP_MAX`]), refused digests (`BAD_MAX`), and layers in files of their own ([`LayerList`]). With all of that at its
-//! most, and what the user has said at its most (`TRACKING_MAX`), it is smaller than `RECORD_MAX`. Version 1 had the
-//! layers in it, and reasons of any length, so that it could be full; it is read, and written as version 2.
+//! A record can always be written. Everything that a publisher has a say in is limited in its length ([`Text`]) and
+//! its number: generations ([`KEEP_MAX`]), refused digests (`BAD_MAX`), and layers, which are in files of their own
+//! ([`LayerList`]). With all of that at its most, and the user's own words at their most (`TRACKING_MAX`), it is
+//! smaller than `RECORD_MAX`. Version 1 had the layers in it, and reasons of any length, so that it could be full; it
+//! is read, and written as version 2.
 
 use super::layer_list::LayerList;
 use super::text::Text;
@@ -19,31 +20,31 @@ use std::path::{Path, PathBuf};
 
 /// The file's name.
 pub(super) const NAME: &str = "record";
-/// What to do about a record that cannot be used.
+/// Says what a user can do about a record that cannot be used.
 pub(super) const UNUSABLE: &str =
     "what is current stays usable; move the deployment's directory away and deploy it again";
-/// What this edgepull writes.
+/// Numbers the version of the record that this edgepull writes.
 const VERSION: u32 = 2;
-/// What it reads besides: layers are in it, and reasons are as long as they were.
+/// Numbers the older version that it reads, too, in which layers are part of the record, and reasons of any length.
 const VERSION_WITH_LAYERS: u32 = 1;
-/// The largest record, in bytes. All that is not tracking is less than half of it, whatever happens.
+/// Limits the record, in bytes. All of it but the tracking takes less than half of that, whatever happens.
 pub(super) const RECORD_MAX: u64 = 512 * 1024;
-/// The most that a user's words may take in it, in bytes: no record of version 1 has more.
+/// Limits what the user's own words take in the record, in bytes of JSON; no record of version 1 has more.
 pub(super) const TRACKING_MAX: usize = 256 * 1024;
 /// How many refused digests are remembered.
 pub(super) const BAD_MAX: usize = 8;
-/// How many generations can be kept.
+/// Limits how many generations are kept.
 pub const KEEP_MAX: u32 = 16;
-/// The longest reason, in bytes.
+/// Limits a reason, in bytes.
 const REASON_MAX: usize = 1024;
-/// The longest name of a platform, in bytes.
+/// Limits a platform's name, in bytes.
 const PLATFORM_MAX: usize = 256;
-/// The longest id of a boot, in bytes: the kernel's has 36.
+/// Limits a boot's id, in bytes; the kernel's has 36.
 const BOOT_MAX: usize = 64;
 
-/// Why something is not good, for people.
+/// Tells people why something is not good.
 pub type Reason = Text<REASON_MAX>;
-/// A platform, for people.
+/// Tells people which platform an image is for.
 pub type PlatformName = Text<PLATFORM_MAX>;
 
 /// The whole file.
@@ -67,7 +68,7 @@ pub struct Record {
 pub struct Tracking {
     /// As the user wrote it, but for a relative path, which was made absolute.
     pub image: String,
-    /// How many generations are kept, the current one included; at least 1, at most [`KEEP_MAX`].
+    /// Counts the generations that are kept, the current one included: from 1 to [`KEEP_MAX`].
     pub keep: u32,
     /// The health command.
     #[serde(deserialize_with = "by_type")]
@@ -142,10 +143,10 @@ impl Default for Tracking {
 }
 
 impl Tracking {
-    /// Refuses what takes more room in the record than there is for it.
+    /// Refuses tracking that takes more than `TRACKING_MAX` bytes in the record.
     ///
     /// # Errors
-    /// [`Kind::Usage`].
+    /// Returns [`Kind::Usage`] if it takes more.
     pub(super) fn check(&self) -> Result<()> {
         let bytes = serde_json::to_vec(self).map_err(|error| Error::new(Kind::Other, error.to_string()))?;
         if bytes.len() <= TRACKING_MAX {
@@ -207,7 +208,7 @@ pub struct Content {
     pub digest: Digest,
     /// Its platform.
     pub platform: PlatformName,
-    /// Its layers.
+    /// Lists its layers.
     pub layers: LayerList,
     /// The layers' tar files, in bytes.
     #[serde(default, deserialize_with = "by_type")]

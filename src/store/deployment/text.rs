@@ -1,19 +1,20 @@
-//! Text that others have a say in: it is cut where it enters, so that a record has an end by construction.
+//! Holds text of others, which is cut where it enters, so that a record has an end by construction.
 
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 
-/// What stands for the part that was cut.
+/// Stands in the place of the part that was cut.
 const CUT: char = '…';
 
-/// A text of at most `MAX` bytes of UTF-8 without control characters. Of a longer one it has the beginning and the end,
-/// with `…` between: why a command failed stands behind the command. A control character becomes a space.
+/// Holds a text of at most `MAX` bytes of UTF-8 without control characters. It keeps the beginning and the end of a
+/// longer one, with `…` between, because a command's failure is told behind the command. Spaces replace control
+/// characters.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Text<const MAX: usize>(String);
 
 impl<const MAX: usize> Text<MAX> {
-    /// The text itself.
+    /// Returns the text itself.
     pub fn as_str(&self) -> &str {
         &self.0
     }

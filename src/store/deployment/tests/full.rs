@@ -1,5 +1,5 @@
-//! The most that a record may have to hold: longest texts, most generations, most layers, most that a user may say. It can
-//! always be written, whatever happens; and one of version 1 that is full can be used again.
+//! Tests records that hold as much as they ever may: the longest texts, most generations, most layers, most tracking.
+//! They can always be written, and a full one of version 1 can be used again.
 
 use super::super::record::{BAD_MAX, RECORD_MAX, TRACKING_MAX};
 use super::super::*;
@@ -8,12 +8,12 @@ use crate::image::manifest::LAYERS_MAX;
 use crate::trust::rollback::Age;
 use serde_json::{Value, json};
 
-/// What takes twice its length in JSON.
+/// Makes a text of `count` quotation marks, which take two bytes each in JSON.
 fn long(count: usize) -> String {
     "\"".repeat(count)
 }
 
-/// As much as an image may say: here the layers of `number` are its own.
+/// Makes content with as much as an image may say; each `number` has layers of its own.
 fn full_content(number: u32, layers: usize) -> Content {
     let age = "\u{1}".repeat(128);
     let layer = |at: usize| Digest::of(format!("{number} {at}").as_bytes());
@@ -30,7 +30,7 @@ fn full_content(number: u32, layers: usize) -> Content {
     }
 }
 
-/// Tracking that has exactly as much as may be remembered.
+/// Makes tracking that takes exactly `TRACKING_MAX` bytes.
 fn full_tracking(keep: u32) -> Tracking {
     let mut tracking = Tracking { keep, ..by_hand() };
     let length = serde_json::to_vec(&tracking).unwrap().len();
@@ -45,7 +45,7 @@ fn stage(home: &Home, layers: usize) -> u32 {
     deployment.stage(&tree, full_content(number, layers), &home.world).unwrap()
 }
 
-/// A sequence of numbers that is the same each time (Knuth's MMIX).
+/// Makes a sequence of numbers that is the same each time (Knuth's MMIX).
 fn numbers() -> impl FnMut(u64) -> u64 {
     let mut state = 7u64;
     move |below| {
@@ -164,8 +164,8 @@ fn what_a_user_says_has_an_end_and_is_refused_before_it_is_remembered() {
     assert_eq!(deployments.names().unwrap(), ["app"]);
 }
 
-/// A record as version 1 had them, of three confirmed generations: with so many layers each, and with refused digests whose
-/// reasons are so long that not one byte more could be written.
+/// Replaces the record by one as version 1 wrote it, with so many layers for each generation, and a refused digest
+/// whose reason is so long that not one byte more could be written.
 fn full_of_version_1(home: &Home, layers: usize) {
     let deployment = home.load();
     let path = deployment.directory().join("record");

@@ -47,7 +47,7 @@ pub(super) struct Fake {
     /// The run ends with this one.
     pub(super) deadly: Cell<Option<(Task, u32)>>,
     pub(super) ran: RefCell<Vec<(Task, u32)>>,
-    /// What is said of one that is ill, if anything besides that.
+    /// Holds what the failure of an ill generation's command says after "is ill".
     pub(super) complaint: RefCell<String>,
 }
 
