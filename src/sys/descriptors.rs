@@ -1,4 +1,4 @@
-//! Open descriptors: which of them a process keeps, and which have something to read.
+//! Chooses which open descriptors a process keeps, and waits for those that have something to read.
 
 use super::check;
 use std::fs::File;
@@ -6,15 +6,17 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-/// How many descriptors are looked at one by one: by default a process can have no more.
+/// Limits how many descriptors are looked at one by one; by default a process can have no more (RLIMIT_NOFILE,
+/// getrlimit(2)).
 const DESCRIPTORS: RawFd = 1024;
-/// close_range(2), which Linux has had since 5.9: the same number on every architecture (asm-generic/unistd.h).
+/// Numbers close_range(2), which Linux has had since 5.9, alike on every architecture (asm-generic/unistd.h).
 const CLOSE_RANGE: libc::c_long = 436;
 
-/// Waits until one of these has something to read, or has ended; which ones.
+/// Waits until at least one of `files` has something to read, or has ended, and returns for each whether it has. It
+/// does not look at a `None`.
 ///
 /// # Errors
-/// As `poll(2)`.
+/// Returns the error of poll(2).
 pub fn wait_readable<const N: usize>(files: [Option<BorrowedFd<'_>>; N]) -> io::Result<[bool; N]> {
     // A negative number is passed over.
     let number = |file: Option<BorrowedFd<'_>>| file.map_or(-1, |file| file.as_raw_fd());
@@ -28,24 +30,25 @@ pub fn wait_readable<const N: usize>(files: [Option<BorrowedFd<'_>>; N]) -> io::
     }
 }
 
-/// Makes the descriptor `number` stand for the same as `file` from now on, whatever it stood for. A program that was started
-/// would have it, too.
+/// Makes the descriptor `number` stand for the same as `file`, whatever it stood for, by dup2(2). A program that is
+/// started inherits it.
 ///
 /// # Errors
-/// As `dup2(2)`.
+/// Returns the error of dup2(2).
 pub fn put_at(file: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
     // SAFETY: takes numbers only. Whoever owns the number still has a descriptor.
     check(unsafe { libc::dup2(file.as_raw_fd(), number) }.into()).map(drop)
 }
 
-/// Lets go of every descriptor but those of `kept`. `again` opens what another one, which can only be read, stands for, if
-/// this process may keep it in that way. Whoever owns another number has a descriptor still, but of nothing: it reads as
-/// a file at its end, and nothing can be written to it.
+/// Lets go of every descriptor but those of `kept`. For another one, which must be for reading only, `again` may open
+/// the same file anew, if this process may keep it in that way. Every other number stays a descriptor, for whoever
+/// owns it, but of nothing: reading it gives the end of the file, and nothing can be written to it. Before Linux 5.9,
+/// numbers from 1024 on stay open.
 ///
-/// For a process that has no other threads.
+/// The process must have no other threads.
 ///
 /// # Errors
-/// As `dup3(2)`.
+/// Returns the error of socketpair(2) or dup3(2).
 pub fn keep_only(kept: &[RawFd], again: &dyn Fn(&File) -> Option<File>) -> io::Result<()> {
     let (nothing, _) = UnixStream::pair()?;
     for number in 0..DESCRIPTORS {

@@ -65,16 +65,17 @@ fn set_xattr_from_inside(
     })
 }
 
-/// The bits of a mode that let others than the owner write; those of an access control list are in the group's (acl(5)).
+/// Holds the bits of a mode that let others than the owner write. The group's bits cover an access control list
+/// (acl(5)).
 pub const OTHERS_WRITE: u32 = 0o022;
 
-/// Whether a user may put whatever it likes where this process looks: root, and its own user.
+/// Returns whether `user` is root or this process's own user, who may put anything where this process looks.
 pub fn is_trusted(user: u32) -> bool {
     user == 0 || user == super::effective_ids().0
 }
 
-/// Says in words who besides root and this process's user can write to a file or directory; `None`: nobody. The group's
-/// bits of a mode cover an access control list, too (acl(5)).
+/// Says in words why others than root and this process's user can write to a file or directory, or returns `None` if
+/// nobody can. The group's bits of a mode cover an access control list, too (acl(5)).
 pub fn written_by_others(metadata: &Metadata) -> Option<String> {
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     match () {
@@ -84,8 +85,8 @@ pub fn written_by_others(metadata: &Metadata) -> Option<String> {
     }
 }
 
-/// Says in words who besides root and this process's user can rename or remove what they have made in a directory; `None`:
-/// nobody, as in /tmp, whose sticky bit (inode(7)) leaves that to the owner of each entry.
+/// Says in words why others than root and this process's user can rename or remove entries that they do not own in a
+/// directory, or returns `None` if nobody can: in /tmp, the sticky bit (inode(7)) leaves that to each entry's owner.
 pub fn entries_moved_by_others(directory: &Metadata) -> Option<String> {
     const STICKY: u32 = 0o1000;
     match is_trusted(directory.uid()) && directory.mode() & STICKY != 0 {

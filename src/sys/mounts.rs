@@ -9,12 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The same numbers on every architecture (asm-generic/unistd.h): open_tree(2), move_mount(2), mount_setattr(2).
+/// Numbers open_tree(2), move_mount(2) and mount_setattr(2), alike on every architecture (asm-generic/unistd.h).
 const OPEN_TREE: libc::c_long = 428;
 const MOVE_MOUNT: libc::c_long = 429;
 const MOUNT_SETATTR: libc::c_long = 442;
 const AT_RECURSIVE: libc::c_long = 0x8000;
-/// OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC and MOVE_MOUNT_F_EMPTY_PATH (linux/mount.h).
+/// Gives OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC and MOVE_MOUNT_F_EMPTY_PATH (linux/mount.h).
 const TREE_CLONE: libc::c_int = 1;
 const TREE_CLOSE_ON_EXEC: libc::c_int = libc::O_CLOEXEC;
 const FROM_EMPTY_PATH: libc::c_int = 4;
@@ -23,7 +23,7 @@ const ATTRIBUTE_NO_SET_USER_ID: u64 = 0x2;
 const ATTRIBUTE_NO_DEVICES: u64 = 0x4;
 /// MS_SLAVE, which is as wide as a pointer.
 const PROPAGATION_SLAVE: u64 = 1 << 19;
-/// Where proc(5) is.
+/// Names the directory where proc(5) is mounted.
 const PROC: &CStr = c"/proc";
 const PROC_SELF: &CStr = c"/proc/self";
 
@@ -37,20 +37,20 @@ struct MountAttributes {
     user_namespace: u64,
 }
 
-/// What [`read_only_outside`] has left.
+/// Holds what [`read_only_outside`] has left to this process.
 #[derive(Debug)]
 pub struct Homes {
-    /// The directories that are written to together, in their order, open for their places (O_PATH). Nothing else leads to
+    /// Holds the directories that are written to together, in their order, opened by O_PATH. Nothing else leads to
     /// where they can be written to.
     pub together: Vec<File>,
-    /// Whether of /proc only its own entries can be seen now: as root it could otherwise go by `/proc/PID/root` to the
-    /// mounts of a process that has no more rights than it has.
+    /// Is `Ok` if only the process's own entries can be seen in /proc. Otherwise root could go by `/proc/PID/root` to
+    /// the mounts of a process that has no more rights than it has.
     pub own_proc: io::Result<()>,
 }
 
-/// From now on this process, in a mount namespace of its own, changes nothing outside of these directories, and opens no
-/// device anywhere: all else is read-only for it, modes, owners, attributes and times, too, which
-/// [`super::only_beneath`] does not rule.
+/// Lets this process, in a mount namespace of its own, change nothing outside of these directories from now on, and
+/// open no device anywhere: all else is read-only for it, with its modes, owners, attributes and times, which
+/// [`super::only_beneath`] does not restrict.
 ///
 /// Each directory of `apart` is found by its path, as before. Those of `together` have one mount, as files can only be
 /// linked and renamed within one, and are reached by the descriptors that are returned and in no other way: by their
@@ -69,8 +69,8 @@ pub struct Homes {
 /// ([`super::keep_only`]).
 ///
 /// # Errors
-/// `EPERM` without CAP_SYS_ADMIN; `ENOSYS` before Linux 5.12; `EINVAL` where the root directory is no mount point, as
-/// in a chroot(2). Then all directories are as they were.
+/// Returns `EPERM` without CAP_SYS_ADMIN, `ENOSYS` before Linux 5.12, and `EINVAL` if the root directory is no mount
+/// point, as in a chroot(2). Then all directories are as they were.
 pub fn read_only_outside(apart: &[PathBuf], together: &[PathBuf]) -> io::Result<Homes> {
     let here = std::env::current_dir()?;
     // SAFETY: takes flags only.
@@ -90,7 +90,8 @@ pub fn read_only_outside(apart: &[PathBuf], together: &[PathBuf]) -> io::Result<
     Ok(homes)
 }
 
-/// `mounted` gets to know what was.
+/// Mounts as [`read_only_outside`] says, and adds the paths of its mounts to `mounted`, so that they can be taken
+/// back.
 fn mount(apart: &[PathBuf], together: &[PathBuf], mounted: &mut Vec<CString>) -> io::Result<Homes> {
     let mut bind = |path: &Path| {
         let path = CString::new(path.as_os_str().as_bytes())?;
@@ -129,7 +130,7 @@ fn mount(apart: &[PathBuf], together: &[PathBuf], mounted: &mut Vec<CString>) ->
     Ok(Homes { together: opened, own_proc: own_proc() })
 }
 
-/// Puts a directory over /proc in which there is `self` and nothing else. Where /proc is not mounted, nothing.
+/// Puts a directory over /proc in which there is only `self`. If /proc is not mounted, it does nothing.
 fn own_proc() -> io::Result<()> {
     let here = libc::AT_FDCWD;
     let flags = TREE_CLONE | TREE_CLOSE_ON_EXEC;
@@ -163,7 +164,7 @@ fn own_proc() -> io::Result<()> {
     })
 }
 
-/// The deepest directory that all of these are in.
+/// Returns the deepest directory that all of these are in.
 fn common(paths: &[PathBuf]) -> Option<&Path> {
     let parents = paths.iter().map(|path| path.parent().unwrap_or(path));
     parents.reduce(|common, path| {
@@ -171,7 +172,8 @@ fn common(paths: &[PathBuf]) -> Option<&Path> {
     })
 }
 
-/// Every directory above one of `paths` up to `common`, which is the last; deeper ones come before those that they are in.
+/// Lists every directory above one of `paths` up to `common`, which is the last; deeper ones come before those that
+/// they are in.
 fn covers<'a>(common: &Path, paths: &'a [PathBuf]) -> Vec<&'a Path> {
     let above = |path: &'a PathBuf| path.ancestors().skip(1).take_while(|one| one.starts_with(common));
     let mut covers: Vec<&Path> = paths.iter().flat_map(above).collect();
@@ -180,7 +182,7 @@ fn covers<'a>(common: &Path, paths: &'a [PathBuf]) -> Vec<&'a Path> {
     covers
 }
 
-/// Opens a directory for its place.
+/// Opens a directory by O_PATH, which allows no more than to name it.
 fn place(path: &Path) -> io::Result<File> {
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     OpenOptions::new().read(true).custom_flags(flags).open(path)

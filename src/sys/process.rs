@@ -27,10 +27,9 @@ pub fn peak_resident_kib_by_getrusage() -> u64 {
     u64::try_from(usage.ru_maxrss).unwrap_or(0)
 }
 
-/// No memory of this process is written to a file when it ends by a signal, nor read by another process of the same user:
-/// there are passwords and keys in it (PR_SET_DUMPABLE, prctl(2); RLIMIT_CORE, getrlimit(2)). That goes for processes that
-/// are forked, too. A program that is started can be dumped again as far as its own limits say; the lower one of the two
-/// is 0 then, as it is for a service by default.
+/// Keeps passwords and keys of this process, and of those that it forks, out of core dumps and from other processes
+/// of the same user (PR_SET_DUMPABLE, prctl(2); RLIMIT_CORE, getrlimit(2)). A program that is started can be dumped
+/// again as far as its own limits say; the soft limit is 0 then, as it is for a service by default.
 pub fn no_core_dumps() {
     // SAFETY: rlimit is made of integers, for which zeros are a value.
     let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };

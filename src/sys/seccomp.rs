@@ -1,5 +1,5 @@
-//! System calls that a process can make from now on (Documentation/userspace-api/seccomp_filter.rst, linux/seccomp.h,
-//! linux/bpf_common.h): a list of rules, and the program for the kernel's filter that comes of it.
+//! Limits the system calls that a process can make, by a list of rules and the program for the kernel's filter that
+//! is made from it (Documentation/userspace-api/seccomp_filter.rst, linux/seccomp.h, linux/bpf_common.h).
 
 use super::check;
 use std::io;
@@ -7,54 +7,54 @@ use std::os::fd::RawFd;
 #[cfg(test)]
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// What an argument of a system call has to be like, by its number. Those that the kernel takes as an `int` or as flags are
-/// looked at as it does: by their lower 32 bits.
+/// Says what an argument of a system call, by its number from 0, has to be like. The lower 32 bits are compared,
+/// because the kernel takes these arguments as `int` or flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// It is one of these.
+    /// Holds if the argument is one of these.
     Is(u8, &'static [u32]),
-    /// Of its bits those of this mask are one of these.
+    /// Holds if the bits of the argument within the mask are one of these.
     Masked(u8, u32, &'static [u32]),
-    /// It has one of these bits.
+    /// Holds if the argument has one of these bits.
     Has(u8, u32),
-    /// It has none of these bits.
+    /// Holds if the argument has none of these bits.
     Lacks(u8, u32),
-    /// It is 0, or this process.
+    /// Holds if the argument is 0, or this process's id.
     Own(u8),
-    /// It is not the descriptor that is held.
+    /// Holds if the argument is not the descriptor in [`Calls::held`].
     NotHeld(u8),
-    /// It is a null pointer: all 64 bits are looked at.
+    /// Holds if the argument is a null pointer; all 64 bits are compared.
     Null(u8),
 }
 
-/// A system call that is allowed where all of its arguments are so. What has several rules is allowed by any.
+/// Allows a system call if all of its arguments are so. Several rules for one call allow what any of them allows.
 pub type Rule = (libc::c_long, &'static [When]);
 
-/// What is allowed.
+/// Lists the system calls that are allowed.
 #[derive(Debug)]
 pub struct Calls<'a> {
-    /// Whatever the arguments: looked at first.
+    /// Lists calls that are allowed whatever their arguments, and are compared first.
     pub frequent: &'a [libc::c_long],
-    /// With such arguments.
+    /// Lists calls that are allowed with such arguments only.
     pub sometimes: &'a [Rule],
-    /// Whatever the arguments.
+    /// Lists calls that are allowed whatever their arguments.
     pub always: &'a [&'a [libc::c_long]],
-    /// For [`When::NotHeld`].
+    /// Holds the descriptor that [`When::NotHeld`] compares with.
     pub held: Option<RawFd>,
 }
 
-/// BPF's load, arithmetic, jumps and return.
+/// Gives BPF's operations to load, calculate, jump and return.
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-/// Where struct seccomp_data has the call's number, the architecture, and the lower half of the arguments: all of
-/// edgepull's targets are little-endian.
+/// Gives the offsets in `struct seccomp_data` of the call's number, the architecture, and the lower half of the first
+/// argument: all of edgepull's targets are little-endian.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
-/// AUDIT_ARCH_* (linux/audit.h).
+/// Gives the target's AUDIT_ARCH_* (linux/audit.h).
 #[cfg(target_arch = "x86_64")]
 const OURS: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
@@ -65,12 +65,13 @@ const OURS: u32 = 0x4000_0028;
 const ALLOWED: u32 = libc::SECCOMP_RET_ALLOW;
 const DENIED: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
-/// From now on this process, and every thread that it starts, can make these system calls only. All others fail with
-/// `ENOSYS`, as if the kernel did not have them: libc then does without, or by an older one. Needs
-/// [`super::no_new_privileges`].
+/// Limits this process, and every thread that it starts, to these system calls. All others fail with `ENOSYS`, as if
+/// the kernel did not have them: libc then does without, or uses an older one. [`super::no_new_privileges`] has to
+/// come before.
 ///
 /// # Errors
-/// `EINVAL` where the kernel has no such filters.
+/// Returns `EINVAL` if the kernel has no such filters, and `EACCES` if this process has neither no_new_privs set nor
+/// CAP_SYS_ADMIN (prctl(2)).
 pub fn only_these_calls(calls: &Calls<'_>) -> io::Result<()> {
     let mut filter = program(calls, std::process::id());
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
@@ -84,7 +85,7 @@ fn step(code: u16, k: u32, jt: usize, jf: usize) -> libc::sock_filter {
     libc::sock_filter { code, jt: jt as u8, jf: jf as u8, k }
 }
 
-/// The filter. A call that is not the one that is looked for takes one step, or two.
+/// Makes the filter. Each entry for another call takes one step.
 fn program(calls: &Calls<'_>, own: u32) -> Vec<libc::sock_filter> {
     let allow = || step(RETURN, ALLOWED, 0, 0);
     let deny = || step(RETURN, DENIED, 0, 0);
@@ -112,7 +113,8 @@ fn program(calls: &Calls<'_>, own: u32) -> Vec<libc::sock_filter> {
     steps
 }
 
-/// The steps that look at one argument: behind them, if it is as it has to be; else another `rest` steps further.
+/// Makes the steps that compare one argument. They fall through if it is as it has to be, and else jump `rest` steps
+/// further.
 fn test(when: When, own: u32, held: Option<RawFd>, rest: usize) -> Vec<libc::sock_filter> {
     let load = |argument: u8| step(LOAD, ARGUMENTS + 8 * u32::from(argument), 0, 0);
     let one_of = |values: &[u32]| -> Vec<libc::sock_filter> {
@@ -143,10 +145,10 @@ fn test(when: When, own: u32, held: Option<RawFd>, rest: usize) -> Vec<libc::soc
     }
 }
 
-/// Makes the system call of this number with these arguments, for a test of what is allowed: `Err` has its errno.
+/// Makes the system call of this number with these arguments, for a test of which calls are allowed.
 ///
 /// # Errors
-/// Those of the call.
+/// Returns the call's own error.
 #[cfg(test)]
 pub fn call(number: libc::c_long, arguments: [libc::c_long; 6]) -> io::Result<libc::c_long> {
     let [a, b, c, d, e, f] = arguments;
@@ -155,22 +157,23 @@ pub fn call(number: libc::c_long, arguments: [libc::c_long; 6]) -> io::Result<li
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// What a sandbox has to forbid: a user namespace of its own, in which a user is root.
+/// Tries to enter a user namespace of its own, in which a user is root, which a sandbox has to forbid.
 #[cfg(test)]
 pub fn new_user_namespace() -> io::Result<()> {
     // SAFETY: unshare takes flags only, and this one concerns nothing but this process.
     check(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into()).map(drop)
 }
 
-/// What a sandbox has to forbid: that a process is signalled when there is something to read (F_SETOWN, fcntl(2)).
+/// Tries to have a process signalled when there is something to read (F_SETOWN, fcntl(2)), which a sandbox has to
+/// forbid.
 #[cfg(test)]
 pub fn signal_of_input(file: BorrowedFd<'_>, process: libc::pid_t) -> io::Result<()> {
     // SAFETY: this operation takes a number only.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, process) }.into()).map(drop)
 }
 
-/// Whether this kernel has seccomp filters: `CONFIG_SECCOMP_FILTER` follows from `CONFIG_SECCOMP` on each architecture
-/// that has them (arch/Kconfig). What emulates a kernel for a program may have none (PR_GET_SECCOMP, prctl(2)).
+/// Returns whether this kernel has seccomp filters: `CONFIG_SECCOMP_FILTER` follows from `CONFIG_SECCOMP` on each
+/// architecture that has them (arch/Kconfig). An emulated kernel may have none (PR_GET_SECCOMP, prctl(2)).
 pub fn has_seccomp() -> bool {
     // SAFETY: this operation takes nothing.
     unsafe { libc::prctl(libc::PR_GET_SECCOMP) >= 0 }
@@ -180,7 +183,7 @@ pub fn has_seccomp() -> bool {
 mod tests {
     use super::*;
 
-    /// What the kernel would do with the filter (linux/filter.h), for a call of these arguments.
+    /// Runs the filter as the kernel does (linux/filter.h), for a call with these arguments.
     pub(super) fn outcome(program: &[libc::sock_filter], number: libc::c_long, arguments: [u64; 6]) -> u32 {
         let word = |offset: u32| match offset {
             NUMBER => number as u32,

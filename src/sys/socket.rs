@@ -27,12 +27,12 @@ pub fn limit_receive_buffer(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::R
     set(libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, bytes)
 }
 
-/// What is done with a socket.
+/// Says how long a call on a socket may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// At once, or not at all: `EAGAIN`.
+    /// Does not wait: the call fails with `EAGAIN` if it would have to.
     Never,
-    /// As long as the socket's time-out lets it.
+    /// Waits as long as the socket's time-out allows.
     AsSet,
 }
 
@@ -45,10 +45,10 @@ impl Wait {
     }
 }
 
-/// Receives what the peer of a connected socket has sent: how many bytes, 0 at its end.
+/// Receives what the peer of a connected socket has sent, and returns how many bytes; 0 is its end.
 ///
 /// # Errors
-/// As `recv(2)`.
+/// Returns the error of recv(2).
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: Wait) -> io::Result<usize> {
     // SAFETY: the kernel writes at most as many bytes as the buffer has.
     let received =
@@ -56,10 +56,10 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: Wait) -> io::Res
     usize::try_from(received).map_err(|_| io::Error::last_os_error())
 }
 
-/// Sends to the peer of a connected socket: how many of the bytes the kernel took. There is no SIGPIPE.
+/// Sends to the peer of a connected socket, and returns how many of the bytes the kernel took. There is no SIGPIPE.
 ///
 /// # Errors
-/// As `send(2)`.
+/// Returns the error of send(2).
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], wait: Wait) -> io::Result<usize> {
     let flags = wait.flags() | libc::MSG_NOSIGNAL;
     // SAFETY: the kernel reads at most as many bytes as there are.
