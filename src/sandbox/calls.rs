@@ -7,11 +7,11 @@
 use crate::sys::{Rule, When};
 use libc::*;
 
-/// Allowed whatever the arguments, and made so often that they are looked for first.
+/// Lists calls that are allowed whatever their arguments, and are made so often that they are compared first.
 pub(super) const FREQUENT: &[c_long] =
     &[SYS_read, SYS_write, SYS_openat, SYS_futex, SYS_recvfrom, SYS_lseek, SYS_pread64, SYS_pwrite64];
 
-/// Allowed whatever the arguments.
+/// Lists calls that are allowed whatever their arguments.
 pub(super) const ALWAYS: &[c_long] = &[
     // Data.
     SYS_readv,
@@ -174,19 +174,20 @@ pub(super) const OLD: &[c_long] = &[
 #[cfg(target_arch = "aarch64")]
 pub(super) const OLD: &[c_long] = &[];
 
-/// What is done with descriptors, by fcntl(2): no signals of what becomes of them (F_SETOWN, F_SETSIG), which whoever likes
-/// would get, no locks, no leases.
+/// Lists the operations of fcntl(2) on descriptors that are allowed. There are no signals to others (F_SETOWN,
+/// F_SETSIG), no locks and no leases among them.
 const DESCRIPTORS: &[u32] =
     &[F_DUPFD as u32, F_DUPFD_CLOEXEC as u32, F_GETFD as u32, F_SETFD as u32, F_GETFL as u32, F_SETFL as u32];
 
-/// What mknod(2) makes: sockets are not in a tar, and files are opened.
+/// Lists the kinds of files that mknod(2) may make. Sockets are not in a tar, and regular files are made by opening
+/// them.
 const NODES: &[u32] = &[S_IFCHR, S_IFBLK, S_IFIFO];
 
-/// The bits of a socket's type that are not its type.
+/// Holds the bits of a socket's type that are flags.
 const SOCKET_FLAGS: u32 = (SOCK_CLOEXEC | SOCK_NONBLOCK) as u32;
 const INTERNET: When = When::Is(0, &[AF_INET as u32, AF_INET6 as u32]);
 
-/// Namespaces of a new thread's own, and what is done to trace it.
+/// Holds the flags of clone(2) by which a new thread gets namespaces of its own, is traced, or gets another parent.
 const APART: u32 = (CLONE_NEWNS
     | CLONE_NEWCGROUP
     | CLONE_NEWUTS
@@ -197,7 +198,7 @@ const APART: u32 = (CLONE_NEWNS
     | CLONE_PTRACE
     | CLONE_PARENT) as u32;
 
-/// Time-outs of sockets, with 32-bit and 64-bit times (asm-generic/socket.h), and the buffer of what was received.
+/// Lists sockets' time-outs, with 32-bit and 64-bit times (asm-generic/socket.h), and the size of the receive buffer.
 const TIMEOUTS: &[u32] = &[SO_RCVTIMEO as u32, SO_SNDTIMEO as u32, 20, 21, 66, 67, SO_RCVBUF as u32];
 const SOCKET: When = When::Is(1, &[SOL_SOCKET as u32]);
 

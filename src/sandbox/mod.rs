@@ -44,10 +44,10 @@ const CAPABILITIES: [u8; 6] = [0, 1, 3, 4, 27, 31];
 /// kernel gives them in no other way.
 const READABLE: [&str; 3] = ["/proc/self", "/sys/fs/cgroup", "/dev/urandom"];
 
-/// How long a process may take to end that has worked for a killed edgepull.
+/// Limits how long a process that has worked for a killed edgepull may take to end.
 pub const ENDING: Duration = Duration::from_secs(2);
 
-/// Means by which it is confined, as they are called in the log.
+/// Names the means by which a process is confined, as the log does.
 const MOUNTS: &str = "mounts";
 const LANDLOCK: &str = "Landlock";
 
@@ -64,26 +64,26 @@ const NO: u8 = b'n';
 pub struct Rights {
     /// Directories, beneath which it may read and write.
     pub writable: Vec<PathBuf>,
-    /// More of them, from one into another of which it links and renames files. It reaches them by [`Line::open`] only.
+    /// Lists more of them, between which it links and renames files. It reaches them only by [`Line::open`].
     pub together: Vec<PathBuf>,
-    /// One more of those, whose files it may read, link, and write to where they are.
+    /// Names one more of those, whose files it may read, link, and write to in place.
     pub linked: Option<PathBuf>,
     /// Files, and directories, beneath which it may read besides. Those that are not there are left out.
     pub readable: Vec<PathBuf>,
-    /// Descriptors of files that are open, which it goes on writing to.
+    /// Lists descriptors of open files that it goes on writing to.
     pub written: Vec<RawFd>,
-    /// A file or directory that it has a shared lock on (flock(2)) until it has ended: [`wait_until_ended`].
+    /// Names a file or directory on which it holds a shared lock (flock(2)) until it has ended: [`wait_until_ended`].
     pub ending: Option<PathBuf>,
-    /// What it prints on standard output are bytes that were asked for as they are.
+    /// Is set if its standard output is bytes that were asked for as they are, and is passed on unchanged.
     pub raw: bool,
     /// It lets others have the processor and the disk first.
     pub background: bool,
-    /// Means by which it is not confined, as on a kernel without them.
+    /// Lists the means that are left out, as on a kernel without them.
     #[cfg(test)]
     pub(crate) left_out: Vec<&'static str>,
 }
 
-/// Has the kernel confine this process by `means`, which has a name, unless a test does without.
+/// Has the kernel confine this process by `means`, called `name`, unless a test leaves it out.
 fn apply(rights: &Rights, name: &str, means: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     #[cfg(test)]
     if rights.left_out.contains(&name) {
@@ -93,11 +93,11 @@ fn apply(rights: &Rights, name: &str, means: impl FnOnce() -> io::Result<()>) ->
     means()
 }
 
-/// The confined process's line to the one that has started it, and what that has given it.
+/// Connects the confined process with its parent, and holds the directories that it was given.
 #[derive(Debug)]
 pub struct Line {
     stream: UnixStream,
-    /// [`Rights::together`] and [`Rights::linked`], open for their places.
+    /// Holds the directories of [`Rights::together`] and [`Rights::linked`], opened by O_PATH.
     places: Vec<(PathBuf, File)>,
 }
 
@@ -105,7 +105,7 @@ impl Line {
     /// Opens one of the directories of [`Rights::together`], or that of [`Rights::linked`].
     ///
     /// # Errors
-    /// [`Kind::Disk`].
+    /// Returns [`Kind::Disk`] for any other path, or if the directory cannot be opened.
     pub fn open(&self, path: &Path) -> Result<OwnedFd> {
         let flags = nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
         let place = self.places.iter().find(|(known, _)| known == path).map(|(_, place)| place);
@@ -296,7 +296,8 @@ fn confine(rights: &Rights, parent: u32, line: &mut Line, pipes: Pipes) -> Resul
     Ok(kept.into_iter().chain(writable).chain(ending).collect())
 }
 
-/// Where these directories are, without links above them. They are directories themselves.
+/// Returns the paths of these directories without links in them. Each must be a directory itself, and not a link to
+/// one.
 fn real(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let real = |path: &PathBuf| {
         open(path)?;
@@ -317,8 +318,8 @@ fn place(flags: libc::c_int) -> OpenOptions {
     options
 }
 
-/// Opens a file that is open for reading again, where it is one of those that may be read: as it is mounted now, its mode
-/// cannot be changed by it.
+/// Opens a file, which is open for reading, again by its path in `readable`, if it is there. The new descriptor leads
+/// to the mount of now, by which its mode cannot be changed.
 fn again(file: &File, readable: &[PathBuf]) -> Option<File> {
     let there = file.metadata().ok().filter(fs::Metadata::is_file)?;
     let is_it = |other: &fs::Metadata| (other.dev(), other.ino()) == (there.dev(), there.ino());
@@ -328,8 +329,8 @@ fn again(file: &File, readable: &[PathBuf]) -> Option<File> {
     })
 }
 
-/// Takes the shared lock that tells that this process has not ended, by a descriptor that cannot be written to and that
-/// nobody shares.
+/// Takes the shared lock that shows that this process has not ended. Its descriptor cannot be written to, and nobody
+/// shares it.
 fn hold(path: &Path) -> Result<File> {
     let failed = |error| Error::disk(path.display(), error);
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
@@ -341,11 +342,12 @@ fn hold(path: &Path) -> Result<File> {
     }
 }
 
-/// Waits until no confined process is left that works for an edgepull that has ended ([`Rights::ending`]); `file` is open.
-/// The caller has what else it takes to be alone. `false` if one is still there after `most`; without that it waits.
+/// Waits until no confined process is left that works for an edgepull that has ended ([`Rights::ending`]). `file` is
+/// that file, open, and the caller has the lock that keeps other edgepulls away. Returns `false` if one is still
+/// there after `most`; without `most` it waits for ever.
 ///
 /// # Errors
-/// As `flock(2)`.
+/// Returns the error of flock(2).
 pub fn wait_until_ended(file: &File, most: Option<Duration>) -> io::Result<bool> {
     let started = Instant::now();
     loop {

@@ -1,16 +1,17 @@
-//! What the confined process prints. It has no standard streams of its own, but pipes to its parent, which writes what comes
-//! on to where it belongs: so it reads no terminal, changes no log, and gives no terminal orders.
+//! Passes on what the confined process prints. Its standard streams are pipes to its parent, which writes what comes
+//! from them to its own: so it reads no terminal, changes no log, and gives no terminal orders.
 
 use crate::sys;
 use std::io::{self, IsTerminal, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// How much is taken at a time, in bytes.
+/// Limits how many bytes are taken at a time.
 const CHUNK: usize = 4096;
-/// What clears a line on a terminal before another one comes there: the one order that is passed on.
+/// Clears a line of a terminal before another one is written to it; it is the one order to a terminal that is passed
+/// on.
 const CLEAR: &str = "\r\x1b[K";
 
-/// What both processes have of the two streams, before one of them lets go of each end.
+/// Holds both ends of the two streams' pipes, before each process lets go of the other's.
 pub(super) struct Pipes {
     output: (PipeReader, PipeWriter),
     errors: (PipeReader, PipeWriter),
@@ -21,12 +22,12 @@ impl Pipes {
         Ok(Pipes { output: io::pipe()?, errors: io::pipe()? })
     }
 
-    /// The confined process's ends.
+    /// Takes the confined process's ends.
     pub(super) fn theirs(self) -> [OwnedFd; 2] {
         [self.output.1, self.errors.1].map(OwnedFd::from)
     }
 
-    /// The parent's. What comes by standard output is passed on as it is where it is `raw`.
+    /// Takes the parent's ends. If `raw` is set, standard output is passed on as it is.
     pub(super) fn ours(self, raw: bool) -> Output {
         let shown = Readable { orders: io::stderr().is_terminal(), held: Vec::new() };
         let filter = (!raw).then(|| Readable { orders: false, held: Vec::new() });
@@ -38,23 +39,24 @@ impl Pipes {
     }
 }
 
-/// The streams that are passed on.
+/// Holds the parent's ends of the streams that are passed on.
 pub(super) struct Output {
     output: Stream,
     errors: Stream,
-    /// Standard output could not be written.
+    /// Holds the error with which standard output could not be written.
     failed: Option<io::Error>,
 }
 
 impl Output {
-    /// Passes on what comes until there is something to read from `line`, and nothing else: what was printed before a
-    /// message was sent is printed before it is read.
+    /// Passes on what comes until only `line` has something to read: whatever was printed before a message was sent
+    /// is printed before it is read.
     pub(super) fn pass_on_until(&mut self, line: BorrowedFd<'_>) -> io::Result<()> {
         while self.pass_on(Some(line))? {}
         Ok(())
     }
 
-    /// Passes on all that is left, when the confined process says no more. Whether that could all be written.
+    /// Passes on all that is left, when the confined process says no more. Returns an error if not all of it could be
+    /// written to standard output.
     pub(super) fn end(mut self) -> io::Result<()> {
         while self.output.pipe.is_some() || self.errors.pipe.is_some() {
             self.pass_on(None)?;
@@ -62,7 +64,7 @@ impl Output {
         self.failed.map_or(Ok(()), Err)
     }
 
-    /// Waits, and passes on what has come. Whether there was anything.
+    /// Waits, and passes on what has come. Returns whether there was anything.
     fn pass_on(&mut self, line: Option<BorrowedFd<'_>>) -> io::Result<bool> {
         let pipes = [&self.output, &self.errors].map(|stream| stream.pipe.as_ref().map(AsFd::as_fd));
         let [output, errors, _] = sys::wait_readable([pipes[0], pipes[1], line])?;
@@ -79,11 +81,11 @@ impl Output {
     }
 }
 
-/// One of them.
+/// Holds the parent's end of one stream.
 struct Stream {
-    /// `None` at its end.
+    /// Holds the pipe until its end.
     pipe: Option<PipeReader>,
-    /// `None` where every byte is passed on.
+    /// Makes readable text of what comes; `None` passes on every byte.
     filter: Option<Readable>,
 }
 
@@ -106,17 +108,17 @@ impl Stream {
     }
 }
 
-/// Makes readable text of bytes that come in chunks: control characters but line ends and tabulators are escaped, and what
-/// is no UTF-8 is replaced.
+/// Makes readable text of bytes that come in chunks: control characters other than line ends and tabs are escaped,
+/// and what is not UTF-8 is replaced.
 struct Readable {
-    /// [`CLEAR`] is passed on.
+    /// Is set if [`CLEAR`] is passed on.
     orders: bool,
-    /// The beginning of a character, or of [`CLEAR`], the rest of which is still to come.
+    /// Holds the beginning of a character, or of [`CLEAR`], until the rest comes.
     held: Vec<u8>,
 }
 
 impl Readable {
-    /// The text of the bytes that have come; no bytes are the end.
+    /// Returns the text of the bytes that have come; an empty `chunk` is the end of them.
     fn text(&mut self, chunk: &[u8]) -> String {
         let mut bytes = std::mem::take(&mut self.held);
         bytes.extend_from_slice(chunk);
@@ -144,7 +146,7 @@ impl Readable {
         readable
     }
 
-    /// How many bytes at the end of `bytes` are the beginning of something.
+    /// Counts the bytes at the end of `bytes` that are the beginning of a character, or of [`CLEAR`].
     fn begun(&self, bytes: &[u8]) -> usize {
         let cut = (1..=3.min(bytes.len())).find(|length| {
             let tail = &bytes[bytes.len() - length..];

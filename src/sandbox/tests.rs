@@ -7,8 +7,8 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::Command;
 
-/// What `work` comes back with from a process that may write beneath `home/root`, and link to files of `home/linked` in
-/// `home/together`.
+/// Does `work` in a process that may write beneath `home/root`, and link files of `home/linked` into `home/together`,
+/// and returns its result.
 fn inside<T: Serialize + DeserializeOwned>(home: &Path, work: impl FnOnce() -> T) -> T {
     with_line(home, |_| work())
 }
@@ -265,7 +265,7 @@ fn however_it_ends_its_parent_says_so() {
     assert_eq!(receive(&mut other).unwrap_err().kind(), io::ErrorKind::InvalidData);
 }
 
-/// Calls that do something whatever their arguments are, or nothing that comes back.
+/// Lists calls that do something whatever their arguments are, or that never return.
 const NOT_TRIED: [libc::c_long; 6] = [
     libc::SYS_exit,
     libc::SYS_exit_group,
@@ -275,7 +275,7 @@ const NOT_TRIED: [libc::c_long; 6] = [
     // Unknown operations are none that the kernel has.
     libc::SYS_futex,
 ];
-/// More of them, where there are such calls.
+/// Lists more of them, which only some architectures have.
 #[cfg(target_arch = "x86_64")]
 const NOT_TRIED_EITHER: [libc::c_long; 5] = [
     libc::SYS_fork,
@@ -289,9 +289,9 @@ const NOT_TRIED_EITHER: [libc::c_long; 5] = [
 const NOT_TRIED_EITHER: [libc::c_long; 3] = [libc::SYS_fork, libc::SYS_vfork, libc::SYS_pause];
 #[cfg(target_arch = "aarch64")]
 const NOT_TRIED_EITHER: [libc::c_long; 0] = [];
-/// Beyond the last number that Linux has given: 467 in 6.15.
+/// Is beyond the last number that Linux has given to a call: 467 in 6.15.
 const NUMBERS: libc::c_long = 500;
-/// By what a process would come out of a sandbox, or do more than fetch. None of it is among what is allowed.
+/// Lists calls by which a process would get out of a sandbox, or do more than fetch. No allowed call is among them.
 #[rustfmt::skip]
 const NEVER: &[libc::c_long] = &[
     libc::SYS_execve, libc::SYS_execveat, libc::SYS_kill, libc::SYS_ptrace, libc::SYS_process_vm_readv,

@@ -1,4 +1,4 @@
-//! Text that comes from the confined process, and what of it is data.
+//! Makes text from the confined process fit for people, and keeps apart the data that must not be changed.
 //!
 //! Its messages are JSON. Before anything reads one, every string in it is made fit for a terminal, a log and a record: a
 //! control character becomes `?`, and what is longer than 4 KiB is cut ([`TEXT_MAX`]). Nobody who adds a field has to
@@ -9,15 +9,15 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt::Write;
 
-/// The longest text, in bytes of JSON.
+/// Limits a text, in bytes of JSON.
 const TEXT_MAX: usize = 4096;
-/// How many characters of [`Verbatim`] data are in one text: of four bytes each they are not cut.
+/// Counts the characters of [`Verbatim`] data that one text holds: of four bytes each, they fill `TEXT_MAX`.
 const PIECE: usize = TEXT_MAX / 4;
-/// What a control character becomes, as it is and as an escape sequence.
+/// Replaces a control character, as it is and as an escape sequence.
 const REPLACEMENT: u8 = b'?';
 const ESCAPED: &[u8] = b"\\u003f";
 
-/// Makes the strings of a JSON text fit to be read by people, in place. What is no JSON is none afterwards.
+/// Makes the strings of a JSON text fit to be read by people, in place. Text that is not JSON does not become JSON.
 pub(super) fn make_readable(json: &mut Vec<u8>) {
     let (mut from, mut to) = (0, 0);
     // The bytes of the string that has begun.
@@ -44,7 +44,7 @@ pub(super) fn make_readable(json: &mut Vec<u8>) {
     json.truncate(to);
 }
 
-/// How many bytes one character takes that stands within a string.
+/// Counts the bytes that the first character of `rest`, within a string, takes.
 fn unit(rest: &[u8]) -> usize {
     let length = match rest {
         // Beyond U+FFFF there are two.
@@ -74,12 +74,13 @@ fn neutralize(character: &mut [u8]) {
     }
 }
 
-/// Data that the confined process hands over as it is, control characters and all. Whoever takes it does not show it.
+/// Holds data that the confined process hands over as it is, control characters and all. Whoever takes it must not
+/// show it.
 #[derive(Debug)]
 pub struct Verbatim<T>(pub T);
 
 impl<T: Serialize> Serialize for Verbatim<T> {
-    /// As JSON in strings, in which no control character stands for itself.
+    /// Writes the data's JSON as a list of strings, in which every control character is escaped.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let json = serde_json::to_string(&self.0).map_err(serde::ser::Error::custom)?;
         let mut pieces = vec![String::new()];
