@@ -60,7 +60,7 @@ impl Archive {
         Ok(Archive { file: Arc::new(file), path: path.to_owned(), place })
     }
 
-    /// Where it is: whoever reads it in another process opens it there again.
+    /// Returns its path, by which another process that reads the archive opens it again.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

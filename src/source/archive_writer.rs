@@ -35,7 +35,7 @@ const BLOBS: &str = "blobs/sha256/";
 pub struct ArchiveWriter {
     /// `None` once it has become FILE.
     partial: Option<Partial>,
-    /// It has its last members, and is durable.
+    /// Is set when it has its last members, and is durable.
     whole: bool,
     /// FILE, no link.
     path: PathBuf,
@@ -51,8 +51,9 @@ impl ArchiveWriter {
     /// there of it is read again.
     ///
     /// # Errors
-    /// [`Kind::Usage`] if FILE is there and no regular file, or is behind another user's link; [`Kind::Busy`] if another edgepull is writing it;
-    /// [`Kind::BadImage`] if a killed run has left more than 65,536 blobs (`BLOBS_MAX`); [`Kind::Disk`].
+    /// Returns [`Kind::Usage`] if FILE is there and no regular file, or is behind another user's link; [`Kind::Busy`]
+    /// if another edgepull is writing it; [`Kind::BadImage`] if a killed run has left more than 65,536 blobs
+    /// (`BLOBS_MAX`); [`Kind::Disk`] if it cannot be read or written.
     pub fn open(reference: &LocalReference) -> Result<ArchiveWriter> {
         let place = reference.path.display();
         let path = links::resolve(&reference.path)?;
@@ -150,7 +151,7 @@ impl Destination for ArchiveWriter {
         self.partial.iter().map(|partial| partial.path().to_owned()).collect()
     }
 
-    /// The file that is to become FILE, which is nothing that is written to.
+    /// Returns the descriptor of the file beside FILE that is to become it; FILE itself is never written to.
     fn open_files(&self) -> Vec<RawFd> {
         self.partial.iter().map(Partial::as_raw_fd).collect()
     }

@@ -30,7 +30,7 @@ pub trait Destination {
         Vec::new()
     }
 
-    /// The descriptors of files that it has open, and writes to.
+    /// Returns the descriptors of open files that it writes to.
     fn open_files(&self) -> Vec<RawFd> {
         Vec::new()
     }
@@ -61,11 +61,11 @@ pub trait Destination {
     /// Takes a manifest or index, all parts of which are there. It can be found by its digest.
     fn manifest(&mut self, document: &Fetched) -> Result<()>;
 
-    /// Gives the document, which [`Destination::manifest`] has taken, the image's name, and these tags besides; then reads
-    /// back whether it has them. From here on it is visible, or from [`Destination::show`] on.
+    /// Gives the document, which [`Destination::manifest`] has taken, the image's name, and these tags besides, and
+    /// then reads back whether it has them. It is visible when this returns, or only when [`Destination::show`] has.
     fn publish(&mut self, document: &Fetched, tags: &[String]) -> Result<()>;
 
-    /// Does what it takes to make visible what was published, and what cannot be left to whoever reads what others send.
+    /// Makes visible what was published, as far as that cannot be left to the process that reads what others send.
     fn show(&mut self) -> Result<()> {
         Ok(())
     }

@@ -35,9 +35,8 @@ impl LayoutWriter {
     /// there.
     ///
     /// # Errors
-    /// [`Kind::Usage`] if it is neither empty nor a layout of version 1.x, is no directory, has no parent, or is behind
-    /// another user's link;
-    /// [`Kind::Disk`].
+    /// Returns [`Kind::Usage`] if it is neither empty nor a layout of version 1.x, is no directory, has no parent, or
+    /// is behind another user's link; [`Kind::Disk`] if it cannot be read or written.
     pub fn open(reference: &LocalReference) -> Result<LayoutWriter> {
         let root = links::resolve(&reference.path)?;
         let place = reference.path.display().to_string();

@@ -132,18 +132,18 @@ pub struct Options {
     pub clock: Arc<Clock>,
     /// How long a connection may send nothing before it counts as dead.
     pub stall: Duration,
-    /// How slow a connection may be; what is slower counts as dead, too.
+    /// Says how slow a connection may be; a slower one counts as dead, too.
     pub lowest: Lowest,
     /// The pause before the first retry; every further one is twice as long, up to 30 s.
     pub pause: Duration,
 }
 
-/// The lowest rate at which a registry is waited for. A real GPRS link has 1 KiB a second and more.
+/// Says how slowly a registry may send or take bytes. A real GPRS link has 1 KiB a second and more.
 #[derive(Debug, Clone, Copy)]
 pub struct Lowest {
-    /// In bytes a second, at least 1.
+    /// Gives the lowest rate, in bytes a second, at least 1.
     pub rate: u64,
-    /// For how long it may be slower, in a row.
+    /// Limits how far it may fall behind: the time that it was waited for, less what its bytes take at that rate.
     pub patience: Duration,
 }
 

@@ -68,12 +68,12 @@ impl Partial {
         }
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its descriptor, which has the lock.
+    /// Returns its descriptor, which has the lock.
     pub(super) fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
     }

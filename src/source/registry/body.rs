@@ -13,7 +13,7 @@ pub(super) struct BodyStream {
 }
 
 impl BodyStream {
-    /// The body of an answer of `url`, which came over a connection of `http`.
+    /// Wraps the body of an answer of `url`, which came over a connection of `http`.
     pub(super) fn new(reader: BodyReader<'static>, http: Http, url: Uri) -> BodyStream {
         BodyStream { reader, http, url }
     }

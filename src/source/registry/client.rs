@@ -32,7 +32,7 @@ pub(super) struct Client {
     pub(super) host: String,
     pub(super) repository: String,
     pause: Duration,
-    /// In bytes a second.
+    /// Gives the lowest rate of the options, in bytes a second.
     lowest: u64,
     pub(super) network: Arc<Network>,
     /// What is read when it is needed: for names, and for TLS.
@@ -81,7 +81,7 @@ impl Client {
         Attempts::new(self.pause, self.lowest, self.waited())
     }
 
-    /// How long its places were waited for, in all.
+    /// Returns how long all of its places together were waited for.
     pub(super) fn waited(&self) -> Duration {
         self.endpoints.iter().map(|endpoint| endpoint.http.waited()).sum()
     }

@@ -2,9 +2,9 @@
 //! `/etc/resolv.conf`, and libc then asks the machine itself. (musl reads that file for each name, glibc when it
 //! has changed: a network that comes up later is seen.)
 //!
-//! All addresses that are connected to come from here, also those of redirects, uploads and token servers, so that here
-//! is where some of them are left out ([`super::near`]); whom a connection that is open already leads to is looked at
-//! by itself ([`super::tcp`]).
+//! All addresses that are connected to come from here, also those of redirects, uploads and token servers, so some of
+//! them are left out here ([`super::near`]). A connection that is open already is checked by its peer's address
+//! ([`super::tcp`]).
 
 use super::exchange::Exchange;
 use super::near;
@@ -30,7 +30,7 @@ const GLIBC: [&str; 7] = [
     "/usr/lib",
 ];
 
-/// A resolver for one host that the user has named, and for those to which it refers.
+/// Resolves the name of one host that the user has named, and of those to which it refers.
 #[derive(Debug)]
 pub(super) struct Dns<Names> {
     names: Names,
@@ -39,12 +39,13 @@ pub(super) struct Dns<Names> {
 }
 
 impl<Names: Resolver> Dns<Names> {
-    /// For the client that has this `exchange`. `names` is [`ureq::unversioned::resolver::DefaultResolver`], libc's.
+    /// Makes a resolver for the client that has this `exchange`. `names` looks names up:
+    /// [`ureq::unversioned::resolver::DefaultResolver`] asks libc.
     pub(super) fn new(names: Names, exchange: Arc<Exchange>, proxies: Arc<Proxies>) -> Dns<Names> {
         Dns { names, proxies, exchange }
     }
 
-    /// Those of `addresses` that the request under way may be sent to.
+    /// Returns those of `addresses` that the request under way may be sent to, or a refusal if there are none.
     fn allowed(&self, url: &Uri, addresses: ResolvedSocketAddrs) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let mut allowed = self.names.empty();
         for address in addresses.iter().filter(|address| self.exchange.may_reach(near::range(address.ip()))) {

@@ -104,7 +104,7 @@ fn credentials(host: &str, repository: &str, is_mirror: bool, options: &Options)
 }
 
 impl Endpoint {
-    /// Finds its credentials; nothing is sent yet. `place` is the registry of `image`, or a mirror of it.
+    /// Finds the credentials of `place`, which is the registry of `image` or a mirror of it, and sends nothing yet.
     pub(super) fn new(
         place: Place,
         image: &RegistryReference,

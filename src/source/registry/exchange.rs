@@ -1,7 +1,7 @@
-//! What the requests of one client and its connections tell each other: who may be spoken to, who has answered, how long
-//! that was waited for, and how much came.
+//! Shares between the requests of one client and its connections which peers may be spoken to, which one has
+//! answered, how long they were waited for, and how many bytes came.
 //!
-//! One thing is asked at a time, and read to its end, or given up, before the next.
+//! One request is sent at a time, and its answer is read to the end, or given up, before the next.
 
 use super::near::{self, Ranges};
 use super::pace::{Pace, TooSlow};
@@ -12,29 +12,30 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How much a server may send, in bytes, before a byte of the answer comes that somebody reads: heads, interim
-/// answers, trailers, TLS records without content. The input buffer bounds a head (16 KiB), ureq its fields (128) and a
-/// chunk's length and extension (20 bytes); nobody how many interim answers there are, or trailers.
+/// Limits how many bytes a server may send before a byte of the answer comes that somebody reads: heads, interim
+/// answers, trailers, TLS records without content. Heads are bounded by the input buffer (16 KiB), their fields by
+/// ureq (128), a chunk's length and extension by ureq, too (20 bytes); the number of interim answers and trailers is
+/// bounded by this limit alone.
 const FRUITLESS_MAX: usize = 256 << 10;
 
-/// What one client's requests and connections share.
+/// Holds what one client's requests and connections share.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    /// The host that the user has named, as `host[:port]`.
+    /// Names the host that the user has named, as `host[:port]`.
     own: String,
-    /// In which near ranges the peer of the request under way may be.
+    /// Holds the near ranges in which the peer of the request under way may be.
     allowed: AtomicU8,
-    /// In which of them the peer is that was read from last.
+    /// Holds the near ranges of the peer that was read from last.
     peer: AtomicU8,
-    /// In which of them the peer was that last answered a request of the user's own.
+    /// Holds the near ranges of the peer that last answered a request of the user's own.
     own_peer: AtomicU8,
-    /// What was received since the last byte that somebody could read.
+    /// Counts the bytes that were received since somebody last began to read.
     fruitless: AtomicUsize,
     pace: Mutex<Pace>,
 }
 
 impl Exchange {
-    /// For the host `own`. Nothing was asked yet.
+    /// Starts with nothing asked, for the host `own`.
     pub(super) fn new(own: String, pace: Pace) -> Exchange {
         // A literal address is known already.
         let known = absolute(&format!("http://{own}/")).map_or(0, |url| near::range_by_name(&url));
@@ -53,24 +54,24 @@ impl Exchange {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something is asked for: whatever was slow before is none of its fault.
+    /// Begins a new account of time for what is asked for now: whatever was slow before does not count against it.
     pub(super) fn begins(&self) {
         self.pace().begins();
     }
 
-    /// The next request may go to a peer in these ranges.
+    /// Lets the next request go to a peer in these ranges.
     pub(super) fn allow(&self, ranges: Ranges) {
         self.allowed.store(ranges, Ordering::Relaxed);
     }
 
-    /// What the registry itself may refer to: what is in the ranges of the peer that has answered for it. As long as none
-    /// has, those of its name, where that is an address.
+    /// Returns the ranges to which the registry itself may refer: those of the peer that has answered for it, or, as
+    /// long as none has, those of its name if that is an address.
     pub(super) fn referred(&self) -> Ranges {
         near::refers_to(self.own_peer.load(Ordering::Relaxed))
     }
 
-    /// A request was answered. The ranges in which this peer may refer to others; a request of the user's `own` says who the
-    /// registry is.
+    /// Notes that a request was answered, and returns the ranges to which this peer may refer. The answer to a
+    /// request of the user's `own` says which peer the registry is.
     pub(super) fn answered(&self, own: bool) -> Ranges {
         let peer = self.peer.load(Ordering::Relaxed);
         if own {
@@ -79,12 +80,12 @@ impl Exchange {
         near::refers_to(peer)
     }
 
-    /// May a peer in these ranges be spoken to?
+    /// Returns whether the request under way may go to a peer in these ranges.
     pub(super) fn may_reach(&self, ranges: Ranges) -> bool {
         near::is_allowed(ranges, self.allowed.load(Ordering::Relaxed))
     }
 
-    /// The refusal of a peer that may not be spoken to.
+    /// Returns the error for a peer that the request under way may not go to.
     pub(super) fn refusal(&self, peer: impl fmt::Display) -> ureq::Error {
         let message = format!("{} refers to {peer}, which only this board can reach", self.own);
         ureq::Error::Other(Box::new(
@@ -93,7 +94,8 @@ impl Exchange {
         ))
     }
 
-    /// Bytes were received from a peer in these ranges, of which nobody knows yet what they are.
+    /// Notes that bytes were received from a peer in these ranges. It fails if they are more than `FRUITLESS_MAX`
+    /// since somebody last began to read.
     pub(super) fn received(&self, peer: Ranges, bytes: usize) -> Result<(), ureq::Error> {
         self.peer.store(peer, Ordering::Relaxed);
         match self.fruitless.fetch_add(bytes, Ordering::Relaxed) + bytes > FRUITLESS_MAX {
@@ -105,27 +107,27 @@ impl Exchange {
         }
     }
 
-    /// Somebody reads on: from here on something has to come of it.
+    /// Notes that somebody reads on, and counts the received bytes from 0 again.
     pub(super) fn reads_on(&self) {
         self.fruitless.store(0, Ordering::Relaxed);
     }
 
-    /// So many bytes came of what was asked for, or were taken of what is sent.
+    /// Notes that so many bytes came of what was asked for, or were taken of what is sent.
     pub(super) fn came(&self, bytes: usize) {
         self.pace().came(bytes as u64);
     }
 
-    /// The peer was waited for.
+    /// Notes how long the peer was waited for.
     pub(super) fn waited(&self, time: Duration) {
         self.pace().waited(time);
     }
 
-    /// How much longer the peer may be waited for.
+    /// Returns how much longer the peer may be waited for, or [`TooSlow`] if that time is over.
     pub(super) fn patience(&self) -> Result<Duration, TooSlow> {
         self.pace().patience()
     }
 
-    /// For how long any peer was waited for since the beginning.
+    /// Returns how long peers were waited for in all, since the beginning.
     pub(super) fn waited_in_all(&self) -> Duration {
         self.pace().in_all()
     }

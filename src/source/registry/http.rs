@@ -51,12 +51,12 @@ const NO_ROUTE: &str = "is the network up? (ip link set eth0 up, an address, a d
 /// Open connections that are kept for the next request: the registry's and its blob store's.
 const IDLE_CONNECTIONS: usize = 2;
 
-/// Who has made up a URL that is asked for.
+/// Says who has made up a URL that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
-    /// The user, who has named the host, and edgepull, by the protocol: its peer may be anywhere.
+    /// The user has named the host, and edgepull has made up the rest by the protocol; its peer may be anywhere.
     User,
-    /// A server, or an image: not where only this board can reach ([`near`]).
+    /// A server, or an image, has named the URL; it must not lead to where only this board can reach ([`near`]).
     Server,
 }
 
@@ -114,8 +114,8 @@ struct Shared {
 }
 
 impl Http {
-    /// A client with no connections yet, for `place`, which is the `registry` or a mirror of it. A mirror has less time to
-    /// connect.
+    /// Makes a client with no connections yet, for `place`, which is the `registry` or a mirror of it. A mirror has
+    /// less time to connect.
     pub(super) fn new(
         place: &Place,
         registry: &str,
@@ -126,7 +126,7 @@ impl Http {
         Http::with_names(place, registry, is_mirror, proxies, options, DefaultResolver::default())
     }
 
-    /// The same, which finds names by `names`.
+    /// Makes such a client, which finds names by `names`.
     pub(super) fn with_names(
         place: &Place,
         registry: &str,
@@ -179,7 +179,7 @@ impl Http {
         }))
     }
 
-    /// Sends one request to `url`, whose peer may be in the ranges `allowed`, and hears what time the server says it is.
+    /// Sends one request to `url`, whose peer may be in the ranges `allowed`, and takes note of the answer's `Date`.
     fn run(
         &self,
         request: Request<impl AsSendBody>,
@@ -209,12 +209,12 @@ impl Http {
         self.0.exchange.reads_on();
     }
 
-    /// So many bytes of a body came.
+    /// Notes that so many bytes of a body came.
     pub(super) fn came(&self, bytes: usize) {
         self.0.exchange.came(bytes);
     }
 
-    /// How long its servers were waited for, in all.
+    /// Returns how long its servers were waited for in all.
     pub(super) fn waited(&self) -> Duration {
         self.0.exchange.waited_in_all()
     }
@@ -228,8 +228,8 @@ impl Http {
         }
     }
 
-    /// GET or HEAD of what is the user's own, following redirects. `authorization` goes to the origin of `url` only, and the user's headers only to
-    /// the host that they are for.
+    /// Gets what is the user's own, by GET or HEAD, and follows redirects. `authorization` goes to the origin of
+    /// `url` only, and the user's headers only to the host that they are for.
     pub(super) fn get(
         &self,
         method: &Method,
@@ -240,7 +240,7 @@ impl Http {
         self.follow(method, url, By::User, headers, authorization, &self.0.headers)
     }
 
-    /// GET of a URL that the host has named, following redirects. `authorization` goes to the origin of `url` only.
+    /// Gets a URL that the host has named, and follows redirects. `authorization` goes to the origin of `url` only.
     pub(super) fn get_referred(&self, url: &Uri, authorization: Option<&str>) -> Result<Answer, Failure> {
         self.follow(&Method::GET, url, By::Server, &[], authorization, &self.0.headers)
     }
@@ -250,8 +250,8 @@ impl Http {
         self.follow(&Method::GET, url, By::Server, headers, None, &[])
     }
 
-    /// In which ranges the peer of a URL may be. A whole chain of redirects, or a request without, is what has to come in
-    /// time.
+    /// Begins the account of time for a request, with all of its redirects, and returns the ranges in which its peer
+    /// may be.
     fn begin(&self, by: By) -> Ranges {
         self.0.exchange.begins();
         match by {
@@ -312,7 +312,7 @@ impl Http {
         request
     }
 
-    /// POST of a form to a URL that the host has named.
+    /// Sends a form to a URL that the host has named, by POST.
     pub(super) fn post(&self, url: &Uri, form: &str) -> Result<Answer, Failure> {
         let headers = [(header::CONTENT_TYPE, "application/x-www-form-urlencoded")];
         self.send(&Method::POST, url, By::Server, &headers, None, form)

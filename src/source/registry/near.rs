@@ -1,9 +1,9 @@
 //! Addresses that nobody may send a board to: its own loopback, its link, a cloud's metadata service.
 //!
 //! A registry decides where its redirects, its uploads and its token server are. Without a bound, it could make every
-//! board ask what only the board itself can reach (server-side request forgery). So an address of these ranges is used
-//! only for a request that is the user's own, to the host that he has named, or where the peer that refers there is itself
-//! in the same range. What counts is the peer that was connected to ([`super::exchange`]), and not what else its
+//! board ask what only the board itself can reach (server-side request forgery). So an address of these ranges is
+//! used only for a request that is the user's own, to the host that he has named, or if the peer that refers there is
+//! itself in the same range. The peer that was connected to decides that ([`super::exchange`]), and not what else its
 //! name stands for. Private networks (RFC 1918) are where registries live, and are no such range.
 //!
 //! An IPv6 address is in the range of each IPv4 address that some translator or tunnel would make of it.
@@ -19,15 +19,16 @@ pub(super) type Ranges = u8;
 const LOOPBACK: Ranges = 1;
 /// 169.254/16, fe80::/10.
 const LINK: Ranges = 2;
-/// Metadata services, and what is no host's address: nothing lives there.
+/// Stands for metadata services, and for addresses that no host can have.
 const NEVER: Ranges = 4;
-/// All of them: what the user himself may name.
+/// Stands for all ranges, to which the user himself may send a request.
 pub(super) const ANY: Ranges = LOOPBACK | LINK | NEVER;
 
-/// What a cloud says to its machines, credentials among it, is at these addresses, each with where that is written.
+/// Lists the addresses at which clouds tell their machines things, credentials among them, each with the source that
+/// says so.
 ///
-/// Most clouds have 169.254.169.254. Where an address is on the link anyway, it stands here because a registry on
-/// the link may not refer to it either.
+/// Most clouds use 169.254.169.254. Addresses that are on the link anyway are listed because a registry on the link
+/// may not refer to them either.
 const METADATA: [(IpAddr, &str); 14] = [
     // AWS, Azure, Google, Oracle, OpenStack, IBM, Hetzner, DigitalOcean, Akamai, Exoscale, Vultr, Huawei.
     (v4(169, 254, 169, 254), "docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html"),
@@ -63,8 +64,8 @@ const METADATA: [(IpAddr, &str); 14] = [
     ),
 ];
 
-/// Names of the same, for where a proxy looks names up and no address is seen: Google's (page as above), and
-/// Tencent's (cloud.tencent.com/document/product/213/4934), whose address is 169.254.0.23.
+/// Lists names of metadata services, for proxies, which look names up, so that no address is seen: Google's (page as
+/// above), and Tencent's (cloud.tencent.com/document/product/213/4934), whose address is 169.254.0.23.
 const METADATA_NAMES: [&str; 3] = ["metadata.google.internal", "metadata.goog", "metadata.tencentyun.com"];
 
 const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
@@ -75,7 +76,7 @@ const fn v6([a, b, c, d, e, f, g, h]: [u16; 8]) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h))
 }
 
-/// The ranges of an address; 0 for most.
+/// Returns the ranges that an address is in; 0 for most.
 pub(super) fn range(address: IpAddr) -> Ranges {
     let own = match address {
         _ if address.is_multicast() || METADATA.iter().any(|(known, _)| *known == address) => NEVER,
@@ -92,8 +93,8 @@ pub(super) fn range(address: IpAddr) -> Ranges {
     }
 }
 
-/// The ranges in which the peer is that a URL's host names, where a proxy connects to it: addresses in any spelling, and the
-/// few names that mean one everywhere. What another name stands for is known to the proxy alone: 0.
+/// Returns the ranges that the host in a URL is in, if a proxy connects to it: it knows addresses in any spelling,
+/// and the few names that mean one everywhere. Other names give 0, as only the proxy knows their addresses.
 pub(super) fn range_by_name(url: &Uri) -> Ranges {
     match host(url) {
         Host::Address(address) => range(address),
@@ -105,17 +106,17 @@ pub(super) fn range_by_name(url: &Uri) -> Ranges {
     }
 }
 
-/// May a peer of these ranges be spoken to, where those of `allowed` are?
+/// Returns whether a peer that is in `ranges` may be spoken to, if peers in `allowed` may.
 pub(super) fn is_allowed(ranges: Ranges, allowed: Ranges) -> bool {
     ranges & !allowed == 0
 }
 
-/// What a peer that is in these ranges may refer to: its own, and never a metadata service.
+/// Returns the ranges to which a peer in these ranges may refer: its own, but never a metadata service.
 pub(super) fn refers_to(peer: Ranges) -> Ranges {
     peer & !NEVER
 }
 
-/// The IPv4 addresses that an IPv6 address stands for, in each way that there is.
+/// Lists the IPv4 addresses that an IPv6 address stands for, by each of the translations and tunnels of the RFCs below.
 fn embedded(six: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     const LAST: [usize; 4] = [12, 13, 14, 15];
     let mut octets = six.octets();

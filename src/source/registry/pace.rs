@@ -1,25 +1,25 @@
-//! How slow a registry may be.
+//! Limits how slow a registry may be.
 //!
-//! A stall ends a connection; but a server that drips a byte before each would never stall, and one that breaks off after
-//! each would be tried for ever. So there is a lowest rate (curl: `--speed-limit`, git: `http.lowSpeedLimit`), and an
-//! account of it. Each byte that is of use is worth the time that it takes at the lowest rate; each moment that is spent on
-//! waiting for the registry costs itself. Who owes more than a minute ([`Lowest`]), and what one TLS record takes, is given up like one who has stalled, and
-//! tries are open again ([`super::retry`]) only when nothing is owed. There is no credit: what was fast before makes
-//! nothing slow good.
+//! A stall ends a connection; but a server that sends a byte before each time-out would never stall, and one that
+//! breaks off after each byte would be tried for ever. So there is a lowest rate (curl: `--speed-limit`, git:
+//! `http.lowSpeedLimit`), and an account of it: the time for which the registry was waited for, less the time that
+//! the bytes of use take at the lowest rate. A registry that owes more than a minute ([`Lowest`]), and the time of
+//! one TLS record, is given up like one that has stalled, and all tries are open again ([`super::retry`]) only when
+//! nothing is owed. There is no credit: bytes that came fast do not make later ones good.
 //!
-//! Only what is waited for counts, by a clock that nobody can set: the time in which a read or a write has to wait
-//! because the other side has sent, or taken, nothing. A busy disk, a limit of our own (`--limit-rate`), a process that
-//! is stopped (SIGSTOP, the cgroup freezer) make nobody slow.
+//! Only waiting counts, by a clock that nobody can set: the time in which a read or a write has to wait because the
+//! other side has sent, or taken, nothing. A busy disk, a limit of our own (`--limit-rate`), or a stopped process
+//! (SIGSTOP, the cgroup freezer) makes no registry slow.
 
 use crate::error::{Error, Kind};
 use crate::source::Lowest;
 use std::fmt;
 use std::time::Duration;
 
-/// A TLS record's content at most, in bytes: nobody can read of it before all of it has come.
+/// Limits a TLS record's content, in bytes (RFC 8446, 5.1); none of it can be read before all of it has come.
 const RECORD: u64 = 16 << 10;
 
-/// What one side owes, as a time.
+/// Keeps the account of what one side owes, as a time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Account {
     came: u64,
@@ -27,7 +27,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// So many bytes came: whether nothing is owed.
+    /// Notes that so many bytes came, and returns whether nothing is owed; then the account begins anew.
     pub(super) fn came(&mut self, bytes: u64, lowest: u64) -> bool {
         self.came = self.came.saturating_add(bytes);
         let even = self.owed(lowest).is_zero();
@@ -37,55 +37,55 @@ impl Account {
         even
     }
 
-    /// So much time was spent.
+    /// Notes that so much time was spent.
     pub(super) fn spent(&mut self, time: Duration) {
         self.spent = self.spent.saturating_add(time);
     }
 
-    /// The time that was spent, less what came is worth at the rate of `lowest` bytes a second.
+    /// Returns the time that was spent, less what came is worth at the rate of `lowest` bytes a second.
     fn owed(&self, lowest: u64) -> Duration {
         self.spent.saturating_sub(worth(self.came, lowest))
     }
 }
 
-/// How long so many bytes take at that rate.
+/// Returns how long so many bytes take at `rate`, in bytes a second.
 fn worth(bytes: u64, rate: u64) -> Duration {
     let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// How fast what is asked for comes.
+/// Measures how fast the bytes come that are asked for.
 #[derive(Debug)]
 pub(super) struct Pace {
     lowest: Lowest,
-    /// Of what is being fetched.
+    /// Keeps the account of what is being fetched.
     account: Account,
     in_all: Duration,
 }
 
 impl Pace {
-    /// Nothing was asked yet.
+    /// Starts with nothing asked.
     pub(super) fn new(lowest: Lowest) -> Pace {
         Pace { lowest, account: Account::default(), in_all: Duration::ZERO }
     }
 
-    /// Something new is asked for.
+    /// Begins a new account, for something new that is asked for.
     pub(super) fn begins(&mut self) {
         self.account = Account::default();
     }
 
-    /// So many bytes of it came.
+    /// Notes that so many bytes of it came.
     pub(super) fn came(&mut self, bytes: u64) {
         self.account.came(bytes, self.lowest.rate);
     }
 
-    /// It was waited for.
+    /// Notes how long it was waited for.
     pub(super) fn waited(&mut self, time: Duration) {
         self.account.spent(time);
         self.in_all = self.in_all.saturating_add(time);
     }
 
-    /// How long it may still be waited for.
+    /// Returns how long it may still be waited for, or [`TooSlow`] if that time is over.
     pub(super) fn patience(&self) -> Result<Duration, TooSlow> {
         let Lowest { rate, patience } = self.lowest;
         let most = patience.saturating_add(worth(RECORD, rate));
@@ -94,13 +94,13 @@ impl Pace {
         if left.is_zero() { Err(TooSlow { came, spent, lowest: rate }) } else { Ok(left) }
     }
 
-    /// How long was waited since the beginning.
+    /// Returns how long was waited in all, since the beginning.
     pub(super) fn in_all(&self) -> Duration {
         self.in_all
     }
 }
 
-/// What was asked for comes too slowly.
+/// Says that what was asked for comes too slowly.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TooSlow {
     came: u64,
@@ -122,7 +122,7 @@ impl fmt::Display for TooSlow {
 impl std::error::Error for TooSlow {}
 
 impl TooSlow {
-    /// For the user; `host` has been asked.
+    /// Makes an error for the user of it, about `host`, which has been asked.
     pub(super) fn error(&self, host: &str) -> Error {
         Error::new(Kind::Network, format!("{host}: {self}")).hint(
             "what has come is kept, the next run goes on there; a slower link wants a lower --lowest-rate",
@@ -134,7 +134,7 @@ impl TooSlow {
 mod tests {
     use super::*;
 
-    /// One who sends `bytes` after each wait: for how long he is borne, at most a day.
+    /// Returns how long a server that sends `bytes` after each wait is borne, at most a day.
     fn borne(lowest: Lowest, bytes: u64, wait: Duration) -> Result<Duration, TooSlow> {
         let mut pace = Pace::new(lowest);
         pace.begins();

@@ -1,4 +1,4 @@
-//! Tests of who may be referred to by whom, with real sockets, and names that lead where a test wants.
+//! Tests which peers may refer to which, with real sockets, and names that lead where a test wants.
 
 use super::hosts::Place;
 use super::http::{Answer, Failure, Http};
@@ -12,11 +12,12 @@ use ureq::http::{Method, Uri};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// What names stand for; of several answers each is given once, and the last from then on. Addresses are what they are.
+/// Resolves names as a test wants. Each of several answers is given once, and the last from then on. Addresses stand
+/// for themselves.
 #[derive(Debug, Default)]
 struct Names(Mutex<Vec<Name>>);
 
-/// A name, and its answers, the first of them last.
+/// Holds a name and its answers, the first of them last.
 #[derive(Debug)]
 struct Name(&'static str, Vec<Vec<SocketAddr>>);
 
@@ -50,7 +51,7 @@ impl Resolver for Names {
     }
 }
 
-/// A server that redirects each path to where that stands in the list, and gives `here` for all others.
+/// Redirects the paths of a list to the URLs beside them, and answers `here` to all others.
 struct Server {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -88,7 +89,7 @@ impl Server {
     }
 }
 
-/// The client of a registry called `r.example`.
+/// Makes the client of a registry called `r.example`.
 fn client(names: Names, proxies: Proxies) -> Http {
     let place =
         Place { authority: "r.example".into(), path: "/v2".into(), secure: Some(false), ..Place::default() };
@@ -110,7 +111,7 @@ fn socket(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// An address of this machine that is not near; nothing is sent to find it.
+/// Finds an address of this machine that is in no near range, and sends nothing for that.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;

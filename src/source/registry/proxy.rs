@@ -48,7 +48,7 @@ impl Proxies {
         Proxies::new(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    /// Those of an environment.
+    /// Reads the proxies from an environment, by its `variable`s.
     pub(super) fn new(variable: &dyn Fn(&str) -> Option<String>) -> Proxies {
         let find = |name: &str| {
             let lower = name.to_ascii_lowercase();

@@ -10,7 +10,7 @@ use crate::clock::date;
 use crate::sys::any_fraction;
 use std::time::Duration;
 
-/// The most tries in a row of which too little comes.
+/// Limits the tries in a row of which too little comes.
 pub(super) const ATTEMPTS_MAX: u32 = 6;
 /// The most tries of a host that has never answered: nobody listens there, or the name is wrong.
 pub(super) const ATTEMPTS_UNKNOWN_MAX: u32 = 3;
@@ -24,23 +24,24 @@ pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Attempts {
     first_pause: Duration,
     failed: u32,
-    /// In bytes a second.
+    /// Gives the lowest rate, in bytes a second.
     lowest: u64,
-    /// What was spent since all tries were last open, and what came for it.
+    /// Keeps the account of the time that was spent since all tries were last open, and of what came for it.
     account: Account,
-    /// How long had been waited for others, in all, when that was last added to it.
+    /// Holds how long had been waited for servers in all, when the account was last brought up to date.
     noted: Duration,
 }
 
 impl Attempts {
-    /// Nothing tried yet; the first pause will be about `first_pause`. So far, `waited` was spent on waiting, in all.
+    /// Starts with no try made; the first pause will be about `first_pause`. So far, `waited` was spent on waiting,
+    /// in all.
     pub(super) fn new(first_pause: Duration, lowest: u64, waited: Duration) -> Attempts {
         Attempts { first_pause, failed: 0, lowest, account: Account::default(), noted: waited }
     }
 
-    /// There was progress of so many bytes. All tries are open again as soon as what came since they were is worth the time
-    /// that was spent on it, pauses included: who gives a byte with each try gets no further one for that. `waited` is
-    /// what was spent on waiting, in all.
+    /// Notes that so many bytes came. All tries are open again as soon as the bytes since they last were are worth
+    /// the time that was spent on them, pauses included; a server that gives a byte with each try gets no further try
+    /// for that. `waited` was spent on waiting so far, in all.
     pub(super) fn came(&mut self, bytes: u64, waited: Duration) {
         self.account.spent(waited.saturating_sub(self.noted));
         self.noted = waited;
@@ -49,12 +50,12 @@ impl Attempts {
         }
     }
 
-    /// All tries are open again: somebody else is asked.
+    /// Opens all tries again, because another place is asked.
     pub(super) fn elsewhere(&mut self, waited: Duration) {
         *self = Attempts::new(self.first_pause, self.lowest, waited);
     }
 
-    /// How many tries failed since all were open.
+    /// Returns how many tries have failed since all were open.
     pub(super) fn failed(&self) -> u32 {
         self.failed
     }
@@ -117,7 +118,7 @@ mod tests {
         assert_eq!(attempts.failed(), 0);
     }
 
-    /// Whoever gives some bytes with each try, after a wait; how many tries that makes, at most a thousand.
+    /// Returns how many tries a server gets that gives some bytes with each, after a wait; at most a thousand.
     fn tries(bytes: u64, wait: Duration) -> u32 {
         let (mut attempts, mut waited) = (attempts_with(Duration::from_millis(500)), Duration::ZERO);
         (1..1000)

@@ -36,9 +36,9 @@ const BELOW_TLS: usize = 4 << 10;
 pub(super) struct Tcp {
     /// How fast it may be.
     pub(super) network: Arc<Network>,
-    /// Shared by all connections of one client, of which one is used at a time.
+    /// Is shared by all connections of one client, of which one is used at a time.
     pub(super) exchange: Arc<Exchange>,
-    /// Whose peer is not the one that is spoken to.
+    /// Says for which URLs the socket leads to a proxy, and not to the peer.
     pub(super) proxies: Arc<Proxies>,
 }
 
@@ -113,7 +113,7 @@ pub(super) fn room(buffers: &mut LazyBuffers) -> Result<&mut [u8], ureq::Error> 
 /// One connection.
 pub(super) struct TcpTransport {
     stream: TcpStream,
-    /// The ranges that it leads to, as far as that can be known.
+    /// Holds the near ranges that it leads to, as far as that can be known.
     peer: Ranges,
     network: Arc<Network>,
     exchange: Arc<Exchange>,
@@ -135,10 +135,11 @@ struct Limit {
 }
 
 impl Limit {
-    /// Does one thing with the socket, and has the time in which it had to be waited for noted. Neither that nor the time-out
-    /// is for what is there already when this process comes to it, however late that is. It is done again if it is
-    /// interrupted (where a socket has a time-out, Linux leaves that to the caller even without a signal handler, when a
-    /// process that was stopped goes on: signal(7)); how much of that time was waiting, nobody knows.
+    /// Does one thing with the socket, and notes the time for which the socket had to be waited for. Neither that nor
+    /// the time-out counts for what is there already when this process comes to it, however late that is. It does the
+    /// thing again if it is interrupted: where a socket has a time-out, Linux leaves that to the caller even without
+    /// a signal handler, when a process that was stopped goes on (signal(7)). How much of an interrupted time was
+    /// waiting is not known, and none of it counts.
     fn run(
         &mut self,
         stream: &TcpStream,

@@ -51,7 +51,7 @@ pub(super) struct Setup {
     pub(super) client: Vec<(PathBuf, PathBuf)>,
     /// The only server that is shown one of them.
     pub(super) own: Own,
-    /// Is that the registry, and no mirror of it? Then it may say what time it is.
+    /// Is set if that is the registry, and no mirror of it: then it may say what time it is.
     pub(super) is_registry: bool,
     /// Judges certificates.
     pub(super) time: Floored,
@@ -61,11 +61,11 @@ pub(super) struct Setup {
 
 /// What the first connection has made.
 struct Made {
-    /// For all but `own`.
+    /// Configures connections to all servers but `own`.
     config: Arc<ClientConfig>,
-    /// For that one, with our certificates.
+    /// Configures connections to that one, with our certificates.
     own: Arc<ClientConfig>,
-    /// Who verifies that one.
+    /// Verifies that one.
     verifier: Arc<Verifier>,
     trust: Trust,
 }
@@ -88,8 +88,8 @@ impl Tls {
         Tls(Arc::new(Shared { setup, made: OnceLock::new() }))
     }
 
-    /// A server has answered; `date` is the header of that name. Nothing is learnt without TLS, nor of anybody but the
-    /// registry.
+    /// Notes that a server has answered; `date` is its `Date` header. Nothing is learnt without TLS, nor from anybody
+    /// but the registry.
     pub(super) fn answered(&self, url: &Uri, date: Option<&str>) {
         let (Some(made), Some(name)) = (self.0.made.get(), server_name(url)) else { return };
         if url.scheme() == Some(&Scheme::HTTPS) && self.0.setup.own.is(url) {

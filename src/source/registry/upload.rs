@@ -8,9 +8,9 @@
 //! | the token has expired | a new one; the bytes that it was sent with are sent again |
 //! | it takes no PATCH | all in one PUT, which after a break begins anew |
 //!
-//! As long as the registry has ever more of the blob, and not too little for the time, it never gives up. What the registry keeps of a chunk that broke is
-//! up to it: distribution 2.8 forgets the whole upload then, as its Location holds a place that is not the right one any
-//! more, and begins anew with the next try.
+//! As long as the registry has ever more of the blob, and not too little for the time, it never gives up. The
+//! registry decides how much it keeps of a chunk that broke: distribution 2.8 forgets the whole upload then, as its
+//! Location holds a place that is not the right one any more, and begins anew with the next try.
 
 use super::client::Client;
 use super::endpoint::Access;

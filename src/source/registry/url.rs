@@ -52,19 +52,19 @@ impl Own {
     }
 }
 
-/// Who a URL's host is, before anybody looks it up.
+/// Says what a URL's host is, before anybody looks it up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Host {
-    /// An address, however it is written.
+    /// It is an address, however it is written.
     Address(IpAddr),
-    /// A name, in lower case and without a dot behind it.
+    /// It is a name, in lower case and without a dot behind it.
     Name(String),
-    /// Neither: what ends in a number and is no address, or brackets around none.
+    /// It is neither: it ends in a number and is no address, or has brackets or colons around none.
     Nonsense,
 }
 
-/// The host of a URL. IPv4 addresses have all the forms that `inet_aton(3)` and web browsers (URL Standard, "IPv4 parser")
-/// take: one to four numbers, decimal, octal or hexadecimal, of which the last fills what is left.
+/// Returns the host of a URL. IPv4 addresses have all the forms that inet_aton(3) and web browsers (URL Standard,
+/// "IPv4 parser") take: one to four numbers, decimal, octal or hexadecimal, of which the last fills what is left.
 pub(super) fn host(url: &Uri) -> Host {
     let host = url.host().unwrap_or_default();
     if host.starts_with('[') || host.contains(':') {
@@ -85,7 +85,7 @@ pub(super) fn host(url: &Uri) -> Host {
     }
 }
 
-/// One number of an IPv4 address.
+/// Reads one number of an IPv4 address.
 fn number(text: &str) -> Option<u32> {
     let (digits, radix) = match text.as_bytes() {
         [b'0', b'x', ..] => (&text[2..], 16),

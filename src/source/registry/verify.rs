@@ -8,8 +8,8 @@
 //! - What the registry's `Date` says is believed only if the chain that it has just shown is valid then,
 //!   too. So the chain is kept from the handshake until the first answer, about 4 KB, and no longer.
 //!
-//! There are two of them for each place that is asked: one for the place itself, and one for all to which it refers, of whom
-//! nothing is learnt. Nor is anything learnt of a mirror.
+//! Each place that is asked has two verifiers: one for the place itself, and one for all to which it refers, from
+//! which nothing is learnt. Nor is anything learnt from a mirror.
 
 use crate::clock::date::Utc;
 use crate::clock::{Clock, Reading};
@@ -24,16 +24,16 @@ use std::time::Duration;
 /// How often a chain can say "not valid yet": once for each of its certificates; webpki builds no longer path.
 const CHAIN_MAX: usize = 8;
 
-/// The time that rustls judges by: of a registry.
+/// Gives rustls the time by which it judges the certificates of one registry, and of those to which it refers.
 #[derive(Debug, Clone)]
 pub(super) struct Floored {
     pub(super) clock: Arc<Clock>,
-    /// As the user wrote it.
+    /// Names the registry as the user wrote it.
     pub(super) registry: String,
 }
 
 impl Floored {
-    /// What time it is taken to be.
+    /// Returns the time that it is taken to be.
     pub(super) fn now(&self) -> Reading {
         self.clock.now_at(&self.registry)
     }
@@ -55,11 +55,11 @@ struct Shown {
     chain: Vec<CertificateDer<'static>>,
 }
 
-/// The verifier of connections.
+/// Verifies the certificates of servers.
 pub(super) struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
     time: Floored,
-    /// Is it the registry that is verified, from which something may be learnt?
+    /// Is set if it verifies the registry, from which something may be learnt.
     teaches: bool,
     /// By the last handshake, whose answer is still to come.
     shown: Mutex<Option<Shown>>,
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// `teaches`: it verifies the registry itself.
+    /// Makes a verifier; `teaches` is set if it verifies the registry itself.
     pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, time: Floored, teaches: bool) -> Verifier {
         Verifier { webpki, time, teaches, shown: Mutex::new(None) }
     }

@@ -1,4 +1,4 @@
-//! Connections that stall, drip, are interrupted, or lead where they may not.
+//! Tests connections that stall, drip, are interrupted, or lead where they may not.
 
 use super::port::bound;
 use super::*;
