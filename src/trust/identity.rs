@@ -75,12 +75,12 @@ impl Name {
         format!("{}{}", self.repository, self.rest)
     }
 
-    /// Both a tag and a digest, as only a name that was written so has them.
+    /// Returns whether it has both a tag and a digest, as only a name that was written so does.
     pub(super) fn has_tag_and_digest(&self) -> bool {
         self.rest.starts_with(':') && self.rest.contains('@')
     }
 
-    /// As [`Name::full`], without a tag beside a digest.
+    /// Returns [`Name::full`], without a tag if there is a digest.
     pub(super) fn full_by_digest(&self) -> String {
         match self.rest.split_once('@') {
             Some((_, digest)) => format!("{}@{digest}", self.repository),

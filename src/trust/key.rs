@@ -123,7 +123,7 @@ impl Key {
         Ok(Key { name, form, public })
     }
 
-    /// The key, if it is one that somebody can sign by, and not everybody.
+    /// Returns the key, or [`Kind::Usage`] if nobody, or everybody, can sign by it.
     fn checked(self) -> Result<Key> {
         match (FORMS[self.form].check)(&self.public) {
             Ok(()) => Ok(self),

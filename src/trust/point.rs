@@ -1,23 +1,23 @@
-//! Whether the bytes of a public key are a point for which only the holder of a private key can sign.
+//! Checks that the bytes of a public key are a point for which only the holder of a private key can sign.
 //!
-//! ring looks at a point when it verifies, and takes more than that: for Ed25519 points of low order, under which a
-//! signature of anything can be made without any key, and encodings that RFC 8032 (5.1.3) does not have. Points that are
-//! not on their curve it refuses, but only then, as if the signature were wrong. So every key is looked at when it is
-//! read. The arithmetic is for public numbers: it does not take the same time for all of them.
+//! ring checks a point only when it verifies, and takes more than that: for Ed25519 points of low order, under which
+//! a signature of anything can be made without any key, and encodings that RFC 8032 (5.1.3) does not have. Points
+//! that are not on their curve it refuses, but only then, as if the signature were wrong. So every key is checked
+//! when it is read. The arithmetic is for public numbers: it does not take the same time for all of them.
 
-/// 32-bit words of a number modulo a prime, the lowest first: enough for P-384.
+/// Counts the 32-bit words of a number modulo a prime, the lowest first: enough for P-384.
 const WORDS: usize = 12;
 
 type Number = [u32; WORDS];
 
-/// The prime 2^255 - 19 (RFC 8032, 5.1), big-endian, as all numbers here.
+/// Gives the prime 2^255 - 19 (RFC 8032, 5.1), big-endian, as all numbers here.
 const ED25519_P: &[u8] = b"\x7f\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\
     \xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xed";
-/// The d of Ed25519's curve, -x² + y² = 1 + dx²y².
+/// Gives the d of Ed25519's curve, -x² + y² = 1 + dx²y² (RFC 8032, 5.1).
 const ED25519_D: &[u8] = b"\x52\x03\x6c\xee\x2b\x6f\xfe\x73\x8c\xc7\x40\x79\x77\x79\xe8\x98\
     \x00\x70\x0a\x4d\x41\x41\xd8\xab\x75\xeb\x4d\xca\x13\x59\x78\xa3";
-/// The y of the points whose order is 1, 2, 4 or 8 (one y is that of two points, x and -x): 1, -1, 0, and two roots.
-/// <https://github.com/C2SP/CCTV> (`ed25519/`) has them with their other encodings.
+/// Lists the y of the points whose order is 1, 2, 4 or 8 (one y is that of two points, x and -x): 1, -1, 0, and two
+/// roots. <https://github.com/C2SP/CCTV> (`ed25519/`) has them with their other encodings.
 const ED25519_LOW: [&[u8]; 5] = [
     b"\x01",
     b"\x7f\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\
@@ -29,14 +29,14 @@ const ED25519_LOW: [&[u8]; 5] = [
         \x0f\x67\x10\x0d\x76\x0b\x3c\xba\x4f\xd8\x4d\x3d\x70\x6a\x17\xc7",
 ];
 
-/// The prime and the b of y² = x³ - 3x + b: P-256 (SP 800-186, 3.2.1.3).
+/// Gives the prime and the b of y² = x³ - 3x + b for P-256 (SP 800-186, 3.2.1.3).
 const P256: (&[u8], &[u8]) = (
     b"\xff\xff\xff\xff\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\
         \x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
     b"\x5a\xc6\x35\xd8\xaa\x3a\x93\xe7\xb3\xeb\xbd\x55\x76\x98\x86\xbc\
         \x65\x1d\x06\xb0\xcc\x53\xb0\xf6\x3b\xce\x3c\x3e\x27\xd2\x60\x4b",
 );
-/// P-384 (SP 800-186, 3.2.1.4), of which all orders are the curve's, as of P-256.
+/// Gives those of P-384 (SP 800-186, 3.2.1.4).
 const P384: (&[u8], &[u8]) = (
     b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\
         \xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe\
@@ -48,10 +48,10 @@ const P384: (&[u8], &[u8]) = (
 
 const ASTRAY: &str = "not a point of its curve, so that nobody can sign by it";
 
-/// Looks at a public key's bytes. The error says what is wrong with them.
+/// Checks a public key's bytes. The error says what is wrong with them.
 pub(super) type Check = fn(&[u8]) -> Result<(), &'static str>;
 
-/// Looks at the 32 bytes of an Ed25519 key.
+/// Checks the 32 bytes of an Ed25519 key.
 pub(super) fn check_ed25519(key: &[u8]) -> Result<(), &'static str> {
     let mut y: Vec<u8> = key.iter().rev().copied().collect();
     // The sign of x, which says which one of the two points with this y is meant.
@@ -74,17 +74,18 @@ pub(super) fn check_ed25519(key: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// Looks at an uncompressed point of P-256: the 4, x and y.
+/// Checks an uncompressed point of P-256: the 4, x and y.
 pub(super) fn check_p256(key: &[u8]) -> Result<(), &'static str> {
     check_prime_curve(P256, key)
 }
 
-/// Looks at an uncompressed point of P-384: the 4, x and y.
+/// Checks an uncompressed point of P-384: the 4, x and y.
 pub(super) fn check_p384(key: &[u8]) -> Result<(), &'static str> {
     check_prime_curve(P384, key)
 }
 
-/// All points of such a curve but the one at infinity, which has no x and y, have the curve's own order, a prime.
+/// Checks that a point is on the curve. No order is checked, because that of P-256 and P-384 is a prime: every point
+/// but the one at infinity, which has no x and y, has that order.
 fn check_prime_curve((prime, b): (&[u8], &[u8]), key: &[u8]) -> Result<(), &'static str> {
     let field = Field::new(prime);
     let (x, y) = key[1..].split_at(prime.len());
@@ -111,10 +112,10 @@ fn is_below(one: &Number, other: &Number) -> bool {
     one.iter().rev().lt(other.iter().rev())
 }
 
-/// Numbers modulo a prime. Those that are calculated with are held times 2^384 (Montgomery): [`Field::enter`].
+/// Calculates with numbers modulo a prime, which it holds times 2^384 (Montgomery): [`Field::enter`].
 struct Field {
     prime: Number,
-    /// -1 / prime modulo 2^32.
+    /// Holds -1 / prime modulo 2^32.
     inverse: u32,
 }
 
@@ -128,7 +129,7 @@ impl Field {
         Field { prime, inverse: inverse.wrapping_neg() }
     }
 
-    /// The form of a number, which is below the prime, that is calculated with.
+    /// Returns the form, times 2^384, of a number below the prime.
     fn enter(&self, number: &Number) -> Number {
         (0..32 * WORDS).fold(*number, |number, _| self.sum(&number, &number))
     }
@@ -151,7 +152,8 @@ impl Field {
         self.reduce(&sum, carry != 0)
     }
 
-    /// A number below twice the prime, of which `carry` is the bit above.
+    /// Takes the prime off a number below twice the prime, unless it is below the prime; `carry` is the bit above its
+    /// words.
     fn reduce(&self, number: &Number, carry: bool) -> Number {
         match self.subtract(number, &self.prime) {
             (_, true) if !carry => *number,
@@ -159,7 +161,7 @@ impl Field {
         }
     }
 
-    /// The difference modulo 2^384, and whether it is below zero.
+    /// Returns the difference modulo 2^384, and whether it is below zero.
     fn subtract(&self, one: &Number, other: &Number) -> (Number, bool) {
         let mut borrow = false;
         let difference = std::array::from_fn(|at| {
@@ -171,8 +173,8 @@ impl Field {
         (difference, borrow)
     }
 
-    /// Montgomery's product, word by word (CIOS; Koç, Acar, Kaliski: Analyzing and Comparing Montgomery Multiplication
-    /// Algorithms, 1996).
+    /// Returns Montgomery's product, word by word (CIOS; Koç, Acar, Kaliski: Analyzing and Comparing Montgomery
+    /// Multiplication Algorithms, 1996).
     fn product(&self, one: &Number, other: &Number) -> Number {
         let mut sum: Number = [0; WORDS];
         // What does not fit into the words.
@@ -202,7 +204,7 @@ impl Field {
         self.product(number, number)
     }
 
-    /// Whether it is a square, zero included, by Euler's criterion: its power of (prime - 1) / 2 is 1.
+    /// Returns whether it is a square, zero included, by Euler's criterion: its power of (prime - 1) / 2 is 1.
     fn is_square(&self, number: &Number) -> bool {
         let one = self.one();
         let power = (1..32 * WORDS).rev().fold(one, |power, bit| {
@@ -229,7 +231,7 @@ mod tests {
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
     }
 
-    /// All 14 encodings of the eight points that have a low order: RFC 8032's, then those that ring takes besides.
+    /// Lists all 14 encodings of the eight points of low order: RFC 8032's, then those that ring takes besides.
     const LOW: [&str; 14] = [
         "0100000000000000000000000000000000000000000000000000000000000000",
         "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",

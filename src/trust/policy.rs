@@ -88,10 +88,10 @@ impl Policy {
         Ok(Policy { place, default, scopes })
     }
 
-    /// What is required of an image, and where that stands in the file.
+    /// Returns what is required of an image, and where that stands in the file.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for a local image, where a scope of its transport leads through a link.
+    /// Returns [`Kind::Usage`] for a local image, if a scope of its transport leads through a link.
     pub(super) fn requirements(&self, image: &Reference) -> Result<(String, &[Requirement])> {
         let (transport, names) = scope::of(image);
         let place = &self.place;
@@ -119,7 +119,7 @@ fn wrong(place: &str, why: &str) -> Error {
         .hint("its form is that of containers-policy.json(5)")
 }
 
-/// A scope's place in the file.
+/// Returns a scope's place in the file, for messages.
 fn at(transport: &str, scope: &str) -> String {
     format!("transports.{transport}.{scope:?}")
 }

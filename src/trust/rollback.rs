@@ -38,10 +38,10 @@ pub enum Monotonic {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Age {
-    /// RFC 3339; at most 128 bytes (`VALUE_MAX`).
+    /// Gives the time at which it was made (RFC 3339), in at most 128 bytes (`VALUE_MAX`).
     #[serde(deserialize_with = "short")]
     pub created: Option<String>,
-    /// A version; at most 128 bytes (`VALUE_MAX`).
+    /// Gives its version, in at most 128 bytes (`VALUE_MAX`).
     #[serde(deserialize_with = "short")]
     pub version: Option<String>,
     /// The weight of the place where `created` stands: 2 is the manifest, 1 the index, 0 the config. Records of before
@@ -51,7 +51,7 @@ pub struct Age {
     pub version_weight: u8,
 }
 
-/// What is longer than a value may be counts as if it were not there, as in [`Age::of`]: from wherever it comes.
+/// Reads a value, which counts as absent if it is longer than `VALUE_MAX` bytes, as in [`Age::of`].
 fn short<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(Option::<String>::deserialize(from)?.filter(|value| value.len() <= VALUE_MAX))
 }

@@ -1,20 +1,20 @@
-//! The scopes of policy.json: which ones an image is in, and which ones no image can ever be in.
+//! Finds the scopes of policy.json that an image is in, and refuses scopes that no image can ever be in.
 //!
-//! A scope that can never match is a rule that its author believes in and that does not hold: podman reads it and says
-//! nothing, here it is an error with the right spelling. For `docker` that is decided by the same code that finds
-//! the scopes of an image: an image is made up that would be in the scope, and is it? Transports that edgepull does not
-//! have (`docker-daemon`, `containers-storage`, `atomic`, …) are none of its business, and so are their scopes.
+//! A scope that can never match is a rule that its author believes in and that does not hold: podman reads it and
+//! says nothing, here it is an error with the right spelling. For `docker`, an image that would be in the scope is
+//! made up, and the code that finds the scopes of images has to find the scope for it. Transports that edgepull does
+//! not have (`docker-daemon`, `containers-storage`, `atomic`, …), and their scopes, are not checked.
 
 use super::identity::Name;
 use crate::image::reference::Reference;
 use std::path::{Path, PathBuf};
 
-/// The transports that edgepull has.
+/// Lists the transports that edgepull has.
 const TRANSPORTS: [&str; 4] = ["docker", "oci", "oci-archive", "docker-archive"];
 
-/// The scopes that an image is in, most specific first, and its transport. What a registry's image is in comes from
-/// its name in full, with its host in lower case; a digest wins over a tag. A local one is in its own path, with its tag
-/// and without, and in all directories above but the root.
+/// Returns an image's transport and the scopes that it is in, most specific first; "" is the last. A registry's image
+/// is in those of its full name, with its host in lower case; a digest wins over a tag. A layout or OCI archive is in
+/// its own path, with its tag and without, and in all directories above but the root.
 pub(super) fn of(image: &Reference) -> (&'static str, Vec<String>) {
     let mut scopes = Vec::new();
     let transport = match image {
@@ -52,7 +52,7 @@ pub(super) fn of(image: &Reference) -> (&'static str, Vec<String>) {
     (transport, scopes)
 }
 
-/// A scope as it is compared: the case of a host's letters does not count (RFC 4343).
+/// Returns a scope as it is compared: the case of a host's letters does not count (RFC 4343).
 pub(super) fn folded(transport: &str, scope: &str) -> String {
     if transport != "docker" {
         return scope.to_owned();
@@ -63,7 +63,7 @@ pub(super) fn folded(transport: &str, scope: &str) -> String {
     }
 }
 
-/// Refuses the name of a transport that is one of edgepull's, but for its spelling.
+/// Refuses a transport's name that is one of edgepull's but for its spelling.
 pub(super) fn check_transport(transport: &str) -> Result<(), String> {
     let plain = transport.trim().trim_end_matches([':', '/']).to_ascii_lowercase();
     let meant = match plain.as_str() {
@@ -93,7 +93,8 @@ pub(super) fn check(transport: &str, scope: &str) -> Result<(), String> {
     Err(format!("it can never match: {why}{meant}"))
 }
 
-/// Refuses a scope of local images whose path leads through a link: images are looked up by where they are.
+/// Refuses a scope of local images whose path leads through a link, because images are looked up by their paths
+/// without links.
 pub(super) fn check_links(scope: &str) -> Result<(), String> {
     let untagged = scope.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
     let paths = [(scope, "")].into_iter().chain(untagged);
@@ -113,7 +114,8 @@ pub(super) fn check_links(scope: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether an image of a registry can be in the scope: itself, one beneath it, or one of a host in its domain.
+/// Returns whether an image of a registry can be in the scope: by its own name, by one beneath it, or by a host in
+/// its domain.
 fn matches(scope: &str) -> bool {
     let scope = folded("docker", scope);
     let host = scope.strip_prefix('*').map(|domain| format!("x{domain}/x"));
@@ -124,7 +126,7 @@ fn matches(scope: &str) -> bool {
     })
 }
 
-/// Why no image of a registry is in the scope.
+/// Says why no image of a registry is in the scope.
 fn fault(scope: &str) -> &'static str {
     let name = short(scope);
     if scope.contains("://") || scope.starts_with("//") {
@@ -146,18 +148,18 @@ fn fault(scope: &str) -> &'static str {
     }
 }
 
-/// The name that Docker reads; not of what looks like a host, and has nothing behind it.
+/// Reads the name as Docker does, unless it looks like a host with nothing behind it.
 fn short(scope: &str) -> Option<Name> {
     Name::parse(scope).filter(|_| scope.contains('/') || !scope.contains('.'))
 }
 
-/// Whether there are upper-case letters before any tag.
+/// Returns whether there are upper-case letters before any tag.
 fn is_upper(path: &str) -> bool {
     let name = path.split(['@', ':']).next().unwrap_or_default();
     name.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
-/// The scope that its author may have meant, which does match.
+/// Returns the scope that its author may have meant, if it does match.
 fn meant(scope: &str) -> Option<String> {
     let plain = scope.trim();
     let plain = plain.rsplit_once("://").map_or(plain, |(_, plain)| plain).trim_matches('/');
@@ -176,7 +178,7 @@ fn meant(scope: &str) -> Option<String> {
     [Some(plain.to_owned()), Some(lower), alias, full].into_iter().flatten().find(|scope| matches(scope))
 }
 
-/// Why no local image is in the scope.
+/// Says why no local image is in the scope, or returns `None` if one can be.
 fn local_fault(scope: &str) -> Option<&'static str> {
     match scope {
         "/" => Some("write \"\" for all there is"),
@@ -188,7 +190,7 @@ fn local_fault(scope: &str) -> Option<&'static str> {
     }
 }
 
-/// An absolute path without what says nothing; `None` where that takes a look at the disk.
+/// Returns an absolute path without empty parts and `.`, or `None` if it has `..`, is relative, or is the root.
 fn plain_path(path: &str) -> Option<String> {
     let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     let is_plain = path.starts_with('/') && !parts.is_empty() && !parts.contains(&"..");
