@@ -1,12 +1,13 @@
-//! Links in the paths that a user names.
+//! Resolves links in the paths that a user names, and refuses those of other users.
 //!
 //! In a directory that others may write to, /tmp for one, anybody can put a link where root is about to write: `pull
-//! --replace /tmp/root` would then put an image in the place of whatever the link leads to. The kernel refuses such links
-//! in sticky directories that everybody may write to, if fs.protected_symlinks is on (proc_sys_fs(5), Linux 3.6), and
-//! nowhere else. So a path that is written to is first followed here, one name after the other.
+//! --replace /tmp/root` would then put an image in the place of whatever the link leads to. The kernel refuses such
+//! links in sticky directories that everybody may write to, if fs.protected_symlinks is on (proc_sys_fs(5), Linux
+//! 3.6), and nowhere else. So a path that is written to is first followed here, one name after the other.
 //!
-//! A link is followed if it is root's or ours, or nobody but root and us can have put it there. What is no link is not
-//! looked at: whoever owns a directory of the path can move it away at any time, and have something else there.
+//! A link is followed if root or this process's user owns it, or nobody else can have put it there. Names that are no
+//! links are not checked: whoever owns a directory of the path can move it away at any time, and have something else
+//! there.
 
 use crate::error::{Error, Kind, Result};
 use crate::sys;
@@ -16,19 +17,20 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-/// As many links as the kernel follows in one path (path_resolution(7)).
+/// Limits how many links are followed in one path, as the kernel does (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
-/// A path without links, `.` and `..`, so that its parent and name are those on disk. Its end need not be there; where
-/// it ends in a link, that is followed, too.
+/// Returns a path without links, `.` and `..`, so that its parent and name are those on disk. The end of `path` need
+/// not exist; if it is a link, that is followed, too.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a link that somebody else has put there, and for `..` behind what is not there; [`Kind::Disk`].
+/// Returns [`Kind::Usage`] for a link that another user has put there, and for `..` behind a name that does not
+/// exist; [`Kind::Disk`] if the path cannot be followed.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     resolve_as(path, sys::effective_ids().0)
 }
 
-/// As [`resolve`], for a user with this id.
+/// Does what [`resolve`] does, for a user with this id.
 fn resolve_as(path: &Path, user: u32) -> Result<PathBuf> {
     let failed = |error| Error::disk(path.display(), error);
     let absolute = std::path::absolute(path).map_err(failed)?;
@@ -87,7 +89,7 @@ fn push(names: &mut Vec<OsString>, path: &Path) {
     names.extend(parts.map(OsStr::to_owned));
 }
 
-/// The path whose last `names` are not there.
+/// Returns the path whose last `names` do not exist, or an error if `..` is one of them.
 fn missing(path: &Path, real: PathBuf, names: Vec<OsString>) -> Result<PathBuf> {
     match names.iter().any(|name| name == "..") {
         true => {
@@ -103,7 +105,7 @@ fn is_to_be_followed(link: &Metadata, directory: &Metadata, user: u32) -> bool {
     is_ours(link) || is_ours(directory) && directory.mode() & sys::OTHERS_WRITE == 0
 }
 
-/// What tells a link from another one of the same name.
+/// Returns what tells a link from another one of the same name.
 fn identity(link: &Metadata) -> (u64, u64, u32, i64, i64) {
     (link.dev(), link.ino(), link.uid(), link.ctime(), link.ctime_nsec())
 }
@@ -176,8 +178,8 @@ mod tests {
         }
     }
 
-    /// By the eyes of another user: whoever runs this is then somebody else, unless it is root, who is given the link
-    /// away.
+    /// Looks with another user's id, so that whoever runs this is somebody else. Root would always be trusted, so the
+    /// link is given away if root runs this.
     #[test]
     fn a_link_is_followed_only_if_nobody_else_can_have_put_it_there() {
         let place = Place::new();

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 /// Log lines on standard error: `edgepull: warning: …`. Those of one message that follow its first are set in, so that
 /// none is taken for another message.
 struct Stderr {
-    /// As it was at the beginning: what fetches has a pipe there.
+    /// Is set if standard error was a terminal at the beginning; the process that fetches has a pipe there.
     is_terminal: bool,
 }
 

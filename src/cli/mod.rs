@@ -63,7 +63,7 @@ pub struct Options {
     pub hosts_dir: Option<PathBuf>,
     /// `--limit-rate` and `--wait-online`, for all connections of this run together.
     pub network: Arc<Network>,
-    /// `--lowest-rate`, for each of them.
+    /// Holds `--lowest-rate`, for each connection by itself.
     pub lowest: Lowest,
     /// `--insecure`: a registry that has no TLS is asked without.
     #[cfg(feature = "publish")]
@@ -418,8 +418,8 @@ fn number(parser: &mut lexopt::Parser, option: &str, least: u64, most: u64) -> R
     number.ok_or_else(|| wrong(format!("--{option} {text:?} is not a number from {least} to {most}")))
 }
 
-/// Bytes a second as curl writes them, at least `least`: a number, perhaps with a decimal point, and k, M or G for powers of
-/// 1024.
+/// Reads a rate in bytes a second, at least `least`, as curl writes it: a number, perhaps with a decimal point, and
+/// k, M or G for powers of 1024.
 fn rate(option: &str, text: &str, least: u64) -> Result<u64> {
     let (number, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),

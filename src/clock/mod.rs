@@ -26,12 +26,13 @@
 //! - *A stolen certificate that has expired.* Refused if it expired before the floor. On a clock that runs
 //!   the floor changes nothing; on one that doesn't it is all there is, which is why it should rise.
 //! - *A clock set back* (1970, hostile NTP): the floor holds.
-//! - *A registry that lies about the time.* On a clock that may be right, what it says changes no judgement. On one that is
-//!   wrong, a `Date` is taken only if the chain verifies at that time: none gets beyond its own certificate's life. It
-//!   counts for this run and this registry only, whose blob stores and mirrors may look expired then: it can as well not
-//!   serve. What is kept for later runs is the *smaller* of `Date` and a system clock that is above the floor: one
-//!   liar alone, registry or NTP, moves nothing, and a lie into the past is no step forward. Both together move the floor,
-//!   as far as the certificate goes: then `STATE/clock` has to be removed by hand.
+//! - *A registry that lies about the time.* On a clock that may be right, what it says changes no judgement. On one
+//!   that is wrong, a `Date` is taken only if the chain verifies at that time: none gets beyond its own
+//!   certificate's life. It counts for this run and this registry only, whose blob stores and mirrors may look
+//!   expired then: it can as well not serve. What is kept for later runs is the *smaller* of `Date` and a system
+//!   clock that is above the floor: one liar alone, registry or NTP, moves nothing, and a lie into the past is no
+//!   step forward. Both together move the floor, as far as the certificate goes: then `STATE/clock` has to be
+//!   removed by hand.
 //! - *A mirror, or a blob store, that lies about the time* changes nothing.
 //! - *A clock that jumps to 2099.* Certificates look expired, so no TLS, so nothing is recorded; nor is anything
 //!   beyond [`HORIZON`] ever learnt or read.
@@ -136,11 +137,12 @@ impl fmt::Display for Reading {
     }
 }
 
-/// The board's clock with its floor, and what registries have shown of the time. Shared by all connections of a run.
+/// Judges what time it is, by the board's clock, its floor, and what registries have shown. All connections of a run
+/// share it.
 pub struct Clock {
     system: Box<dyn Fn() -> u64 + Send + Sync>,
     built: u64,
-    /// Built or recorded, and which of both.
+    /// Holds the time of the build, or the recorded one if that is later; `reason` says which.
     floor: u64,
     reason: Reason,
     state: Mutex<State>,
@@ -148,9 +150,9 @@ pub struct Clock {
 
 #[derive(Default)]
 struct State {
-    /// The newest time that each registry has shown, by its host as the user wrote it.
+    /// Holds the newest time that each registry has shown, by its host as the user wrote it.
     shown: Vec<(String, u64, Reason)>,
-    /// The newest time that a registry and the system clock agree to have passed.
+    /// Holds the newest time that a registry and the system clock agree to have passed.
     witnessed: Option<u64>,
 }
 
@@ -191,7 +193,7 @@ impl Clock {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What time it is taken to be, before any registry has shown anything.
+    /// Returns the time that it is taken to be, before any registry has shown anything.
     pub fn now(&self) -> Reading {
         let system = (self.system)();
         let far_ahead = system > self.latest();
@@ -201,7 +203,7 @@ impl Clock {
         }
     }
 
-    /// The same for `registry` and those to which it refers.
+    /// Returns the time that it is taken to be for `registry` and those to which it refers.
     pub fn now_at(&self, registry: &str) -> Reading {
         let now = self.now();
         let state = self.state();
@@ -218,24 +220,24 @@ impl Clock {
         self.built + HORIZON
     }
 
-    /// A chain of `registry`, whose name in it is `host`, was verified at `time`: it has come.
+    /// Notes that a chain of `registry`, for its name `host`, was verified at `time`, which must have come.
     pub fn issued(&self, registry: &str, time: u64, host: &str) {
         self.show(registry, time, Reason::Certificate(host.to_owned()));
     }
 
-    /// Would a `date` of `registry` change anything? If not, the chain need not be verified again.
+    /// Returns whether a `date` of `registry` would change anything. If not, its chain need not be verified again.
     pub fn would_learn(&self, registry: &str, date: u64) -> bool {
         self.is_news(registry, date)
             || self.agreed(date).is_some_and(|time| time >= self.floor.saturating_add(STEP))
     }
 
-    /// Where the clock may be right, no server knows better.
+    /// Returns whether `date` is later than what is known. If the system clock may be right, no server knows better.
     fn is_news(&self, registry: &str, date: u64) -> bool {
         let now = self.now_at(registry);
         now.is_floor() && date >= now.time + STEP
     }
 
-    /// A `date` of `registry`, at which its chain for `host` was verified, too.
+    /// Learns a `date` of `registry`, at which its chain for `host` was verified, too.
     pub fn learn(&self, registry: &str, date: u64, host: &str) {
         self.witness(date);
         if self.is_news(registry, date) {
@@ -243,13 +245,13 @@ impl Clock {
         }
     }
 
-    /// What both a registry and a believable system clock say has passed.
+    /// Returns the time that both a registry's `date` and a believable system clock say has passed.
     fn agreed(&self, date: u64) -> Option<u64> {
         let system = (self.system)();
         (self.floor..=self.latest()).contains(&system).then(|| date.min(system))
     }
 
-    /// A registry has said that this time has passed. Counts as far as the system clock agrees.
+    /// Notes that a registry has said that this time has passed, as far as the system clock agrees.
     pub fn witness(&self, date: u64) {
         if let Some(time) = self.agreed(date) {
             let mut state = self.state();
@@ -257,7 +259,7 @@ impl Clock {
         }
     }
 
-    /// The newest time that a registry and the system clock agree to have passed.
+    /// Returns the newest time that a registry and the system clock agree to have passed.
     pub fn witnessed(&self) -> Option<u64> {
         self.state().witnessed
     }

@@ -28,9 +28,9 @@ pub(super) struct Assembly<'a> {
     /// As it was when this process began: what is changed meanwhile, its parent changes.
     pub(super) deployment: &'a Deployment,
     pub(super) layers: &'a Layers,
-    /// The deployment's work directory, open.
+    /// Holds the deployment's work directory, open.
     pub(super) work: OwnedFd,
-    /// The root of an older tree, of which unchanged files are linked.
+    /// Holds the root of an older tree, whose unchanged files are linked.
     pub(super) base: Option<OwnedFd>,
     pub(super) host: &'a Host,
     pub(super) options: &'a Options,
@@ -38,8 +38,8 @@ pub(super) struct Assembly<'a> {
 }
 
 impl Assembly<'_> {
-    /// What is tracked, as far as it is new: composed in the staging directory, and durable,
-    /// but for the `config.json` of what it runs.
+    /// Composes what is tracked, as far as it is new, in the staging directory, durably but for the `config.json` of
+    /// its process, which it returns. Returns `None` if there is nothing to compose.
     pub(super) fn follow(
         &self,
         image: &Reference,
@@ -87,8 +87,8 @@ impl Assembly<'_> {
         Ok(Some((content, process)))
     }
 
-    /// The `damaged` layers of a generation, fetched again, and its tree, composed anew in the staging directory. What
-    /// is intact is not written again. What it is made of, and what it runs.
+    /// Fetches the `damaged` layers of a generation again, without writing the intact ones anew, and composes its
+    /// tree in the staging directory. Returns the list of its layers, and its process.
     pub(super) fn repair(
         &self,
         damaged: &[Digest],

@@ -172,9 +172,9 @@ fn tracked(
     Ok(true)
 }
 
-/// What the process that fetches for a deployment may do. `base` is the tree that it links unchanged files from. Besides
-/// what is `readable` it reads the state directory, as all records say together which layers are needed; it writes to the layer store and to the
-/// deployment's work directory, which it is given open.
+/// Gives the process that fetches for a deployment its rights. `base` is the tree whose unchanged files it links. It
+/// reads what is `readable`, and the state directory, as all records together say which layers are needed. It writes
+/// to the layer store and the deployment's work directory, which it is given open.
 fn rights(
     mut readable: Vec<PathBuf>,
     layers: &Layers,
@@ -192,7 +192,7 @@ fn rights(
     }
 }
 
-/// The layers, as the process that fetches them reaches them.
+/// Returns the layers as the process that fetches them reaches them.
 fn given(layers: &Layers, line: &Line) -> Result<Layers> {
     Ok(layers.given(line.open(layers.whole())?, line.open(layers.partial())?))
 }

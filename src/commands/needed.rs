@@ -1,5 +1,5 @@
-//! Which layers of the store are needed. The records say so, and they are asked one generation at a time: however many
-//! layers there are, few are in memory.
+//! Finds out which layers of the store are needed. The records are asked one generation at a time, so that few layers
+//! are in memory, however many there are.
 
 use crate::error::Result;
 use crate::image::digest::Digest;
@@ -10,15 +10,16 @@ use std::path::Path;
 /// Takes those out of `layers`, which are sorted, that a generation of any deployment is made of.
 ///
 /// # Errors
-/// [`crate::error::Kind::Disk`], also where a deployment cannot say so.
+/// Returns [`crate::error::Kind::Disk`] if a record, or a generation's list of layers, cannot be read.
 pub(super) fn strike_recorded(state: &Path, layers: &mut Vec<Digest>) -> Result<()> {
     strike(state, layers, &|_, _| true, false)
 }
 
-/// Takes those out of `layers`, which are sorted, that a generation of any deployment is made of for which `stays` holds.
+/// Takes those out of `layers`, which are sorted, that a generation for which `stays` returns true is made of, in any
+/// deployment.
 ///
 /// # Errors
-/// As [`strike_recorded`].
+/// Returns the errors of [`strike_recorded`].
 pub(super) fn strike_kept(
     state: &Path,
     layers: &mut Vec<Digest>,
@@ -27,11 +28,12 @@ pub(super) fn strike_kept(
     strike(state, layers, stays, false)
 }
 
-/// Removes layers that neither a generation nor an interrupted fetch of any deployment names. Where one of the deployments
-/// cannot say what it needs, none is removed: its trouble is none of those that are worked on.
+/// Removes layers that neither a generation nor an interrupted fetch of any deployment names. If a deployment's
+/// record or lists of layers cannot be read, it warns and removes no layer; that is no error, as the other
+/// deployments are not to suffer from it.
 ///
 /// # Errors
-/// [`crate::error::Kind::Disk`].
+/// Returns [`crate::error::Kind::Disk`] if the layer store cannot be read, or a layer cannot be removed.
 pub(super) fn forget_layers(state: &Path) -> Result<()> {
     let layers = Layers::open(state)?;
     let mut unknown = None;

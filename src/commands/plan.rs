@@ -81,8 +81,8 @@ impl<'a> Plan<'a> {
         self.steps.iter().position(|step| step.diff_id == self.steps[at].diff_id).unwrap_or(at)
     }
 
-    /// For the record: the layers that have to be fetched, and those that are kept, but are among those, sorted, that no
-    /// record names: an interrupted fetch of another image has left them.
+    /// Lists for the record the layers that have to be fetched, and those that are kept but are in `unrecorded`,
+    /// which is sorted: no record names these, as an interrupted fetch of another image has left them.
     pub(super) fn unrecorded(&self, unrecorded: &[Digest]) -> Vec<Missing> {
         let missing = |step: &Step<'_>| Missing {
             diff_id: step.diff_id,

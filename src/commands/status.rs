@@ -48,19 +48,19 @@ pub fn run(name: Option<&str>, options: &Options, report: &Report) -> Result<()>
     Ok(())
 }
 
-/// A deployment, as far as whoever asks may see it.
+/// Holds of a deployment what the user who asks may see.
 struct Seen {
     name: String,
     record: Record,
-    /// The record is the deployment's own, and not what everybody may know of it.
+    /// Is set if `record` is the deployment's own, and not the part of it that everybody may know.
     whole: bool,
     current: Option<u32>,
     previous: Option<u32>,
-    /// The deployment's generations are here.
+    /// Names the directory of the deployment's generations.
     generations: PathBuf,
-    /// What is begun to be fetched, and how many bytes of the wire it lacks yet.
+    /// Holds what is begun to be fetched, and how many bytes of it are still to be fetched, as compressed.
     pending: Option<(Pending, u64)>,
-    /// What it takes on the disk, in bytes.
+    /// Counts the bytes that it takes on the disk.
     disk: Option<u64>,
 }
 
@@ -101,7 +101,7 @@ impl Seen {
         })
     }
 
-    /// For people: what is tracked, then a line for each generation, the newest first.
+    /// Makes text for people: what is tracked, then a line for each generation, the newest first.
     fn table(&self, now: &Moment) -> String {
         let record = &self.record;
         let mut text = format!("{}: {}{}", self.name, record.tracking.image, options(&record.tracking));
@@ -146,7 +146,7 @@ impl Seen {
         text
     }
 
-    /// For machines: one object.
+    /// Makes one JSON object for programs.
     fn object(&self, now: &Moment) -> Value {
         let record = &self.record;
         let find = |number: Option<u32>| {
@@ -184,7 +184,7 @@ impl Seen {
         })
     }
 
-    /// What is remembered, which not everybody may know.
+    /// Makes an object of the options that are remembered; users who may not read the record see only two of them.
     fn tracking(&self) -> Value {
         let tracking = &self.record.tracking;
         let mut object = json!({ "keep": tracking.keep, "pinDigest": tracking.pin_digest });

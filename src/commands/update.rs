@@ -8,7 +8,7 @@ use crate::store::deployment::Deployments;
 use crate::store::lock::StateLock;
 use crate::store::turns::Turns;
 
-/// `names` empty: all, in the order of their turns.
+/// Updates the deployments `names`, or all, in the order of their turns, if there are none.
 pub fn run(names: &[String], options: &Options, report: &Report) -> Result<()> {
     let deployments = Deployments::open(&options.state_dir)?;
     for name in names {

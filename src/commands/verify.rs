@@ -77,7 +77,8 @@ pub fn run(name: Option<&str>, repair: bool, options: &Options, report: &Report)
     forget_layers(&options.state_dir)
 }
 
-/// Opens a tree's root, and nothing that only leads to one, or could make us wait.
+/// Opens a tree's root, if it is a directory itself: a link is refused, and so is a named pipe, which could make it
+/// wait.
 fn open_tree(root: &Path) -> io::Result<File> {
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
     OpenOptions::new().read(true).custom_flags(flags).open(root)

@@ -1,4 +1,4 @@
-//! What a container may do: the part of a runtime bundle's `config.json` that no image decides.
+//! Limits what a container may do, by the part of a runtime bundle's `config.json` that no image decides.
 //!
 //! It is what podman 4.3 gives by default ([containers.conf], `seccomp.json` of containers-common), with the differences
 //! that the table in `docs/security.md` has, each with its reason. `systemd/app` says the same in its own words for
@@ -9,8 +9,8 @@
 
 use serde_json::{Value, json};
 
-/// The capabilities that a container's root keeps: podman's `default_capabilities`. Docker adds AUDIT_WRITE, MKNOD and
-/// NET_RAW, and with the last one a container that shares the board's network reads all of its traffic.
+/// Lists the capabilities that a container's root keeps: podman's `default_capabilities`. Docker adds AUDIT_WRITE,
+/// MKNOD and NET_RAW, and with the last one a container that shares the board's network reads all of its traffic.
 pub const CAPABILITIES: [&str; 11] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -25,8 +25,8 @@ pub const CAPABILITIES: [&str; 11] = [
     "CAP_SYS_CHROOT",
 ];
 
-/// Files and directories that are empty in a container: those of podman 4.3, and `powercap`, whose counters give away
-/// what others compute (CVE-2020-8694).
+/// Lists files and directories that are empty in a container: those of podman 4.3, and `powercap`, whose counters
+/// give away what others compute (CVE-2020-8694).
 pub const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/kcore",
@@ -42,12 +42,12 @@ pub const MASKED_PATHS: [&str; 12] = [
     "/sys/devices/virtual/powercap",
 ];
 
-/// Paths that nobody writes to in a container: those of podman 4.3.
+/// Lists paths that nobody writes to in a container, which are those of podman 4.3.
 pub const READ_ONLY_PATHS: [&str; 6] =
     ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// System calls that are not permitted (EPERM). Most take a capability that no container has; behind the others is much
-/// of the kernel that only few programs ever reach.
+/// Lists system calls that are not permitted (EPERM). Most need a capability that no container has; the others lead
+/// to parts of the kernel that few programs ever reach.
 const REFUSED: [&str; 46] = [
     "_sysctl",
     "acct",
@@ -97,31 +97,31 @@ const REFUSED: [&str; 46] = [
     "vserver",
 ];
 
-/// System calls that this kernel does not have, as far as a container can see (ENOSYS): libraries then do without. Keys
-/// of the kernel's belong to users, and the board's root is the container's; `clone3` has its flags where no filter
-/// reads them.
+/// Lists system calls that this kernel does not have, as far as a container can see (ENOSYS), so that libraries do
+/// without. The kernel's keys belong to users, and the board's root is the container's root; `clone3` has its flags
+/// in memory, where no filter reads them.
 const ABSENT: [&str; 7] =
     ["add_key", "clone3", "io_uring_enter", "io_uring_register", "io_uring_setup", "keyctl", "request_key"];
 
-/// `EPERM`, `EINVAL` and `ENOSYS` of asm-generic/errno.h: the same on all that edgepull is for.
+/// Gives `EPERM`, `EINVAL` and `ENOSYS` of asm-generic/errno.h, alike on all architectures that edgepull is for.
 const EPERM: u32 = 1;
 const EINVAL: u32 = 22;
 const ENOSYS: u32 = 38;
 
-/// `CLONE_NEWUSER` (linux/sched.h).
+/// Gives `CLONE_NEWUSER` (linux/sched.h).
 const CLONE_NEWUSER: u64 = 0x1000_0000;
-/// `AF_NETLINK` and its protocol `NETLINK_AUDIT` (linux/socket.h, linux/netlink.h).
+/// Gives `AF_NETLINK` and its protocol `NETLINK_AUDIT` (linux/socket.h, linux/netlink.h).
 const NETLINK: u64 = 16;
 const NETLINK_AUDIT: u64 = 9;
-/// Operations that type into a terminal (asm-generic/ioctls.h, ioctl_console(2)): a container may have been started on
-/// the board's console.
+/// Gives the operations that type into a terminal (asm-generic/ioctls.h, ioctl_console(2)), as a container may have
+/// been started on the board's console.
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
-/// The half of an argument that the kernel looks at where it takes an `int`.
+/// Masks the half of an argument that the kernel looks at if it takes an `int`.
 const INT: u64 = 0xffff_ffff;
 
-/// The filter of system calls (config-linux.md, Seccomp) for images of `architecture`: everything else is allowed, so that
-/// it asks no more of the board's libseccomp than to know a name, and leaves out what that does not know.
+/// Makes the filter of system calls (config-linux.md, Seccomp) for images of `architecture`. It allows everything
+/// else, so that the board's libseccomp only has to know names, and leaves out those that it does not know.
 pub fn seccomp(architecture: &str) -> Value {
     // Programs of all other architectures than crun's own and these are killed.
     let architectures: &[&str] = match architecture {
@@ -150,7 +150,7 @@ pub fn seccomp(architecture: &str) -> Value {
     })
 }
 
-/// The condition that argument `index` is `value` in the bits of `mask`.
+/// Makes the condition that argument `index` is `value` in the bits of `mask`.
 fn argument(index: u32, mask: u64, value: u64) -> Value {
     json!({ "index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ" })
 }

@@ -1,7 +1,7 @@
 //! The `config.json` of an OCI runtime bundle, made from an image config (image-spec conversion.md).
 //!
-//! What its process may do is in `limits`. A board's container shares the board's network, so there is no
-//! network namespace.
+//! The part that says what its process may do is in `limits`. A board's container shares the board's network, so
+//! there is no network namespace.
 
 use super::limits;
 use super::manifest::{ImageConfig, RunConfig};

@@ -106,10 +106,10 @@ const MACHINES: &[&str] = &["armv5tejl", "armv6l", "armv7l", "armv8l", "aarch64"
 /// Some rates.
 const RATES: &[&str] = &["100k", "500k", "1M", "10M"];
 
-/// Some that a bad link has.
+/// Lists rates that a bad link may have.
 const LOWEST_RATES: &[&str] = &["100", "512", "4k"];
 
-/// The commands that may ask a registry for something.
+/// Lists the commands that may ask a registry for something.
 const ASKING: &[Verb] = &[
     Verb::Inspect,
     Verb::Pull,

@@ -1,5 +1,5 @@
-//! What the process that fetches for a deployment can do to the state directory: it tries, from where it has been taken
-//! over, by every call that it has.
+//! Tests what the process that fetches for a deployment can do to the state directory, as if an attacker had taken it
+//! over: it tries every call that it has.
 
 use super::*;
 use crate::sandbox::run;
@@ -15,16 +15,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
-/// What is tried on a file, in this order: those that remove it come last.
+/// Lists the calls that are tried on a file, in this order: those that remove it come last.
 const ATTEMPTS: [&str; 12] = [
     "chmod", "chown", "setxattr", "utimes", "truncate", "write", "link", "make", "symlink", "mknod",
     "rename", "unlink",
 ];
-/// What Landlock does not rule.
+/// Lists those of them that Landlock does not restrict (landlock(7)).
 const ATTRIBUTES: [&str; 4] = ["chmod", "chown", "setxattr", "utimes"];
 const NOTHING: [&str; 0] = [];
 
-/// A state directory with two deployments, one of which has a generation and is fetching another one; and a file beside.
+/// Holds a state directory with two deployments, one of which has a generation and is fetching another one, and a
+/// file beside it.
 struct State {
     home: tempfile::TempDir,
     layers: Layers,
@@ -64,7 +65,8 @@ impl State {
         self.home.path().join(path)
     }
 
-    /// What `work` comes back with from the process that fetches; it is not confined by what is left out.
+    /// Does `work` in the process that fetches, which is not confined by the means that are `left_out`, and returns
+    /// its result.
     fn inside<T: serde::Serialize + serde::de::DeserializeOwned>(
         &self,
         left_out: &[&'static str],
@@ -79,7 +81,8 @@ impl State {
     }
 }
 
-/// What of [`ATTEMPTS`] succeeds on the file `path` from the directory `at`, and beside it. `work` is where a link is made.
+/// Returns which of [`ATTEMPTS`] succeed on the file `path` from the directory `at`, and beside it. A link to it is
+/// made in `work`.
 fn done(at: BorrowedFd<'_>, path: &str, work: &OwnedFd) -> Vec<String> {
     let (beside, moved) = (format!("{path}.new"), format!("{path}.moved"));
     let open = |path: &str, flags| {
@@ -127,7 +130,7 @@ fn done(at: BorrowedFd<'_>, path: &str, work: &OwnedFd) -> Vec<String> {
     done
 }
 
-/// Whether this user and this kernel can confine by mounts, and by Landlock: asked of the kernel.
+/// Asks the kernel whether it and this user can confine by mounts, and by Landlock.
 fn means() -> (bool, bool) {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -136,7 +139,7 @@ fn means() -> (bool, bool) {
     (may_mount && sys::has_mount_attributes(), sys::landlock_version().is_ok_and(|version| version >= 2))
 }
 
-/// Files that are none of its own, by their paths in the test's directory.
+/// Lists files that it must not change, by their paths in the test's directory.
 const OTHERS: [&str; 9] = [
     "state/lock",
     "state/clock",
@@ -179,7 +182,7 @@ fn records_and_locks_are_nothing_that_the_process_that_fetches_can_change() {
     }
 }
 
-/// Devices, named pipes and other files: the table in docs/security.md.
+/// Tests devices, named pipes and other files, against the table in docs/security.md.
 #[test]
 fn what_is_left_to_it_without_mounts_or_without_landlock_is_what_the_documentation_says() {
     let (has_mounts, has_landlock) = means();
