@@ -11,8 +11,6 @@ use std::fmt::Write;
 
 /// Limits a text, in bytes of JSON.
 const TEXT_MAX: usize = 4096;
-/// Counts the characters of [`Verbatim`] data that one text holds: of four bytes each, they fill `TEXT_MAX`.
-const PIECE: usize = TEXT_MAX / 4;
 /// Replaces a control character, as it is and as an escape sequence.
 const REPLACEMENT: u8 = b'?';
 const ESCAPED: &[u8] = b"\\u003f";
@@ -80,15 +78,23 @@ fn neutralize(character: &mut [u8]) {
 pub struct Verbatim<T>(pub T);
 
 impl<T: Serialize> Serialize for Verbatim<T> {
-    /// Writes the data's JSON as a list of strings, in which every control character is escaped.
+    /// Writes the data's JSON as a list of strings, in which every control character is escaped, and none of which is so
+    /// long that it would be cut.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let json = serde_json::to_string(&self.0).map_err(serde::ser::Error::custom)?;
-        let mut pieces = vec![String::new()];
-        for (at, character) in json.chars().enumerate() {
-            if at % PIECE == PIECE - 1 {
-                pieces.push(String::new());
+        let (mut pieces, mut piece, mut written) = (Vec::new(), String::new(), 0);
+        for character in json.chars() {
+            // In JSON within JSON, where a backslash is two bytes.
+            let bytes = match character {
+                '"' | '\\' => 2,
+                control if control.is_control() => "\\\\u0000".len(),
+                other => other.len_utf8(),
+            };
+            if written + bytes > TEXT_MAX {
+                pieces.push(std::mem::take(&mut piece));
+                written = 0;
             }
-            let Some(piece) = pieces.last_mut() else { continue };
+            written += bytes;
             match character.is_control() {
                 true => {
                     write!(piece, "\\u{:04x}", u32::from(character)).map_err(serde::ser::Error::custom)?
@@ -96,6 +102,7 @@ impl<T: Serialize> Serialize for Verbatim<T> {
                 false => piece.push(character),
             }
         }
+        pieces.push(piece);
         pieces.serialize(serializer)
     }
 }
@@ -152,9 +159,18 @@ mod tests {
 
     #[test]
     fn data_comes_as_it_is() {
-        let data = vec!["sh\n\t\u{1b}\u{9b}\u{7f}".to_owned(), "é\"\\😀".repeat(3000)];
-        let mut sent = serde_json::to_vec(&Verbatim(&data)).unwrap();
-        make_readable(&mut sent);
-        assert_eq!(serde_json::from_slice::<Verbatim<Vec<String>>>(&sent).unwrap().0, data);
+        let whole = |text: String| {
+            let data = vec![text];
+            let mut sent = serde_json::to_vec(&Verbatim(&data)).unwrap();
+            make_readable(&mut sent);
+            assert_eq!(serde_json::from_slice::<Verbatim<Vec<String>>>(&sent).unwrap().0, data);
+        };
+        whole("sh\n\t\u{1b}\u{9b}\u{7f}".to_owned());
+        for unit in
+            ["a", "\"", "\\", "\n", "\u{1b}", "\u{7f}", "\u{80}", "é", "\u{ffff}", "😀", "é\"\\😀\u{9b}"]
+        {
+            // A text ends at each place of it.
+            (0..7).for_each(|before| whole("a".repeat(before) + &unit.repeat(3000)));
+        }
     }
 }
