@@ -170,11 +170,13 @@ mod tests {
         for (path, reason, kind) in [
             ("none/../x", "leads back", Kind::Usage),
             ("none/..", "leads back", Kind::Usage),
+            // In the words of a C library, of which glibc's and musl's have these in common.
             ("loop/x", "symbolic link", Kind::Disk),
-            ("file/x", "directory", Kind::Disk),
+            ("file/x", "not a directory", Kind::Disk),
         ] {
             let error = resolve(&place.at(path)).unwrap_err();
-            assert!(error.kind() == kind && error.to_string().contains(reason), "{path}: {error}");
+            let text = error.to_string().to_lowercase();
+            assert!(error.kind() == kind && text.contains(reason), "{path}: {error}");
         }
     }
 

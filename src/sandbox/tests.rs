@@ -127,7 +127,7 @@ fn of_what_it_links_it_makes_nothing_new() {
             open(&together, "new", make),
             nix::fcntl::renameat(&together, "new", &together, "there/new").is_ok(),
             link(&together, "file", &linked, "mine"),
-            nix::fcntl::renameat(&together, "there", &linked, "mine").is_ok(),
+            nix::fcntl::renameat(&together, "there", &linked, "moved").is_ok(),
             open(&linked, "new", make),
             nix::unistd::unlinkat(&linked, "file", nix::unistd::UnlinkatFlags::NoRemoveDir).is_ok(),
         ];
