@@ -14,11 +14,7 @@ use crate::store::layers::Layers;
 use crate::store::lock::StateLock;
 use crate::sys;
 use serde_json::json;
-use std::fs::{File, OpenOptions};
-use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 /// How many differences of one layer or tree are told one by one.
 const TOLD_MAX: u64 = 20;
@@ -75,13 +71,6 @@ pub fn run(name: Option<&str>, repair: bool, options: &Options, report: &Report)
             .event(line, || json!({ "event": "repaired", "name": name, "generation": number, "as": new }))?;
     }
     forget_layers(&options.state_dir)
-}
-
-/// Opens a tree's root, if it is a directory itself: a link is refused, and so is a named pipe, which could make it
-/// wait.
-fn open_tree(root: &Path) -> io::Result<File> {
-    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    OpenOptions::new().read(true).custom_flags(flags).open(root)
 }
 
 /// What was found so far.
@@ -142,7 +131,7 @@ impl Verify<'_> {
         let (should, _) = deployment.compose(&deployment.open_work()?, self.layers, layers)?;
         let place = format!("{} generation {}", deployment.name(), generation.number);
         let (mut count, mut told) = (0, Ok(()));
-        match open_tree(&tree) {
+        match disk::open_directory(&tree) {
             Err(_) => self.found(&place, "", "is gone", &mut count)?,
             Ok(is) => {
                 let mut found = |path: &str, how: &str| told = self.found(&place, path, how, &mut count);

@@ -84,10 +84,11 @@ impl<T: Serialize> Serialize for Verbatim<T> {
         let json = serde_json::to_string(&self.0).map_err(serde::ser::Error::custom)?;
         let (mut pieces, mut piece, mut written) = (Vec::new(), String::new(), 0);
         for character in json.chars() {
+            let is_escaped = character.is_control();
             // In JSON within JSON, where a backslash is two bytes.
             let bytes = match character {
                 '"' | '\\' => 2,
-                control if control.is_control() => "\\\\u0000".len(),
+                _ if is_escaped => "\\\\u0000".len(),
                 other => other.len_utf8(),
             };
             if written + bytes > TEXT_MAX {
@@ -95,7 +96,7 @@ impl<T: Serialize> Serialize for Verbatim<T> {
                 written = 0;
             }
             written += bytes;
-            match character.is_control() {
+            match is_escaped {
                 true => {
                     write!(piece, "\\u{:04x}", u32::from(character)).map_err(serde::ser::Error::custom)?
                 }

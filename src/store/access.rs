@@ -101,7 +101,7 @@ fn withdraw(path: &Path, bits: u32) {
 ///
 /// # Errors
 /// Returns [`Kind::Disk`] for a directory that is refused, or cannot be looked at.
-pub fn check_directory(path: &Path) -> Result<()> {
+pub fn check_writers(path: &Path) -> Result<()> {
     let failed = |error| Error::disk(path.display(), error);
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -126,10 +126,10 @@ pub fn check_directory(path: &Path) -> Result<()> {
 /// to.
 ///
 /// # Errors
-/// Returns the errors of [`check_directory`].
+/// Returns the errors of [`check_writers`].
 pub fn check(state: &Path) -> Result<()> {
     for name in ["status", "trash", "layers", "layers/sha256", "partial", "partial/sha256", "deployments"] {
-        check_directory(&state.join(name))?;
+        check_writers(&state.join(name))?;
     }
     Ok(())
 }

@@ -68,6 +68,15 @@ pub fn check_directory(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Opens a directory that is one itself: a link is refused, and so is a named pipe, which could make us wait.
+///
+/// # Errors
+/// Returns the error of open(2): ENOTDIR for anything else than a directory.
+pub fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
 /// Gives a file's mode by which its owner alone reads it, as records hold commands.
 pub const PRIVATE: u32 = 0o600;
 /// Gives a file's mode by which everybody reads it.

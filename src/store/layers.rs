@@ -9,6 +9,7 @@
 //! → `fsync` of both parents. Files of the image are in there with the image's modes, so nobody but the
 //! owner can enter. Whoever calls holds the lock of what these directories belong to.
 
+use super::disk::open_directory;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::layer::rootfs::{self, Rootfs};
@@ -20,7 +21,7 @@ use nix::sys::stat::{Mode, mkdirat, umask};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The directories' names in their home.
@@ -54,7 +55,7 @@ impl Place {
     fn open(&self) -> io::Result<OwnedFd> {
         match &self.given {
             Some(given) => given.try_clone(),
-            None => open_directory(&self.path),
+            None => open_directory(&self.path).map(OwnedFd::from),
         }
     }
 
@@ -65,7 +66,7 @@ impl Place {
                 let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
                 Ok(openat(given, name, flags, Mode::empty())?)
             }
-            None => open_directory(&self.path.join(name)),
+            None => open_directory(&self.path.join(name)).map(OwnedFd::from),
         }
     }
 }
@@ -299,9 +300,4 @@ fn usage(path: &Path, counts: &dyn Fn(&fs::Metadata) -> bool, depth: u32) -> u64
         _ => 0,
     });
     each.sum()
-}
-
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map(OwnedFd::from)
 }

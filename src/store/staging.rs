@@ -7,7 +7,7 @@
 //! A `flock` on a file in the staging directory dies with its holder, so what an ended pull has left there is known
 //! to be nobody's: its layers, whole and begun, are where the next pull goes on.
 
-use super::disk::check_directory;
+use super::disk::{check_directory, open_directory};
 use super::layers::{LAYERS, Layers, PARTIAL};
 use crate::error::{Error, Kind, Result};
 use crate::layer::rootfs;
@@ -342,12 +342,6 @@ fn lock(directory: &Path, destination: &Path) -> Result<File> {
             };
         }
     }
-}
-
-/// Opens a directory, and nothing that only leads to one.
-fn open_directory(path: &Path) -> io::Result<File> {
-    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    fs::OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 /// What lies in the staging directory is removed without a question: in a directory like /tmp, where anyone

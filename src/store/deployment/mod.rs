@@ -198,7 +198,7 @@ impl Deployments {
         check_name(name)?;
         let directory = state::deployment(&self.state, name);
         for below in [&directory, &generations(&directory), &directory.join(WORK)] {
-            access::check_directory(below)?;
+            access::check_writers(below)?;
         }
         match Record::load(&directory)? {
             Some(record) => Ok(Some(self.deployment(name, directory, record))),
