@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::*;
-use crate::units::{Booted, ByHand, PROGRAM, SERVES, TOOLS, base, running};
+use crate::units::{Booted, ByHand, SERVES, TOOLS, base, running};
 
 /// What edgepull wrote at commit 79086f1 for an image whose shell runs `SCRIPT`.
 const RELEASED_CONFIG: &str = include_str!("guests/config-79086f1.json");
@@ -342,7 +342,7 @@ fn a_generation_of_any_age_gets_what_a_bundle_gets() {
     let by_app = config_of(&board, &path);
 
     let layout = image().build().oci(&board.scratch, "bundled");
-    run(PROGRAM, ["pull", "--bundle", &layout, &board.scratch.at("bundle")]);
+    run(&agent(), ["pull", "--bundle", &layout, &board.scratch.at("bundle")]);
     let bundle = fs::read(board.scratch.path("bundle/config.json")).expect("a bundle");
     let bundle: Value = serde_json::from_slice(&bundle).expect("JSON");
     assert_eq!(by_app["process"], bundle["process"]);

@@ -190,7 +190,7 @@ impl<'a> Operation<'a> {
 }
 
 fn edgepull(state: &Path, args: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edgepull"));
+    let mut command = Command::new(agent());
     let output = command.arg("--state-dir").arg(state).args(args).output().expect("edgepull runs");
     assert!(output.status.success(), "{command:?}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -294,10 +294,10 @@ fn the_units_privileges_are_enough_to_unpack_as_root() {
     let image = Image::of("linux/arm/v7").raw_layer(layer).entrypoint("/usr/bin/env").build();
     let layout = Index::new().with(image).build().layout(&scratch, "layout");
     let image = format!("oci:{layout}");
-    let program = env!("CARGO_BIN_EXE_edgepull");
+    let program = agent();
     let pull = ["--platform", "linux/arm/v7", "pull"];
-    run(program, pull.iter().copied().chain([image.as_str(), &scratch.at("free")]));
-    let confined = ["--no-new-privs", &sets, program].into_iter().chain(pull);
+    run(&program, pull.iter().copied().chain([image.as_str(), &scratch.at("free")]));
+    let confined = ["--no-new-privs", &sets, &program].into_iter().chain(pull);
     run("setpriv", confined.chain([image.as_str(), &scratch.at("confined")]));
     Tree::of(scratch.at("free")).equals(&Tree::of(scratch.at("confined")));
 }

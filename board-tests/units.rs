@@ -11,7 +11,6 @@ use crate::harness::*;
 
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
 pub(super) const APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/app");
-pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_edgepull");
 
 /// Version `version` of an image whose first process is a shell with this script.
 fn image(version: &str, script: &str) -> Index {
@@ -66,7 +65,7 @@ impl ByHand {
     /// Deploys an image that is made in a folder of this name.
     pub(super) fn deploys_image(&self, name: &str, image: Index) {
         let layout = image.build().oci(&self.scratch, &format!("layout-{name}"));
-        run(PROGRAM, ["--state-dir", &self.scratch.at("state"), "deploy", "web", &layout]);
+        run(&agent(), ["--state-dir", &self.scratch.at("state"), "deploy", "web", &layout]);
     }
 
     pub(super) fn rootfs(&self, generation: u32) -> PathBuf {
@@ -74,7 +73,7 @@ impl ByHand {
     }
 
     pub(super) fn verifies(&self) {
-        run(PROGRAM, ["--state-dir", &self.scratch.at("state"), "verify", "web"]);
+        run(&agent(), ["--state-dir", &self.scratch.at("state"), "verify", "web"]);
     }
 
     /// crun 1.8 wants a plain hierarchy of control groups, which a mixed one is not.
@@ -280,7 +279,7 @@ impl Booted {
         self.scratch.write("test/script", format!("set -u\n{script}"));
         let _ = fs::remove_file(self.scratch.path("test/output"));
         let mut unshare = Command::new("unshare");
-        unshare.args(["-m", "-C", "sh", "-c", BOOT, "sh", &self.scratch.at("")[..], UNITS, PROGRAM, init]);
+        unshare.args(["-m", "-C", "sh", "-c", BOOT, "sh", &self.scratch.at("")[..], UNITS, &agent(), init]);
         let out = unshare.output().expect("unshare");
         let read = |path: &str| fs::read_to_string(self.scratch.path(path)).unwrap_or_default();
         let (said, console) = (read("test/output"), read("console"));
@@ -365,7 +364,7 @@ fn systemd_provisions_runs_updates_and_goes_back() {
         "{said}"
     );
     let state = board.scratch.at("state");
-    run(PROGRAM, ["--state-dir", &state, "verify"]);
+    run(&agent(), ["--state-dir", &state, "verify"]);
 }
 
 /// The units allow what the process that fetches needs to give up its rights: else it could change the modes of records.

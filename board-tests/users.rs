@@ -149,7 +149,7 @@ fn status_answers_everybody_and_tells_no_command() {
     shared.deploys("1", &["--health", "true secret"]).succeeds();
     shared.deploys("2", &[]).succeeds();
     let (state, program) = (shared.scratch.at("state"), shared.scratch.at("edgepull"));
-    run("install", ["-m", "755", env!("CARGO_BIN_EXE_edgepull"), &program]);
+    run("install", ["-m", "755", &agent(), &program]);
     let theirs = |words: &[&str]| {
         let out = by_nobody(&[&[program.as_str(), "--state-dir", &state], words].concat());
         assert!(out.status.success(), "{out:?}");

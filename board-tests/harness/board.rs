@@ -22,6 +22,12 @@ pub mod exit {
     pub const BUSY: i32 = 11;
 }
 
+/// The agent's file: the one that `EDGEPULL_UNDER_TEST` names, else cargo's build for this test. `board-tests/run` names the
+/// release build: so the tests themselves need not be optimized at link time, which takes longer than they do.
+pub fn agent() -> String {
+    std::env::var("EDGEPULL_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_edgepull").into())
+}
+
 /// A board, the environment of its shell and who is logged in.
 pub struct Board {
     evidence: Vec<String>,
@@ -63,7 +69,7 @@ impl Board {
 
     /// The machine that the tests run on, whatever it is.
     pub fn this_machine() -> Board {
-        let program = vec![env!("CARGO_BIN_EXE_edgepull").into()];
+        let program = vec![agent()];
         Board { evidence: Vec::new(), env: Vec::new(), program, state: Scratch::new(), clock: None }
     }
 

@@ -21,7 +21,7 @@ mod token;
 mod tools;
 mod tree;
 
-pub use board::{Board, Outcome, exit};
+pub use board::{Board, Outcome, agent, exit};
 pub use cuts::{Chance, Distribution, Refetched, cuts_wanted, tell};
 pub use fake::{Answer, FakeRegistry};
 pub use image::{Artifact, Image, Index, Layer, digest_of, gzip, program};

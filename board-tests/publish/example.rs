@@ -6,7 +6,7 @@ const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/publish");
 
 /// Runs the Makefile against a registry whose certificate is this authority's; gives the image's name there.
 pub fn made(registry: &Registry, authority: &Authority, scratch: &Scratch) -> String {
-    let program = env!("CARGO_BIN_EXE_edgepull");
+    let program = agent();
     let edgepull =
         format!("EDGEPULL={program} --ca-file {} --state-dir {}", authority.ca_file(), scratch.at("lists"));
     let [root, state, out] = ["storage", "run", "out"].map(|name| scratch.at(name));

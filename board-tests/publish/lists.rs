@@ -181,8 +181,8 @@ fn lists_are_kept_where_a_user_s_state_is() {
     let name = registry.image("board/app:1");
     for (variable, below) in [("XDG_STATE_HOME", "edgepull/lists"), ("HOME", ".local/state/edgepull/lists")] {
         let home = format!("{variable}={}", scratch.at(variable));
-        let program = env!("CARGO_BIN_EXE_edgepull");
-        run("env", ["-u", "XDG_STATE_HOME", &home, program, "manifest", "create", &name, &image]);
+        let program = agent();
+        run("env", ["-u", "XDG_STATE_HOME", &home, &program, "manifest", "create", &name, &image]);
         let lists = std::fs::read_dir(scratch.path(variable).join(below)).expect("a folder of lists");
         assert_eq!(
             lists.filter(|file| file.as_ref().expect("a file").path().extension().is_some()).count(),
