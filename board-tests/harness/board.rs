@@ -22,8 +22,8 @@ pub mod exit {
     pub const BUSY: i32 = 11;
 }
 
-/// The agent's file: the one that `EDGEPULL_UNDER_TEST` names, else cargo's build for this test. `board-tests/run` names the
-/// release build: so the tests themselves need not be optimized at link time, which takes longer than they do.
+/// Returns the path of the program under test: the one in `EDGEPULL_UNDER_TEST`, else that of cargo's build for this test.
+/// `board-tests/run` names the release build there, so that the tests themselves need not be optimized at link time.
 pub fn agent() -> String {
     std::env::var("EDGEPULL_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_edgepull").into())
 }
