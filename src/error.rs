@@ -112,6 +112,11 @@ impl Error {
         self.kind
     }
 
+    /// What happened, without the hint.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// An I/O error of `kind`, unless it carries an [`Error`] of our own, which then comes out whole.
     pub fn from_io(kind: Kind, error: io::Error) -> Error {
         match error.downcast::<Error>() {

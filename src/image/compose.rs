@@ -4,8 +4,9 @@
 //! same list of the same images has the same digest, whoever makes it.
 
 use super::digest::Digest;
+use super::json::{self, Odd, Shape, Value};
 use super::manifest::{
-    DOCUMENT_MAX, Descriptor, Document, ENTRIES_MAX, ImageConfig, PlatformField, media_type,
+    DOCUMENT_MAX, Descriptor, Document, ENTRIES_MAX, ImageConfig, PlatformField, Unusable, media_type,
 };
 use crate::error::{Error, Kind, Result};
 use crate::platform::{Platform, check_label};
@@ -37,10 +38,12 @@ impl Family {
         }
     }
 
-    /// The family of a list of these, where nobody says another: `docker manifest push` goes by the first entry.
-    pub fn of(entries: &[Entry]) -> Family {
+    /// Returns the family of a list of these with these annotations, where nobody says another: `docker manifest push` goes
+    /// by the first entry, and only OCI's have annotations.
+    pub fn of(entries: &[Entry], annotations: &BTreeMap<String, String>) -> Family {
         match entries.first().map(|entry| entry.media_type.as_str()) {
             Some(media_type::OCI_MANIFEST) => Family::Oci,
+            _ if !annotations.is_empty() => Family::Oci,
             _ => Family::Docker,
         }
     }
@@ -96,20 +99,48 @@ impl Entry {
         self.platform.as_ref().map(normal)
     }
 
-    /// The entries of a list, as they are written there; `bytes` were verified, `declared` is their media type.
+    /// Reads the entries of a list, as they are written there; `bytes` were verified, `declared` is their media type.
+    /// What is wrong with those that cannot be used comes second, a sentence for each.
     ///
     /// # Errors
     /// [`Kind::BadImage`] for what is no list, or beyond a limit.
-    pub fn of_list(declared: &str, bytes: &[u8]) -> Result<Vec<Entry>> {
-        #[derive(Deserialize)]
-        struct Listed {
-            manifests: Vec<Entry>,
-        }
-        // The limits of numbers and lengths are held there.
-        Document::parse(declared, bytes)?;
-        let listed: Listed = serde_json::from_slice(bytes)
-            .map_err(|error| Error::new(Kind::BadImage, format!("the list is not valid: {error}")))?;
-        Ok(listed.manifests)
+    pub fn of_list(declared: &str, bytes: &[u8]) -> Result<(Vec<Entry>, Vec<String>)> {
+        const ANNOTATIONS: Shape = Shape::Pairs { max: ANNOTATIONS_MAX, limit: "ANNOTATIONS_MAX" };
+        const LIST: Shape = Shape::Object(&[(
+            "manifests",
+            Shape::List {
+                of: &Shape::Object(&[("annotations", ANNOTATIONS)]),
+                max: ENTRIES_MAX,
+                limit: "ENTRIES_MAX",
+            },
+        )]);
+        let bad = |message: String| Error::new(Kind::BadImage, message);
+        let Document::Index(index) = Document::parse(declared, bytes)? else {
+            return Err(bad("it is an image, not a list".to_owned()));
+        };
+        let list =
+            json::read(bytes, &LIST).map_err(|error| bad(format!("the list is not valid: {error}")))?;
+        let [listed] = list.fields();
+        let listed = listed.needed_list().ok().flatten().unwrap_or_default();
+        let is_usable = |place| index.unusable.iter().all(|entry| entry.place != place);
+        let usable = listed.into_iter().enumerate().filter(|(place, _)| is_usable(*place));
+        let entries = index.entries.into_iter().zip(usable).map(|(descriptor, (_, annotations))| {
+            let [annotations] = annotations.fields();
+            let annotations = match annotations {
+                Value::Pairs(pairs) => pairs,
+                Value::Odd(odd @ Odd::TooMany { .. }) => {
+                    return Err(bad(format!("the annotations of {} are {odd}", descriptor.digest)));
+                }
+                _ => BTreeMap::new(),
+            };
+            let Descriptor { media_type, digest, size, platform, artifact_type, .. } = descriptor;
+            if platform.as_ref().is_some_and(|platform| !platform.is_readable()) {
+                return Err(bad(format!("the features that {digest} asks for are no list of strings")));
+            }
+            Ok(Entry { media_type, digest, size, platform, annotations, artifact_type })
+        });
+        let why = |entry: &Unusable| format!("entry {} {}: {}", entry.place + 1, entry.digest, entry.why);
+        Ok((entries.collect::<Result<_>>()?, index.unusable.iter().map(why).collect()))
     }
 
     /// What the entry is for: what was said of it (`given`) before what its config says, as manifest-tool and
@@ -130,10 +161,24 @@ impl Entry {
         if label.os_features.is_empty() {
             label.os_features.clone_from(&config.os_features);
         }
-        check_label(&label.os, &label.architecture, label.variant.as_deref().unwrap_or_default())?;
+        publishable(&mut label)?;
         self.platform = Some(label);
         Ok(())
     }
+}
+
+/// Holds a label against the names that engines know. Its variant becomes theirs where it is another word for it, as
+/// `armv6l` and `armv8` are, which manifest-tool's first lists and the talks about them have; that is told.
+///
+/// # Errors
+/// [`Kind::Usage`] for a label that no engine knows.
+pub fn publishable(label: &mut PlatformField) -> Result<()> {
+    let variant = label.variant.as_deref().unwrap_or_default();
+    if let Some(known) = check_label(&label.os, &label.architecture, variant)? {
+        log::warn!("the variant {variant:?} of {}/{} is published as {known}", label.os, label.architecture);
+        label.variant = Some(known.to_string());
+    }
+    Ok(())
 }
 
 fn filled(text: &Option<String>) -> Option<String> {
@@ -394,7 +439,8 @@ mod tests {
         let entries = vec![attestation.clone(), entry("linux/arm/v6"), artifact.clone()];
         for (family, style) in [(Family::Oci, Style::ManifestTool), (Family::Docker, Style::Docker)] {
             let bytes = list(family, entries.clone()).bytes(style).unwrap();
-            let read = Entry::of_list(family.media_type(), &bytes).unwrap();
+            let (read, unusable) = Entry::of_list(family.media_type(), &bytes).unwrap();
+            assert_eq!(unusable, [""; 0]);
             assert_eq!(
                 read,
                 [entry("linux/arm/v6"), artifact.clone(), attestation.clone()],

@@ -5,11 +5,14 @@
 pub mod compose;
 pub mod digest;
 pub mod elf;
+pub(crate) mod json;
 #[cfg(feature = "publish")]
 pub mod label;
 mod limits;
 pub mod manifest;
 pub mod program;
+#[cfg(feature = "publish")]
+pub mod reduce;
 pub mod reference;
 pub mod runtime;
 pub mod select;

@@ -7,7 +7,7 @@
 use super::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Where a reference without a host is looked for.
@@ -24,20 +24,20 @@ const TAG_MAX: usize = 128;
 pub enum Reference {
     /// `host/repository[:tag][@digest]`.
     Registry(RegistryReference),
-    /// `oci:DIR[:TAG]`: an OCI image layout.
+    /// `oci:DIR[:NAME]`: an OCI image layout.
     Layout(LocalReference),
-    /// `oci-archive:FILE[:TAG]`: an OCI image layout in a tar file.
+    /// `oci-archive:FILE[:NAME]`: an OCI image layout in a tar file.
     OciArchive(LocalReference),
     /// `docker-archive:FILE[:NAME[:TAG]]`: what `docker save` writes.
     DockerArchive(LocalReference),
 }
 
-/// A file or directory, and the tag in it.
+/// A file or directory, and the name of an image in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalReference {
     /// The layout's directory or the archive's file.
     pub path: PathBuf,
-    /// `None`: the only image in it.
+    /// A tag, a full name, or `@N` for the Nth image; `None`: the only image in it.
     pub tag: Option<String>,
 }
 
@@ -78,7 +78,10 @@ impl FromStr for Reference {
             return Ok(Reference::OciArchive(local(rest).map_err(wrong)?));
         }
         if let Some(rest) = text.strip_prefix("docker-archive:") {
-            return Ok(Reference::DockerArchive(docker_archive(rest).map_err(wrong)?));
+            return Ok(Reference::DockerArchive(local(rest).map_err(wrong)?));
+        }
+        if let Some(what) = foreign(text) {
+            return Err(wrong(&what).hint(PLACES));
         }
         let rest = text.strip_prefix("docker://").unwrap_or(text);
         if let Some((scheme, _)) = rest.split_once("://") {
@@ -89,26 +92,33 @@ impl FromStr for Reference {
     }
 }
 
-/// `PATH[:TAG]`. The last colon starts a tag unless a slash follows it.
-fn local(text: &str) -> Result<LocalReference, &'static str> {
-    let (path, tag) = match text.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
-        _ => (text, None),
-    };
-    match (path, tag) {
-        ("", _) => Err("the path is missing"),
-        (_, Some("")) => Err("the tag after the colon is missing"),
-        (path, tag) => Ok(LocalReference { path: path.into(), tag: tag.map(str::to_owned) }),
+/// Where images can be.
+const PLACES: &str = "an image is host/repository:tag, oci:DIR, oci-archive:FILE (podman save, docker save) or \
+    docker-archive:FILE";
+/// Transports of containers-transports(5) that edgepull does not have. No image of Docker Hub's is called so.
+const FOREIGN_TRANSPORTS: [&str; 6] =
+    ["docker-daemon", "containers-storage", "dir", "ostree", "sif", "tarball"];
+
+/// Says what is meant where it cannot be an image's name: a place that other tools know, or a file.
+fn foreign(text: &str) -> Option<String> {
+    if text.starts_with(['/', '.', '~']) {
+        return Some("this is a path, and does not say what is there".to_owned());
     }
+    let (transport, rest) = text.split_once(':')?;
+    // A host may be called so, and have a port.
+    let is_port = rest.split('/').next().is_some_and(|port| port.parse::<u16>().is_ok());
+    (FOREIGN_TRANSPORTS.contains(&transport) && !is_port)
+        .then(|| format!("{transport}: is a place that edgepull does not reach"))
 }
 
-/// `FILE[:NAME[:TAG]]` or `FILE:TAG`. The first colon ends the file name, as in containers-transports(5),
-/// because a name may have slashes and a colon of its own.
-fn docker_archive(text: &str) -> Result<LocalReference, &'static str> {
-    let (path, name) = match text.split_once(':') {
-        Some((path, name)) => (path, Some(name)),
-        None => (text, None),
-    };
+/// `PATH[:NAME]`. The first colon ends the path, as in containers-transports(5), because a name may have slashes and
+/// colons of its own; where there is no such path, the first colon that ends one which is there, or none.
+fn local(text: &str) -> Result<LocalReference, &'static str> {
+    let colons = text.match_indices(':').map(|(at, _)| at);
+    let ends = || colons.clone().chain([text.len()]);
+    let end = ends().find(|end| Path::new(&text[..*end]).exists()).or_else(|| ends().next());
+    let (path, name) = text.split_at(end.unwrap_or(text.len()));
+    let name = name.strip_prefix(':');
     match (path, name) {
         ("", _) => Err("the path is missing"),
         (_, Some("")) => Err("the name after the colon is missing"),
@@ -283,6 +293,7 @@ mod tests {
             ("Host/app", "Host/app:latest"),
             ("a__b/c--d.e_f", "docker.io/a__b/c--d.e_f:latest"),
             ("docker://oci:5000/app", "docker://oci:5000/app:latest"),
+            ("dir:5000/app", "dir:5000/app:latest"),
         ] {
             assert_eq!(typed.parse::<Reference>().unwrap().to_string(), full, "{typed}");
         }
@@ -305,13 +316,27 @@ mod tests {
         for (typed, path, tag) in [
             ("oci:examples/hello", "examples/hello", None),
             ("oci:dir:v1", "dir", Some("v1")),
-            ("oci:/a:b/c", "/a:b/c", None),
-            ("oci:/a:b/c:t", "/a:b/c", Some("t")),
+            ("oci:dir:docker.io/library/b:latest", "dir", Some("docker.io/library/b:latest")),
+            ("oci:dir:localhost:5000/b", "dir", Some("localhost:5000/b")),
+            ("oci:dir:@3", "dir", Some("@3")),
         ] {
             let Reference::Layout(local) = typed.parse().unwrap() else { panic!("{typed}") };
             assert_eq!((local.path.to_str().unwrap(), local.tag.as_deref()), (path, tag), "{typed}");
         }
         assert!(matches!("oci-archive:x.tar:t".parse(), Ok(Reference::OciArchive(_))));
+    }
+
+    #[test]
+    fn a_path_that_is_there_may_have_colons() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a:b/c:d");
+        std::fs::create_dir_all(&path).unwrap();
+        for (tail, tag) in [("", None), (":t", Some("t")), (":r.io/x:t", Some("r.io/x:t"))] {
+            let Reference::Layout(local) = format!("oci:{}{tail}", path.display()).parse().unwrap() else {
+                panic!()
+            };
+            assert_eq!((local.path, local.tag.as_deref()), (path.clone(), tag));
+        }
     }
 
     #[test]
@@ -348,9 +373,16 @@ mod tests {
             ("a.b@c/d", "hexadecimal"),
             ("[::1/a", "host"),
             ("oci:", "path is missing"),
-            ("oci:x:", "tag"),
+            ("oci:x:", "name after the colon"),
             ("docker-archive:x.tar:", "name"),
             ("docker-archive::x", "path is missing"),
+            ("./x.tar", "this is a path"),
+            ("/x/y.tar", "oci-archive:FILE"),
+            ("~/x.tar", "this is a path"),
+            ("docker-daemon:alpine", "docker-daemon: is a place that edgepull does not reach"),
+            ("docker-daemon:alpine:3.20", "docker-archive:FILE"),
+            ("dir:/x/y", "dir: is a place"),
+            ("containers-storage:alpine", "oci:DIR"),
         ] {
             let error = typed.parse::<Reference>().unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{typed}");

@@ -2,9 +2,13 @@
 //!
 //! The host's platforms come best first; the first of them that any entry offers wins, whatever the order
 //! in the list, and among equal entries the first. Labels are taken as [`Platform`] normalizes them. Where a
-//! label says too little (no platform at all, or `arm` without a variant), the entry's own config decides.
+//! label says too little (no platform at all, or `arm` without a variant), the entry's own config decides; that is asked
+//! only where none of the entries that are labelled fits.
+//!
+//! An entry that nobody can use ends nothing: it gets a verdict that says why, and the others are chosen among. What ends
+//! the choice is a place that does not answer, because another answer could have another best entry.
 
-use super::manifest::{Descriptor, Document, Index, PlatformField};
+use super::manifest::{Descriptor, Document, Index, PlatformField, Unusable};
 use crate::error::{Error, Kind, Result};
 use crate::platform::{Host, Platform, shown_name};
 use std::fmt::Write as _;
@@ -20,19 +24,49 @@ const LISTED_MAX: usize = 16;
 pub trait Lookup {
     /// A nested index or a manifest, parsed.
     fn document(&mut self, descriptor: &Descriptor) -> Result<Document>;
-    /// The platform in the config of the image that `descriptor` points at.
-    fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Platform>;
+    /// The platform in the config of the image that `descriptor` points at; `None` where that does not say one.
+    fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Option<Platform>>;
+    /// Whether the document is there, as far as that is seen without asking for it.
+    fn is_there(&mut self, descriptor: &Descriptor) -> bool;
 }
 
-/// One entry that is no index itself, in the order of the document, nested ones in their place.
+/// Says which configs are asked where labels say too little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Those of all such entries, up to [`LOOKUPS_MAX`].
+    Always,
+    /// None, if an entry that is labelled fits the host.
+    IfNoLabelFits,
+}
+
+/// One entry that is no index itself, in the order of the document, nested ones in their place; or an index that
+/// could not be used.
 #[derive(Debug)]
 pub struct Entry {
     /// The entry's descriptor.
     pub descriptor: Descriptor,
-    /// What it runs on; `None` for what is no image.
+    /// What it runs on; `None` for what is no image, or not known to be one.
     pub platform: Option<Platform>,
+    /// Whether its label alone says so.
+    is_labelled: bool,
     /// What became of it.
     pub verdict: Verdict,
+}
+
+impl Entry {
+    /// A single image, which is no entry of an index: its config is its label, where that says something.
+    pub fn single(descriptor: Descriptor, platform: Option<Platform>, verdict: Verdict) -> Entry {
+        Entry { descriptor, platform, is_labelled: true, verdict }
+    }
+
+    fn no_image(descriptor: Descriptor, verdict: Verdict) -> Entry {
+        Entry { descriptor, platform: None, is_labelled: false, verdict }
+    }
+
+    /// Whether its config could say what it runs on, and was not asked yet.
+    fn is_silent(&self) -> bool {
+        self.platform.is_none() && self.verdict == Verdict::Impossible
+    }
 }
 
 /// What became of an entry.
@@ -42,7 +76,7 @@ pub enum Verdict {
     Taken,
     /// An attestation (`unknown/unknown`), which is no image.
     Attestation,
-    /// A media type that is no image manifest.
+    /// A media type or an artifact type that is no image's.
     NotAnImage,
     /// The board could run it, but takes a better one, or an equal one that comes first.
     Runnable,
@@ -50,6 +84,8 @@ pub enum Verdict {
     LacksFeature(String),
     /// Not among the platforms that this board can run.
     Impossible,
+    /// It cannot be used, for this reason.
+    Unusable(String),
 }
 
 impl Verdict {
@@ -62,6 +98,7 @@ impl Verdict {
             Verdict::Runnable => "runs, but there is a better one".into(),
             Verdict::LacksFeature(name) => format!("needs {name}"),
             Verdict::Impossible => "cannot run here".into(),
+            Verdict::Unusable(why) => why.clone(),
         }
     }
 }
@@ -71,25 +108,23 @@ impl Verdict {
 pub struct Selection {
     /// All entries that are no indexes.
     pub entries: Vec<Entry>,
+    /// All entries that cannot be read.
+    pub unusable: Vec<Unusable>,
     /// The taken entry's index in `entries` and its platform's index in the host's candidates.
     pub taken: Option<(usize, usize)>,
 }
 
-/// The entries of `index` that are no indexes, nested ones in the place of their index, for whoever asks about all of
-/// them: no board chooses, and no config is asked where a label says too little.
-#[cfg(feature = "publish")]
-pub fn expand(index: Index, lookup: &mut dyn Lookup) -> Result<Vec<Entry>> {
-    let mut expansion = Expansion { lookup, lookups: 0, entries: Vec::new() };
-    expansion.expand(index, 1)?;
-    Ok(expansion.entries)
-}
-
 /// Chooses from `index` for `host`. Not finding anything is no error here: [`Selection::refusal`] words it.
-pub fn select(index: Index, host: &Host, lookup: &mut dyn Lookup) -> Result<Selection> {
-    let mut expansion = Expansion { lookup, lookups: 0, entries: Vec::new() };
+///
+/// # Errors
+/// Returns those of `lookup` that say nothing about an entry: the place does not answer, or demands a password.
+pub fn select(index: Index, host: &Host, ask: Ask, lookup: &mut dyn Lookup) -> Result<Selection> {
+    let mut expansion = Expansion { lookup, lookups: 0, entries: Vec::new(), unusable: Vec::new() };
     expansion.expand(index, 1)?;
-    expansion.label()?;
-    let mut entries = expansion.entries;
+    if ask == Ask::Always || choose(&expansion.entries, host).is_none() {
+        expansion.label()?;
+    }
+    let Expansion { mut entries, unusable, .. } = expansion;
     let taken = choose(&entries, host);
     for (at, entry) in entries.iter_mut().enumerate() {
         entry.verdict = match taken {
@@ -97,18 +132,36 @@ pub fn select(index: Index, host: &Host, lookup: &mut dyn Lookup) -> Result<Sele
             _ => verdict(entry, host),
         };
     }
-    Ok(Selection { entries, taken })
+    Ok(Selection { entries, unusable, taken })
+}
+
+/// The entries of `index` that are no indexes, nested ones in the place of their index, for whoever asks about all of
+/// them: no board chooses, and no config is asked where a label says too little.
+///
+/// # Errors
+/// Returns those of [`select`].
+#[cfg(feature = "publish")]
+pub fn expand(index: Index, lookup: &mut dyn Lookup) -> Result<(Vec<Entry>, Vec<Unusable>)> {
+    let mut expansion = Expansion { lookup, lookups: 0, entries: Vec::new(), unusable: Vec::new() };
+    expansion.expand(index, 1)?;
+    Ok((expansion.entries, expansion.unusable))
 }
 
 /// What `host` takes of entries that a [`Selection`] has, whichever host that was made for: the entry's index, and its
 /// platform's in the host's candidates. It asks nobody: whatever choosing needs was looked up when they were expanded.
+/// An entry that is labelled comes before all whose configs had to be asked, as those are not asked if one fits.
 pub fn choose(entries: &[Entry], host: &Host) -> Option<(usize, usize)> {
-    host.candidates.iter().enumerate().find_map(|(candidate, wanted)| {
-        let fits = |entry: &Entry| {
-            entry.platform.as_ref() == Some(&wanted.platform) && missing(entry, host).is_none()
-        };
-        Some((entries.iter().position(fits)?, candidate))
-    })
+    let among = |is_among: &dyn Fn(&Entry) -> bool| {
+        host.candidates.iter().enumerate().find_map(|(candidate, wanted)| {
+            let fits = |entry: &Entry| {
+                entry.platform.as_ref() == Some(&wanted.platform)
+                    && is_among(entry)
+                    && missing(entry, host).is_none()
+            };
+            Some((entries.iter().position(fits)?, candidate))
+        })
+    };
+    among(&|entry| entry.is_labelled).or_else(|| among(&|_| true))
 }
 
 /// What becomes of an entry that is not taken.
@@ -135,52 +188,77 @@ struct Expansion<'a> {
     lookup: &'a mut dyn Lookup,
     lookups: usize,
     entries: Vec<Entry>,
+    unusable: Vec<Unusable>,
 }
 
 impl Expansion<'_> {
     /// Puts the entries of `index` into `self.entries`, nested ones in the place of their index.
     fn expand(&mut self, index: Index, depth: usize) -> Result<()> {
+        self.unusable.extend(index.unusable);
         for descriptor in index.entries {
             if descriptor.is_index() {
-                if depth == NESTING_MAX {
-                    return Err(Error::new(
-                        Kind::BadImage,
-                        format!("indexes are nested deeper than {NESTING_MAX} (limit NESTING_MAX)"),
-                    ));
-                }
-                self.count_lookup()?;
-                match self.lookup.document(&descriptor)? {
-                    Document::Index(nested) => self.expand(nested, depth + 1)?,
-                    Document::Manifest(_) => {
-                        let message =
-                            format!("{} is announced as an index, but is an image", descriptor.digest);
-                        return Err(Error::new(Kind::BadImage, message));
-                    }
+                match self.nested(&descriptor, depth)? {
+                    Ok(nested) => self.expand(nested, depth + 1)?,
+                    Err(why) => self.push(Entry::no_image(descriptor, Verdict::Unusable(why))),
                 }
                 continue;
             }
-            if self.entries.len() == super::manifest::ENTRIES_MAX {
-                return Err(Error::new(Kind::BadImage, "more than 1024 entries (limit ENTRIES_MAX)"));
-            }
             let platform = descriptor.platform.as_ref().and_then(label);
-            let verdict = match &platform {
-                _ if descriptor.is_attestation() => Verdict::Attestation,
-                Some(platform) if platform.is_unknown() => Verdict::Attestation,
-                _ if !descriptor.is_manifest() => Verdict::NotAnImage,
-                _ => Verdict::Impossible,
+            let is_unknown = platform.as_ref().is_some_and(Platform::is_unknown);
+            let entry = match &platform {
+                _ if descriptor.is_attestation() || is_unknown => {
+                    Entry::no_image(descriptor, Verdict::Attestation)
+                }
+                _ if !descriptor.is_manifest() => Entry::no_image(descriptor, Verdict::NotAnImage),
+                None if descriptor.is_artifact() => Entry::no_image(descriptor, Verdict::NotAnImage),
+                _ if !self.lookup.is_there(&descriptor) => {
+                    Entry::no_image(descriptor, Verdict::Unusable(NOT_HERE.to_owned()))
+                }
+                Some(_) => Entry::single(descriptor, platform, Verdict::Impossible),
+                None => Entry::no_image(descriptor, Verdict::Impossible),
             };
-            let platform = platform.filter(|_| verdict == Verdict::Impossible);
-            self.entries.push(Entry { descriptor, platform, verdict });
+            self.push(entry);
         }
         Ok(())
+    }
+
+    /// Looks a nested index up, or says why that cannot be used.
+    fn nested(&mut self, descriptor: &Descriptor, depth: usize) -> Result<Result<Index, String>> {
+        if depth == NESTING_MAX {
+            return Ok(Err(format!("nested deeper than {NESTING_MAX} indexes (limit NESTING_MAX)")));
+        }
+        if !self.lookup.is_there(descriptor) {
+            return Ok(Err(NOT_HERE.to_owned()));
+        }
+        if !self.may_look_up() {
+            return Ok(Err(TOO_MANY.to_owned()));
+        }
+        Ok(match self.lookup.document(descriptor) {
+            Ok(Document::Index(nested)) if nested.entries.is_empty() && nested.unusable.is_empty() => {
+                Err("an index without entries".to_owned())
+            }
+            Ok(Document::Index(nested)) => Ok(nested),
+            Ok(Document::Manifest(_)) => Err("announced as an index, but is an image".to_owned()),
+            Err(error) => Err(own_trouble(error)?),
+        })
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.entries.len() < super::manifest::ENTRIES_MAX {
+            self.entries.push(entry);
+        } else {
+            log::warn!("an index in the image is cut: it has more than 1024 entries (limit ENTRIES_MAX)");
+        }
     }
 
     /// Asks the configs of the entries whose labels say too little.
     fn label(&mut self) -> Result<()> {
         for at in 0..self.entries.len() {
-            let entry = &self.entries[at];
-            if entry.platform.is_none() && entry.verdict == Verdict::Impossible {
-                self.entries[at].platform = Some(self.config_platform(at)?);
+            if self.entries[at].is_silent() {
+                match self.config_platform(at)? {
+                    Ok(platform) => self.entries[at].platform = Some(platform),
+                    Err(why) => self.entries[at].verdict = Verdict::Unusable(why),
+                }
             }
         }
         // A missing arm variant means v7 — unless it is the only arm entry: then nobody had to tell it
@@ -189,29 +267,45 @@ impl Expansion<'_> {
         if self.entries.iter().filter(is_arm).count() == 1
             && let Some(at) = self.entries.iter().position(|entry| is_arm(&entry))
             && self.entries[at].descriptor.platform.as_ref().is_some_and(is_bare_arm)
+            && let Ok(platform) = self.config_platform(at)?
+            && platform.architecture == "arm"
         {
-            let platform = self.config_platform(at)?;
-            if platform.architecture == "arm" {
-                self.entries[at].platform = Some(platform);
-            }
+            self.entries[at].platform = Some(platform);
         }
         Ok(())
     }
 
-    fn config_platform(&mut self, at: usize) -> Result<Platform> {
-        self.count_lookup()?;
-        self.lookup.config_platform(&self.entries[at].descriptor)
+    /// Asks the config of an entry what it runs on; or says why it does not tell.
+    fn config_platform(&mut self, at: usize) -> Result<Result<Platform, String>> {
+        if !self.may_look_up() {
+            return Ok(Err(TOO_MANY.to_owned()));
+        }
+        Ok(match self.lookup.config_platform(&self.entries[at].descriptor) {
+            Ok(Some(platform)) => Ok(platform),
+            Ok(None) => Err("its config does not say what it runs on".to_owned()),
+            Err(error) => Err(own_trouble(error)?),
+        })
     }
 
-    fn count_lookup(&mut self) -> Result<()> {
+    fn may_look_up(&mut self) -> bool {
         self.lookups += 1;
-        match self.lookups > LOOKUPS_MAX {
-            true => Err(Error::new(
-                Kind::BadImage,
-                format!("more than {LOOKUPS_MAX} entries without a platform (limit LOOKUPS_MAX)"),
-            )),
-            false => Ok(()),
-        }
+        self.lookups <= LOOKUPS_MAX
+    }
+}
+
+/// Of an entry whose document was left out by `docker save --platform` and its like.
+const NOT_HERE: &str = "not in this layout";
+/// Of an entry that would take one more look-up than there may be.
+const TOO_MANY: &str = "not looked at: more than 32 entries without a platform (limit LOOKUPS_MAX)";
+
+/// What is wrong with an entry, where a look-up fails by what it found.
+///
+/// # Errors
+/// Returns `error` where it is the place's that was asked: that says nothing about the entry.
+pub fn own_trouble(error: Error) -> Result<String> {
+    match error.kind() {
+        Kind::BadImage | Kind::NotFound | Kind::Verification => Ok(error.message().to_owned()),
+        _ => Err(error),
     }
 }
 
@@ -246,7 +340,34 @@ impl Selection {
         if there_is.is_empty() {
             there_is.push_str("no image at all");
         }
+        there_is.push_str(&self.left_out());
         refuse(host, &format!("the image has {there_is}"))
+    }
+
+    /// What could have been for this board, and cannot be used; each reason once.
+    fn left_out(&self) -> String {
+        let mut reasons: Vec<String> = Vec::new();
+        let mut add = |platform: Option<Platform>, why: &str| {
+            let reason = match platform {
+                Some(platform) => format!("one for {platform}: {why}"),
+                None => format!("one: {why}"),
+            };
+            if reasons.len() < LISTED_MAX && !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        };
+        for entry in &self.entries {
+            if let Verdict::Unusable(why) = &entry.verdict {
+                add(entry.descriptor.platform.as_ref().and_then(label), why);
+            }
+        }
+        for entry in &self.unusable {
+            add(entry.platform.as_ref().and_then(label), &entry.why);
+        }
+        match reasons.is_empty() {
+            true => String::new(),
+            false => format!("; entries that cannot be used: {}", reasons.join("; ")),
+        }
     }
 }
 
@@ -285,16 +406,28 @@ mod tests {
     struct Shelf {
         indexes: HashMap<[u8; 32], String>,
         configs: HashMap<[u8; 32], &'static str>,
+        missing: Vec<Digest>,
         asked: usize,
     }
 
     impl Lookup for Shelf {
         fn document(&mut self, descriptor: &Descriptor) -> Result<Document> {
-            Document::parse("", self.indexes[&descriptor.digest.0].as_bytes())
+            match self.indexes.get(&descriptor.digest.0) {
+                Some(text) => Document::parse("", text.as_bytes()),
+                None => Err(Error::new(Kind::NotFound, "the registry has no such manifest")),
+            }
         }
-        fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Platform> {
+        fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Option<Platform>> {
             self.asked += 1;
-            Platform::parse(self.configs[&descriptor.digest.0])
+            match self.configs.get(&descriptor.digest.0) {
+                Some(&"") => Ok(None),
+                Some(&"network") => Err(Error::new(Kind::Network, "no route")),
+                Some(platform) => Platform::parse(platform).map(Some),
+                None => Err(Error::new(Kind::BadImage, "this is no container image")),
+            }
+        }
+        fn is_there(&mut self, descriptor: &Descriptor) -> bool {
+            !self.missing.contains(&descriptor.digest)
         }
     }
 
@@ -323,7 +456,7 @@ mod tests {
     fn choose(shelf: &mut Shelf, entries: &[String], host: &Host) -> Result<Selection> {
         let text = format!(r#"{{"manifests":[{}]}}"#, entries.join(","));
         let Document::Index(index) = Document::parse("", text.as_bytes())? else { unreachable!() };
-        select(index, host, shelf)
+        select(index, host, Ask::IfNoLabelFits, shelf)
     }
 
     /// The name of the entry that `machine` takes, of those in `names`.
@@ -412,15 +545,16 @@ mod tests {
         shelf.configs.insert(Digest::of(b"mute").0, "linux/arm/v6");
         let neon = r#""os":"linux","architecture":"arm","variant":"v7","features":["neon"]"#;
         let all = [entry("neon", IMAGE, neon), entry("mute", IMAGE, ""), arm("five", "v5")];
-        let expanded = choose(&mut shelf, &all, &board("armv5tejl")).unwrap();
-        let asked = shelf.asked;
+        let text = format!(r#"{{"manifests":[{}]}}"#, all.join(","));
+        let Document::Index(index) = Document::parse("", text.as_bytes()).unwrap() else { unreachable!() };
+        let expanded = select(index, &board("armv5tejl"), Ask::Always, &mut shelf).unwrap();
         for (machine, want) in
-            [("armv5tejl", Some((2, 0))), ("armv6l", Some((1, 0))), ("armv7l", Some((1, 1))), ("s390x", None)]
+            [("armv5tejl", Some((2, 0))), ("armv6l", Some((2, 1))), ("armv7l", Some((2, 2))), ("s390x", None)]
         {
             assert_eq!(super::choose(&expanded.entries, &board(machine)), want, "{machine}");
             assert_eq!(choose(&mut shelf, &all, &board(machine)).unwrap().taken, want, "{machine}");
         }
-        assert_eq!((asked, shelf.asked), (1, 5), "choosing again looks nothing up");
+        assert_eq!(shelf.asked, 2, "by inspect, and by the board that none of the labels fits");
     }
 
     #[test]
@@ -432,9 +566,15 @@ mod tests {
         let top = [entry("two", INDEX, ""), arm("five", "v5")];
         assert_eq!(taken(&mut shelf, &top, "armv7l", &["five", "six"]), Some("six"));
         shelf.indexes.insert(Digest::of(b"three").0, wrap(entry("two", INDEX, "")));
-        let error = choose(&mut shelf, &top, &board("armv7l")).unwrap_err();
-        assert_eq!(error.kind(), Kind::BadImage);
-        assert!(error.to_string().contains("NESTING_MAX"), "{error}");
+        let host = board("armv7l");
+        let selection = choose(&mut shelf, &top, &host).unwrap();
+        assert_eq!(selection.taken.unwrap().0, 1, "the others are chosen among");
+        assert!(selection.entries[0].verdict.text().contains("NESTING_MAX"));
+        let error = choose(&mut shelf, &top[..1], &host).unwrap().refusal(&host).to_string();
+        assert!(
+            error.contains("no image at all; entries that cannot be used: one: nested deeper"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -453,8 +593,69 @@ mod tests {
     fn lookups_are_bounded() {
         let mut shelf = Shelf::default();
         shelf.configs.insert(Digest::of(b"mute").0, "linux/s390x");
-        let entries = vec![entry("mute", IMAGE, ""); LOOKUPS_MAX + 1];
-        let error = choose(&mut shelf, &entries, &board("armv7l")).unwrap_err();
-        assert!(error.to_string().contains("LOOKUPS_MAX"), "{error}");
+        let mut entries = vec![entry("mute", IMAGE, ""); LOOKUPS_MAX + 1];
+        let host = board("armv7l");
+        let refusal = choose(&mut shelf, &entries, &host).unwrap().refusal(&host).to_string();
+        assert!(refusal.contains("LOOKUPS_MAX"), "{refusal}");
+        assert_eq!(shelf.asked, LOOKUPS_MAX);
+        // Nobody has to look up what is labelled.
+        entries.push(arm("six", "v6"));
+        assert_eq!(taken(&mut shelf, &entries, "armv7l", &["six"]), Some("six"));
+        assert_eq!(shelf.asked, LOOKUPS_MAX);
+    }
+
+    #[test]
+    fn an_entry_that_nobody_can_use_ends_nothing() {
+        let mut shelf = Shelf::default();
+        shelf.configs.insert(Digest::of(b"old").0, "");
+        shelf.configs.insert(Digest::of(b"mute").0, "linux/arm/v7");
+        shelf.indexes.insert(Digest::of(b"empty").0, r#"{"manifests":[]}"#.into());
+        shelf.indexes.insert(Digest::of(b"null").0, format!(r#"{{"mediaType":"{INDEX}","manifests":null}}"#));
+        shelf.indexes.insert(Digest::of(b"page").0, "<html>".into());
+        shelf.missing = vec![Digest::of(b"left out"), Digest::of(b"left out, too")];
+        let sha512 = format!(
+            r#"{{"mediaType":"{IMAGE}","digest":"sha512:{}","size":1,"platform":{{"os":"linux","architecture":"arm","variant":"v7"}}}}"#,
+            "a".repeat(128)
+        );
+        let artifact =
+            entry("sbom", IMAGE, "").replace("\"size\"", "\"artifactType\":\"application/spdx\",\"size\"");
+        let odd = [
+            (entry("helm", IMAGE, ""), "this is no container image"),
+            (entry("old", IMAGE, ""), "its config does not say what it runs on"),
+            (entry("gone", INDEX, ""), "the registry has no such manifest"),
+            (entry("empty", INDEX, ""), "an index without entries"),
+            (entry("null", INDEX, ""), "an index without entries"),
+            (entry("page", INDEX, ""), "manifest is not valid"),
+            (arm("left out", "v7"), "not in this layout"),
+            (entry("left out, too", INDEX, ""), "not in this layout"),
+            (artifact, "not an image"),
+            (sha512, "its digest cannot be checked"),
+            ("null".to_owned(), "it is null"),
+        ];
+        let host = board("armv7l");
+        for (odd, why) in &odd {
+            let alone = choose(&mut shelf, std::slice::from_ref(odd), &host).unwrap();
+            assert_eq!(alone.taken, None);
+            let words = alone.entries.iter().map(|entry| entry.verdict.text());
+            let words: Vec<_> = words.chain(alone.unusable.iter().map(|entry| entry.why.clone())).collect();
+            assert!(words.len() == 1 && words[0].contains(why), "{words:?} is not {why}");
+            // Before or behind an image, labelled or not.
+            for image in [arm("mute", "v7"), entry("mute", IMAGE, "")] {
+                for entries in [[odd.clone(), image.clone()], [image, odd.clone()]] {
+                    assert_eq!(taken(&mut shelf, &entries, "armv7l", &["mute"]), Some("mute"), "{odd}");
+                }
+            }
+        }
+        let entries = odd.map(|(entry, _)| entry);
+        let refusal = choose(&mut shelf, &entries, &host).unwrap().refusal(&host).to_string();
+        for part in
+            ["one for linux/arm/v7: not in this layout", "one for linux/arm/v7: its digest cannot be checked"]
+        {
+            assert!(refusal.contains(part), "{refusal}");
+        }
+        // A place that does not answer says nothing about an entry.
+        shelf.configs.insert(Digest::of(b"far").0, "network");
+        let error = choose(&mut shelf, &[entry("far", IMAGE, "")], &host).unwrap_err();
+        assert_eq!(error.kind(), Kind::Network);
     }
 }
