@@ -222,7 +222,7 @@ fn platform_is_an_order() {
 
 #[test]
 fn options_that_make_no_sense_are_usage_errors() {
-    for variant in ["v4", "v10", "", "v7b", "armv7", "v8.10", "latest"] {
+    for variant in ["v4", "v10", "", "v7b", "armv7b", "v8.10", "latest"] {
         let error = Host::detect(&Inputs { variant: Some(variant), ..Inputs::default() }).unwrap_err();
         assert_eq!(error.kind(), Kind::Usage, "{variant}");
         assert!(error.to_string().contains("auto, v5, v6, v7, v8"), "{error}");

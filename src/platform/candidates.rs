@@ -115,6 +115,46 @@ pub(super) fn push_amd64(list: &mut Candidates, has: impl Fn(&str) -> bool, why:
     }
 }
 
+/// RISC-V's profiles and the extensions that prove them, of those that a profile makes mandatory and kernels have told
+/// since 6.8 (riscv-profiles: RVA22U64 and RVA23U64; arch/riscv/kernel/cpufeature.c).
+const RISCV64_PROFILES: [(&str, &[&str]); 2] = [
+    ("rva22u64", &["m", "a", "f", "d", "c", "zba", "zbb", "zbs", "zicbom", "zicboz", "zfhmin", "zkt"]),
+    (
+        "rva23u64",
+        &["v", "zvfhmin", "zvbb", "zvkt", "zihintntl", "zicond", "zimop", "zcmop", "zcb", "zfa", "zawrs"],
+    ),
+];
+
+/// The profiles above the one of all 64-bit RISC-V images that the extensions prove, highest first.
+pub(super) fn push_riscv64(list: &mut Candidates, has: impl Fn(&str) -> bool) {
+    let proven = RISCV64_PROFILES.iter().take_while(|(_, names)| names.iter().all(|name| has(name))).count();
+    for (profile, _) in RISCV64_PROFILES[..proven].iter().rev() {
+        let why = format_args!("the isa line of cpuinfo has the extensions of {profile}");
+        push(list, Platform::new("linux", "riscv64", profile), why);
+    }
+}
+
+/// The levels above what all images of the architecture run on, highest first. A profile of RISC-V's runs the ones
+/// before it (riscv-profiles: RVA23U64 is a superset of RVA22U64, and that of RVA20U64).
+const LEVELS: [(&str, &[&str]); 2] = [("amd64", &["v4", "v3", "v2"]), ("riscv64", &["rva23u64", "rva22u64"])];
+
+/// A platform that the user ordered whose variant is a level, and everything below it.
+pub(super) fn push_levels(
+    list: &mut Candidates,
+    platform: &Platform,
+    variant: &str,
+    why: fmt::Arguments<'_>,
+) {
+    push(list, platform.clone(), why);
+    let levels = LEVELS.iter().find(|(architecture, _)| platform.architecture == *architecture);
+    let lower = levels.map_or(&[][..], |(_, levels)| levels);
+    let Some(at) = lower.iter().position(|level| *level == variant) else { return };
+    for level in lower[at + 1..].iter().copied().chain([""]) {
+        let lower = Platform::new(&platform.os, &platform.architecture, level);
+        push(list, lower, format_args!("a host for {variant} runs it too"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +179,26 @@ mod tests {
     }
 
     #[test]
+    fn an_ordered_level_runs_the_lower_ones() {
+        for (ordered, want) in [
+            ("linux/amd64", &["linux/amd64"][..]),
+            ("linux/amd64/v2", &["linux/amd64/v2", "linux/amd64"]),
+            ("linux/amd64/v4", &["linux/amd64/v4", "linux/amd64/v3", "linux/amd64/v2", "linux/amd64"]),
+            ("linux/riscv64", &["linux/riscv64"]),
+            ("linux/riscv64/rva20u64", &["linux/riscv64"]),
+            (
+                "linux/riscv64/rva23u64",
+                &["linux/riscv64/rva23u64", "linux/riscv64/rva22u64", "linux/riscv64"],
+            ),
+        ] {
+            let mut list = Candidates::new();
+            let platform = Platform::parse(ordered).unwrap();
+            push_levels(&mut list, &platform, &platform.variant, format_args!("x"));
+            assert_eq!(names(&list), want, "{ordered}");
+        }
+    }
+
+    #[test]
     fn the_longest_list_fits() {
         let mut list = Candidates::new();
         push_arm64_order(&mut list, "v9.9", format_args!("x"));
@@ -154,6 +214,18 @@ mod tests {
         let mut list = Candidates::new();
         push_amd64(&mut list, |flag| !flag.starts_with("avx512"), format_args!("x"));
         assert_eq!(names(&list), ["linux/amd64", "linux/amd64/v3", "linux/amd64/v2"]);
+    }
+
+    #[test]
+    fn a_riscv_profile_needs_all_lower_ones() {
+        let mut list = Candidates::new();
+        push_riscv64(&mut list, |_| true);
+        assert_eq!(names(&list), ["linux/riscv64/rva23u64", "linux/riscv64/rva22u64"]);
+        for lacking in ["zkt", "c"] {
+            let mut list = Candidates::new();
+            push_riscv64(&mut list, |name| name != lacking);
+            assert!(list.is_empty());
+        }
     }
 
     #[test]

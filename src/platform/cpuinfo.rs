@@ -38,6 +38,8 @@ pub enum Family {
     Arm,
     /// It has the fields of an x86 kernel.
     X86,
+    /// It has the `isa` of a RISC-V kernel.
+    RiscV,
     /// It has neither.
     Unknown,
 }
@@ -63,6 +65,7 @@ pub struct Cpuinfo {
     pub cut: bool,
     has_flags: bool,
     has_vendor: bool,
+    has_isa: bool,
 }
 
 impl Cpuinfo {
@@ -78,6 +81,7 @@ impl Cpuinfo {
         let arm = !self.cores.is_empty() || self.architecture.is_some() || self.suffix.is_some();
         match (arm, self.has_flags, self.has_vendor) {
             (true, ..) => Family::Arm,
+            _ if self.has_isa => Family::RiscV,
             (false, true, true) => Family::X86,
             (false, false, false) if self.features.is_some() => Family::Arm,
             _ => Family::Unknown,
@@ -184,8 +188,12 @@ impl Parser {
             "processor" if value.iter().all(u8::is_ascii_digit) => self.next_processor(),
             // Before 3.8 the model, where the case of the P may have been lost.
             "processor" => self.model(value),
-            "features" => self.features(value, cut, false),
-            "flags" => self.features(value, cut, true),
+            "features" => self.features(words(value, cut), cut, false),
+            "flags" => self.features(words(value, cut), cut, true),
+            "isa" => {
+                self.info.has_isa = true;
+                self.features(extensions(value, cut), cut, true);
+            }
             "vendorid" => self.info.has_vendor = true,
             _ => {}
         }
@@ -245,14 +253,13 @@ impl Parser {
     }
 
     /// Keeps what all cores have. An Arm file's own line replaces the `flags` of another machine.
-    fn features(&mut self, value: &[u8], cut: bool, flags: bool) {
+    fn features(&mut self, seen: Features, cut: bool, flags: bool) {
         if flags && self.info.features.is_some() && !self.info.has_flags {
             return;
         }
         let replaces = self.info.has_flags && !flags;
         self.info.has_flags = flags;
         self.info.features_cut |= cut;
-        let seen = words(value, cut);
         self.info.features = match self.info.features.take() {
             Some(before) if !replaces && before != seen => Some(common(&before, &seen)),
             _ => Some(seen),
@@ -308,6 +315,32 @@ fn words(value: &[u8], cut: bool) -> Features {
         let _ = write!(features, "{space}{word}");
     }
     features.make_ascii_lowercase();
+    if cut {
+        let end = features.rfind(' ').unwrap_or(0);
+        features.truncate(end);
+    }
+    features
+}
+
+/// The extensions in RISC-V's `isa` (arch/riscv/kernel/cpu.c, `print_isa`): `rv64imafdc_zicbom_zba` has one-letter ones
+/// without anything between, of which `g` stands for `imafd`, and then long ones.
+fn extensions(value: &[u8], cut: bool) -> Features {
+    let value = value.trim_ascii().to_ascii_lowercase();
+    let text = std::str::from_utf8(&value).unwrap_or_default();
+    let mut names = text.split('_');
+    let first = names.next().unwrap_or_default();
+    let letters = first.strip_prefix("rv64").or(first.strip_prefix("rv32")).unwrap_or_default();
+    let mut features = Features::new();
+    for letter in
+        letters.chars().flat_map(|letter| if letter == 'g' { "imafd" } else { "" }.chars().chain([letter]))
+    {
+        let space = if features.is_empty() { "" } else { " " };
+        // What does not fit proves nothing by its absence: the line was cut then.
+        let _ = write!(features, "{space}{letter}");
+    }
+    for name in names {
+        let _ = write!(features, " {name}");
+    }
     if cut {
         let end = features.rfind(' ').unwrap_or(0);
         features.truncate(end);
@@ -395,6 +428,12 @@ mod tests {
     fn an_arm_file_is_known_from_an_x86_one() {
         assert_eq!(Cpuinfo::parse(PI_2.as_bytes()).family(), Family::Arm);
         assert_eq!(Cpuinfo::parse(b"vendor_id: X\nmodel name: Y (v2)\nflags: lm\n").family(), Family::X86);
-        assert_eq!(Cpuinfo::parse(b"isa: rv64imafdc\n").family(), Family::Unknown);
+        let riscv =
+            Cpuinfo::parse(b"processor\t: 0\nhart\t: 0\nisa\t\t: rv64imafdcv_zicbom_zba\nmmu\t\t: sv39\n");
+        assert_eq!(riscv.family(), Family::RiscV);
+        assert!(["i", "v", "zicbom", "zba"].iter().all(|name| riscv.has(name) == Some(true)));
+        assert_eq!((riscv.has("zbb"), riscv.has("zicbo")), (Some(false), Some(false)));
+        let two = Cpuinfo::parse(b"isa: rv64gc_zba_zbb\n\nisa: rv64imafdc_zba\n");
+        assert_eq!(two.features.as_deref(), Some("i m a f d c zba"), "what all cores have");
     }
 }

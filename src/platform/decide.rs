@@ -65,6 +65,10 @@ fn other(evidence: &mut Evidence, architecture: Name) -> Verdict {
             "mips64" if little => "mips64le",
             architecture => architecture,
         };
+        if architecture == "riscv64" {
+            let has = |name: &str| evidence.own_cpuinfo().and_then(|info| info.has(name)) == Some(true);
+            candidates::push_riscv64(&mut list, has);
+        }
         push(&mut list, Platform::new("linux", architecture, ""), why);
         return Verdict::run(list);
     }

@@ -125,8 +125,10 @@ impl Evidence {
     pub fn own_cpuinfo(&self) -> Option<&Cpuinfo> {
         let foreign = match (self.uname(), self.cpuinfo.family()) {
             (Some(Machine::Arm(_)), Family::X86) => true,
+            (Some(Machine::Arm(_)), Family::RiscV) => true,
             (Some(Machine::Other(_)), Family::Arm) => true,
             (Some(Machine::Other(arch)), Family::X86) => arch != "amd64" && arch != "386",
+            (Some(Machine::Other(arch)), Family::RiscV) => arch != "riscv64",
             _ => false,
         };
         (!foreign).then_some(&self.cpuinfo)

@@ -3,7 +3,7 @@
 use super::candidates::{Candidate, Candidates};
 use super::cpuinfo::{Cpuinfo, Family};
 use super::decide::{self, Refusal, Verdict};
-use super::evidence::{Evidence, Origin};
+use super::evidence::{Evidence, Origin, Source};
 use super::live;
 use super::order::Order;
 use super::variant::{Name, Platform};
@@ -16,6 +16,8 @@ pub struct Inputs<'a> {
     pub variant: Option<&'a str>,
     /// `--platform`.
     pub platform: Option<&'a Platform>,
+    /// The features in `--platform`: what images may require of the system.
+    pub features: &'a [String],
     /// `--cpuinfo`: the bytes of a recorded file; at most
     /// [`cpuinfo::MAX_BYTES`](super::cpuinfo::MAX_BYTES) of them are looked at.
     pub cpuinfo: Option<&'a [u8]>,
@@ -38,11 +40,13 @@ pub struct Host {
     pub evidence: Evidence,
     /// Why no image can run.
     pub refusal: Option<Refusal>,
+    /// What the user says that the system has.
+    ordered_features: Vec<String>,
 }
 
 impl Host {
     /// Detects the board. With a recorded cpuinfo or machine the result depends on these alone; nothing
-    /// of the machine edgepull runs on is looked at. Allocates nothing, except for an error's text.
+    /// of the machine edgepull runs on is looked at. Allocates nothing, except for an error's text and a copy of the features.
     ///
     /// # Errors
     /// [`Kind::Usage`](crate::error::Kind::Usage) for options that make no sense. A board that can run
@@ -53,7 +57,7 @@ impl Host {
             (None, None) => live::observe(),
             (cpuinfo, machine) => recorded(cpuinfo, machine),
         };
-        Ok(Host::from_evidence(evidence, order))
+        Ok(Host { ordered_features: inputs.features.to_vec(), ..Host::from_evidence(evidence, order) })
     }
 
     fn from_evidence(mut evidence: Evidence, order: Option<Order<'_>>) -> Host {
@@ -67,7 +71,7 @@ impl Host {
             Some(platform) => (platform.os, Some(platform.architecture), platform.variant),
             None => (Platform::new("linux", "", "").os, None, Name::new()),
         };
-        Host { os, architecture, variant, candidates, evidence, refusal }
+        Host { os, architecture, variant, candidates, evidence, refusal, ordered_features: Vec::new() }
     }
 
     /// The features that every core has, as the kernel names them, separated by spaces; `None` where no
@@ -79,6 +83,9 @@ impl Host {
     /// Whether every core has the feature, by the kernel's name for it or by the one that images use;
     /// `None` where that is unknown.
     pub fn has_feature(&self, name: &str) -> Option<bool> {
+        if self.ordered_features.iter().any(|ordered| ordered == name) {
+            return Some(true);
+        }
         let cpuinfo = self.own_cpuinfo()?;
         let kernels: &[&str] = match name {
             "sse3" => &["pni"], // Prescott New Instructions
@@ -95,6 +102,11 @@ impl Host {
     /// says nothing about the board that an image was ordered for.
     pub fn has_arm_feature(&self, name: &str) -> Option<bool> {
         self.own_cpuinfo().filter(|cpuinfo| cpuinfo.family() == Family::Arm)?.has(name)
+    }
+
+    /// Whether the user has said what to take, by `--platform` or `--variant`.
+    pub fn is_ordered(&self) -> bool {
+        self.evidence.decided_by.contains(&Source::Order)
     }
 
     fn own_cpuinfo(&self) -> Option<&Cpuinfo> {
@@ -123,7 +135,7 @@ fn recorded(cpuinfo: Option<&[u8]>, machine: Option<&str>) -> Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::evidence::{Source, Userland};
+    use crate::platform::evidence::Userland;
 
     const ARM32: &str = "linux/arm/v7 linux/arm/v8 linux/arm/v6 linux/arm/v5";
 

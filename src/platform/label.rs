@@ -1,13 +1,14 @@
 //! Labels that are to be published: only names that engines know, written as they write them.
 
-use super::variant::{ARCHITECTURES, Platform, SYSTEMS, arm64_version, is_architecture, shown};
+use super::variant::{ARCHITECTURES, Name, Platform, SYSTEMS, arm64_version, is_architecture, shown};
 use crate::error::{Error, Kind, Result};
 
-/// Holds the parts of a label, as they are to be published, against the names that there are.
+/// Holds the parts of a label, as they are to be published, against the names that there are. Returns the variant's name
+/// where `variant` is another word for it.
 ///
 /// # Errors
 /// [`Kind::Usage`] for one that engines do not know, or know by another name, with what is meant, most likely.
-pub fn check_label(os: &str, architecture: &str, variant: &str) -> Result<()> {
+pub fn check_label(os: &str, architecture: &str, variant: &str) -> Result<Option<Name>> {
     let meant = Platform::new(os, architecture, variant);
     let written = match variant {
         "" => format!("{os}/{architecture}"),
@@ -19,7 +20,11 @@ pub fn check_label(os: &str, architecture: &str, variant: &str) -> Result<()> {
         // What is implied need not be written; `v1` of amd64 is what no variant means.
         && (variant == meant.variant.as_str() || variant.is_empty() || (architecture, variant) == ("amd64", "v1"));
     if known && is_exact && has_published_variant(architecture, variant) {
-        return Ok(());
+        return Ok(None);
+    }
+    let is_known = os == meant.os.as_str() && architecture == meant.architecture.as_str();
+    if known && is_known && !meant.variant.is_empty() && has_published_variant(architecture, &meant.variant) {
+        return Ok(Some(meant.variant));
     }
     let wrong = |hint: String| {
         Error::new(Kind::Usage, format!("platform '{}' is none that engines know", shown(&written)))
@@ -118,7 +123,6 @@ mod tests {
             ("linux/armhf", "write linux/arm/v7"),
             ("linux/aarch64", "write linux/arm64/v8"),
             ("Linux/arm/v7", "write linux/arm/v7"),
-            ("linux/arm/7", "write linux/arm/v7"),
             ("linux/x86_64", "write linux/amd64"),
             ("macos/arm64", "write darwin/arm64/v8"),
             ("linx/arm/v7", "is linux/arm/v7 meant?"),
@@ -139,7 +143,28 @@ mod tests {
         }
     }
 
-    fn label(text: &str) -> Result<()> {
+    #[test]
+    fn another_word_for_a_variant_is_published_as_that_variant() {
+        for (written, published) in [
+            ("linux/arm/armv6l", "v6"),
+            ("linux/arm/armv7", "v7"),
+            ("linux/arm/armv8", "v8"),
+            ("linux/arm/7", "v7"),
+            ("linux/arm/v7l", "v7"),
+            ("linux/arm64/armv8", "v8"),
+            ("linux/arm64/8", "v8"),
+            ("linux/amd64/2", "v2"),
+            ("linux/riscv64/rva22", "rva22u64"),
+        ] {
+            assert_eq!(label(written).unwrap().as_deref(), Some(published), "{written}");
+        }
+        for (exact, wrong) in [("linux/arm/v7", "linux/arm/v7m"), ("linux/arm64/v8.2", "linux/arm64/armv7")] {
+            assert_eq!(label(exact).unwrap(), None);
+            label(wrong).unwrap_err();
+        }
+    }
+
+    fn label(text: &str) -> Result<Option<Name>> {
         let mut parts = text.splitn(3, '/').map(str::to_owned);
         let mut next = || parts.next().unwrap_or_default();
         check_label(&next(), &next(), &next())

@@ -73,6 +73,7 @@ fn push_platform(list: &mut Candidates, platform: &Platform) {
         ("arm", "v8") => push_arm_v8(list, why),
         ("arm", variant) => candidates::push_arm(list, level(variant), false, why),
         ("arm64", variant) => candidates::push_arm64_order(list, variant, why),
+        ("amd64" | "riscv64", variant) => candidates::push_levels(list, platform, variant, why),
         _ => push(list, platform.clone(), why),
     }
     for candidate in list {

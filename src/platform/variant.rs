@@ -58,6 +58,9 @@ impl Platform {
     /// has become `?` (a manifest must not reach the terminal raw): neither can equal a real name.
     pub fn new(os: &str, arch: &str, variant: &str) -> Platform {
         let os = name(os);
+        // Lists made by hand have both in one field: `arm/v7`, `arm64/v8`.
+        let (arch, inner) = arch.split_once('/').unwrap_or((arch, ""));
+        let variant = if variant.trim().is_empty() { inner } else { variant };
         let (architecture, implied) = architecture(name(arch));
         let variant = name(variant);
         let variant = match variant.as_str() {
@@ -68,7 +71,8 @@ impl Platform {
             // The oldest hard-float label: Docker's and containerd's default for plain `arm`.
             ("arm", "") => name("v7"),
             ("arm64", "") => name("v8"),
-            ("amd64", "v1") => Name::new(),
+            // What all images of the architecture are built for where nobody says more.
+            ("amd64", "v1") | ("riscv64", "rva20u64") => Name::new(),
             _ => variant,
         };
         let os = if os == "macos" { name("darwin") } else { os };
@@ -109,6 +113,26 @@ impl Platform {
             return Err(refused(text, what));
         }
         Ok(platform)
+    }
+
+    /// Reads a platform with the features that its system is said to have, as containerd writes them:
+    /// `linux(+gpu)/arm64`. Without parentheses it is as [`Platform::parse`].
+    ///
+    /// # Errors
+    /// [`Kind::Usage`], also for a version in the parentheses, which no image for Linux has.
+    pub fn parse_with_features(text: &str) -> Result<(Platform, Vec<String>)> {
+        let Some((os, rest)) = text.split_once('(') else { return Ok((Platform::parse(text)?, Vec::new())) };
+        let Some((inner, rest)) = rest.split_once(')') else {
+            return Err(refused(text, "a parenthesis is open"));
+        };
+        let Some(features) = inner.strip_prefix('+') else {
+            return Err(refused(text, "in the parentheses stand features, as in linux(+gpu)/arm64"));
+        };
+        let features: Vec<String> = features.split('+').map(str::to_owned).collect();
+        if features.iter().any(String::is_empty) {
+            return Err(refused(text, "a feature is empty"));
+        }
+        Ok((Platform::parse(&format!("{os}{rest}"))?, features))
     }
 
     /// True for `unknown/unknown`, the label of entries that are no image but attestations about one.
@@ -212,13 +236,18 @@ fn numbered_architecture(text: &str) -> Option<(Name, Name)> {
     known.then(|| (name(architecture), variant))
 }
 
-/// `7`, `7l`, `v7-a`, `V7` to `v7`; `8.0` to `v8`. What is not a version with a little-endian suffix
+/// `7`, `7l`, `v7-a`, `V7`, `armv7l` to `v7`; `8.0` to `v8`; `rva22` to `rva22u64`. What is not a version with a little-endian suffix
 /// stays as it is and so equals nothing: `v7b` is big-endian, `v7m` a microcontroller.
 fn normal_variant(architecture: &str, text: &str) -> Name {
-    if !matches!(architecture, "arm" | "arm64" | "amd64") {
-        return name(text);
+    match architecture {
+        "arm" | "arm64" | "amd64" => {}
+        "riscv64" if matches!(text, "rva20" | "rva22" | "rva23") => return name(&format!("{text}u64")),
+        _ => return name(text),
     }
-    let bare = text.strip_prefix('v').unwrap_or(text);
+    // The whole word of `uname -m`, and of the talks that showed manifest-tool: `"variant": "armv6l"`, `"armv8"`.
+    let word = text.strip_prefix("arm").filter(|rest| architecture != "amd64" && rest.starts_with('v'));
+    let bare = word.unwrap_or(text);
+    let bare = bare.strip_prefix('v').unwrap_or(bare);
     let end = bare.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(bare.len());
     let (version, suffix) = bare.split_at(end);
     let harmless = matches!(
@@ -293,6 +322,20 @@ mod tests {
             ("arm64v8", "", "linux/arm64/v8"),
             ("ppc64el", "", "linux/ppc64le"),
             ("riscv64", "", "linux/riscv64"),
+            ("riscv64", "rva20u64", "linux/riscv64"),
+            ("riscv64", "rva22", "linux/riscv64/rva22u64"),
+            ("arm", "armv6l", "linux/arm/v6"),
+            ("arm", "ARMv7", "linux/arm/v7"),
+            ("arm", "armv7l", "linux/arm/v7"),
+            ("arm", "armv8", "linux/arm/v8"),
+            ("arm64", "armv8", "linux/arm64/v8"),
+            ("arm64", "armv8-a", "linux/arm64/v8"),
+            ("arm64", "armv8.2-a", "linux/arm64/v8.2"),
+            ("arm/v7", "", "linux/arm/v7"),
+            ("arm/v6", "", "linux/arm/v6"),
+            ("arm64/v8", "", "linux/arm64/v8"),
+            ("arm/v7", "v7", "linux/arm/v7"),
+            ("amd64/v2", "", "linux/amd64/v2"),
         ] {
             assert_eq!(normal("Linux", arch, variant), want, "{arch} {variant}");
         }
@@ -308,6 +351,10 @@ mod tests {
             ("arm", "v7b"),
             ("arm", "v7m"),
             ("arm", "v77777"),
+            ("arm", "armv7b"),
+            ("arm", "armv7m"),
+            ("arm", "arm64v8"),
+            ("arm/v7b", ""),
         ] {
             let odd = Platform::new("linux", arch, variant);
             for variant in ["v5", "v6", "v7", "v8"] {
@@ -322,7 +369,7 @@ mod tests {
         assert_eq!(long.architecture.len(), MAX_NAME);
         assert!(long.architecture.ends_with('~'));
         assert_eq!(long.variant, "v7?[2j");
-        assert_eq!(Platform::new("linux", "arm/v7", "").architecture, "arm?v7");
+        assert_eq!(Platform::new("linux", "arm/v7/x", "").variant, "v7?x");
         assert_eq!(
             Platform::new("linux", &format!("arm{}", "é".repeat(40)), "").architecture.len(),
             MAX_NAME
@@ -361,6 +408,22 @@ mod tests {
             assert_eq!(error.kind(), Kind::Usage, "{text}");
             assert!(error.to_string().contains(what), "{text}: {error}");
             assert!(error.to_string().contains("linux/arm/v6"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn features_of_the_system_stand_in_parentheses() {
+        for (text, platform, features) in [
+            ("linux(+gpu)/arm64", "linux/arm64/v8", &["gpu"][..]),
+            ("linux(+a+b)/arm/v6", "linux/arm/v6", &["a", "b"]),
+            ("arm/v6", "linux/arm/v6", &[]),
+        ] {
+            let (parsed, found) = Platform::parse_with_features(text).unwrap();
+            assert_eq!((parsed.to_string().as_str(), found.join(",")), (platform, features.join(",")));
+        }
+        for text in ["linux(+gpu/arm64", "linux(gpu)/arm64", "linux(10.0+a)/arm64", "linux(+)/arm64", "(+a)"]
+        {
+            assert_eq!(Platform::parse_with_features(text).unwrap_err().kind(), Kind::Usage, "{text}");
         }
     }
 
