@@ -67,9 +67,13 @@ impl Archive {
 
     /// The first member of that name; `None` if there is none.
     pub(super) fn find(&self, name: &str) -> Result<Option<Member>> {
-        let broken = |error: io::Error| {
-            Error::from_io(Kind::BadImage, error)
-                .context(format_args!("{}: not a sound tar file", self.place))
+        let broken = |error: io::Error| match error.downcast::<Error>() {
+            Ok(own) => own.context(&self.place),
+            // The tar crate's words for what is in it quote that.
+            Err(error) if error.raw_os_error().is_none() => {
+                Error::new(Kind::BadImage, format!("{}: not a sound tar file", self.place))
+            }
+            Err(error) => Error::from_io(Kind::Disk, error).context(&self.place),
         };
         let mut archive = tar::Archive::new(Cursor { file: &self.file, position: 0 });
         let mut long = Long::default();

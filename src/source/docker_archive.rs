@@ -5,15 +5,13 @@
 //! compressed nevertheless is hashed once beforehand.
 
 use super::archive::{Archive, Member};
-use super::layout::listed;
-use super::{Fetched, Source, read_document, verified};
+use super::{Fetched, Source, names, read_document, verified};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, ImageConfig, LAYERS_MAX, media_type};
 use crate::image::reference::LocalReference;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -141,18 +139,27 @@ impl DockerArchive {
         let bytes = read_document(self.archive.read(start, size, 0), Some(size), Kind::Disk, &what)?;
         let mut images: Vec<Listed> = serde_json::from_slice(&bytes)
             .map_err(|error| Error::new(Kind::BadImage, format!("{what} is not valid: {error}")))?;
-        let names: BTreeSet<&str> = images.iter().flat_map(Listed::names).collect();
-        let listed = listed(&names);
-        match &self.name {
-            None if images.len() == 1 => Ok(images.remove(0)),
-            None if images.is_empty() => Err(Error::new(Kind::NotFound, format!("{place} has no images"))),
-            None => Err(Error::new(Kind::Usage, format!("{place} has several images: {listed}"))
-                .hint("name one: append :NAME:TAG")),
-            Some(wanted) => match images.iter().position(|image| image.names().any(|n| is_name(n, wanted))) {
-                Some(found) => Ok(images.swap_remove(found)),
-                None => Err(Error::new(Kind::NotFound, format!("{place} has no image {wanted:?}"))
-                    .hint(format!("there is {listed}"))),
+        let named = images.iter().enumerate();
+        let named: Vec<(&str, usize)> =
+            named.flat_map(|(at, image)| image.names().map(move |name| (name, at))).collect();
+        let found = match &self.name {
+            None => (0..images.len()).collect(),
+            Some(wanted) => match names::number(wanted) {
+                Some(number) => Vec::from_iter((number < images.len()).then_some(number)),
+                None => names::find(wanted, &named),
             },
+        };
+        let shown = |among: &[usize]| -> Vec<String> {
+            let first =
+                |at: &usize| images[*at].names().next().map_or_else(|| format!("@{at}"), str::to_owned);
+            among.iter().map(first).collect()
+        };
+        let place = format!("docker-archive:{place}");
+        match (found.as_slice(), &self.name) {
+            ([one], _) => Ok(images.swap_remove(*one)),
+            ([], Some(wanted)) => Err(names::none(&place, wanted, &shown(&Vec::from_iter(0..images.len())))),
+            ([], None) => Err(Error::new(Kind::NotFound, format!("{place} has no images"))),
+            (several, _) => Err(names::several(&place, &shown(several))),
         }
     }
 
@@ -227,17 +234,6 @@ impl Source for DockerArchive {
     }
 }
 
-/// Does `wanted` mean the image `name`? A tag alone, or a name as Docker shortens it, suffices.
-fn is_name(name: &str, wanted: &str) -> bool {
-    let short = |text: &str| {
-        let text = text.strip_prefix("docker.io/").unwrap_or(text);
-        text.strip_prefix("library/").unwrap_or(text).to_owned()
-    };
-    let (name, wanted) = (short(name), short(wanted));
-    let tag = name.rsplit_once(':').map_or("", |(_, tag)| tag);
-    name == wanted || tag == wanted || (tag == "latest" && name.strip_suffix(":latest") == Some(&wanted))
-}
-
 /// The name in the archive that a link at `path` points at. `..` beyond the top stays at the top.
 fn followed(path: &str, symbolic: bool, target: &str) -> String {
     let base = match symbolic && !target.starts_with('/') {
@@ -265,15 +261,5 @@ mod tests {
         assert_eq!(followed("aa/layer.tar", false, "bb/layer.tar"), "bb/layer.tar");
         assert_eq!(followed("aa/layer.tar", true, "../../../etc/passwd"), "etc/passwd");
         assert_eq!(followed("layer.tar", true, "./x"), "x");
-    }
-
-    #[test]
-    fn names_as_docker_shortens_them() {
-        assert!(is_name("docker.io/library/alpine:3.20", "alpine:3.20"));
-        assert!(is_name("alpine:latest", "alpine"));
-        assert!(is_name("alpine:3.20", "3.20"));
-        assert!(is_name("alpine:3.20", "docker.io/library/alpine:3.20"));
-        assert!(!is_name("alpine:3.20", "20"));
-        assert!(!is_name("alpine:3.20", "alpine"));
     }
 }

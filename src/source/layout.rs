@@ -5,10 +5,14 @@
 
 use super::archive::Archive;
 use super::attached::{self, Search};
-use super::{Fetched, Found, Source, read_document, verified};
+#[cfg(feature = "publish")]
+use super::attached::{SUFFIXES, belongs_to};
+#[cfg(feature = "publish")]
+use super::{ATTACHMENTS_MAX, Attachment};
+use super::{Fetched, Found, Source, names, read_document, verified};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{Descriptor, Document, Index, media_type};
+use crate::image::manifest::{Descriptor, Document, Index, Unusable, media_type};
 use crate::image::reference::LocalReference;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -16,9 +20,6 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-/// The most tags that an error message lists.
-const LISTED_MAX: usize = 20;
 
 /// The most blobs that may be links, where there is Landlock: each is to be named to the kernel.
 const LINKED_MAX: usize = 1024;
@@ -40,6 +41,8 @@ pub(super) trait Files {
 /// One image in a layout.
 pub(super) struct Layout {
     files: Box<dyn Files>,
+    /// How a reference to it begins.
+    transport: &'static str,
     /// For messages: the path that the user named.
     place: String,
     tag: Option<String>,
@@ -54,22 +57,27 @@ impl Layout {
             return Err(Error::new(Kind::Usage, format!("{place} is no directory"))
                 .hint("a layout in a tar file is oci-archive:FILE"));
         }
-        Layout::new(Box::new(Directory(reference.path.clone())), place, reference)
+        Layout::new(Box::new(Directory(reference.path.clone())), "oci", place, reference)
     }
 
     /// The layout in the uncompressed tar file that `reference` names.
     pub(super) fn archive(reference: &LocalReference) -> Result<Layout> {
         let archive = Archive::open(&reference.path)?;
-        Layout::new(Box::new(archive), reference.path.display().to_string(), reference)
+        Layout::new(Box::new(archive), "oci-archive", reference.path.display().to_string(), reference)
     }
 
-    fn new(files: Box<dyn Files>, place: String, reference: &LocalReference) -> Result<Layout> {
+    fn new(
+        files: Box<dyn Files>,
+        transport: &'static str,
+        place: String,
+        reference: &LocalReference,
+    ) -> Result<Layout> {
         #[derive(Deserialize)]
         struct Marker {
             #[serde(rename = "imageLayoutVersion")]
             version: String,
         }
-        let layout = Layout { files, place, tag: reference.tag.clone() };
+        let layout = Layout { files, transport, place, tag: reference.tag.clone() };
         let bytes = layout.file("oci-layout")?.ok_or_else(|| {
             Error::new(
                 Kind::NotFound,
@@ -99,7 +107,7 @@ impl Layout {
 
     /// Opens a blob whose size is what the descriptor says.
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
-        let path = format!("blobs/sha256/{}", descriptor.digest.hex());
+        let path = path_of(descriptor);
         let Some((reader, size)) = self.files.open(&path, offset)? else {
             return Err(Error::new(Kind::NotFound, format!("{} has no {path}", self.place))
                 .hint("the layout is not complete; copy the image again, with all platforms"));
@@ -138,39 +146,147 @@ impl Layout {
     }
 
     /// The entries that the reference means, and whether these are all.
-    fn choose(&self, mut entries: Vec<Descriptor>) -> Result<(Vec<Descriptor>, bool)> {
-        let all = entries.len();
-        entries.retain(|entry| !is_attachment(entry));
-        let names: BTreeSet<&str> = entries.iter().filter_map(name_of).collect();
-        let Some(tag) = &self.tag else {
-            if names.len() > 1 {
-                return Err(Error::new(
-                    Kind::Usage,
-                    format!("{} has several images: {}", self.place, listed(&names)),
-                )
-                .hint("name one: append :TAG"));
-            }
-            let whole = entries.len() == all;
-            return Ok((entries, whole));
-        };
-        let names = listed(&names);
-        let is_exact = |entry: &Descriptor| name_of(entry) == Some(tag);
-        // Another tool's whole name that ends so is meant only where nothing is called so.
-        let has_exact = entries.iter().any(is_exact);
-        let is_meant = |entry: &Descriptor| match has_exact {
-            true => is_exact(entry),
-            false => name_of(entry).is_some_and(|name| is_tag(name, tag)),
-        };
-        let chosen: Vec<_> = entries.into_iter().filter(is_meant).collect();
-        if chosen.is_empty() {
-            let error = Error::new(Kind::NotFound, format!("{} has no image {tag:?}", self.place));
-            return Err(match names.is_empty() {
-                true => error.hint("its images have no tags; leave :TAG out"),
-                false => error.hint(format!("there is {names}")),
-            });
+    ///
+    /// # Errors
+    /// Returns [`Kind::Usage`] where it may mean several images, [`Kind::NotFound`] where it means none.
+    fn choose(&self, index: Index) -> Result<(Vec<Descriptor>, bool)> {
+        let Index { mut entries, unusable, .. } = index;
+        let place = format!("{}:{}", self.transport, self.place);
+        let all = entries.len() + unusable.len();
+        if let Some(number) = self.tag.as_deref().and_then(names::number) {
+            let before = unusable.iter().filter(|entry| entry.place < number).count();
+            let is_usable = unusable.iter().all(|entry| entry.place != number);
+            return match entries.len() > number - before && is_usable {
+                true => Ok((vec![entries.swap_remove(number - before)], all == 1)),
+                false => Err(Error::new(
+                    Kind::NotFound,
+                    format!("{place} has no usable entry with number {number}"),
+                )),
+            };
         }
-        let whole = chosen.len() == all;
-        Ok((chosen, whole))
+        let places = numbered(entries.len(), &unusable);
+        let mut images = Image::among(&entries, &places);
+        let chosen = match &self.tag {
+            Some(tag) => {
+                let named = images.iter().enumerate();
+                let named: Vec<(&str, usize)> =
+                    named.flat_map(|(at, image)| image.names.iter().map(move |name| (*name, at))).collect();
+                let found = names::find(tag, &named);
+                if found.is_empty() {
+                    let named_so =
+                        |entry: &&Unusable| entry.names().any(|name| names::matches(name, tag).is_some());
+                    if let Some(entry) = unusable.iter().find(named_so) {
+                        let message = format!("image {tag:?} of {place} cannot be used: {}", entry.why);
+                        return Err(Error::new(Kind::BadImage, message));
+                    }
+                    let names: Vec<String> =
+                        images.iter().filter(|image| image.is_named()).map(Image::name).collect();
+                    return Err(names::none(&place, tag, &names));
+                }
+                found.into_iter().map(|at| images[at].clone()).collect()
+            }
+            None => {
+                // A list beside whose name its own entries stand, as ORAS writes them, is one image.
+                if images.iter().filter(|image| image.is_named()).count() > 0 {
+                    let listed = self.listed_in(&entries, &images)?;
+                    images.retain(|image| {
+                        image.is_named()
+                            || !image.entries.iter().all(|at| listed.contains(&entries[*at].digest))
+                    });
+                }
+                images
+            }
+        };
+        let mut chosen: Vec<Image> = chosen;
+        chosen.sort_by(|one, other| one.entries.cmp(&other.entries));
+        // One image may have several names.
+        let digests = |image: &Image| -> BTreeSet<Digest> {
+            image.entries.iter().map(|at| entries[*at].digest).collect()
+        };
+        chosen.dedup_by(|one, other| digests(one) == digests(other));
+        match chosen.as_slice() {
+            [] => Ok((Vec::new(), false)),
+            [image] if image.is_one(&entries) => {
+                let whole = image.entries.len() == all;
+                Ok((image.entries.iter().map(|at| entries[*at].clone()).collect(), whole))
+            }
+            [image] => {
+                let numbers: Vec<String> =
+                    image.entries.iter().map(|at| format!("@{}", places[*at])).collect();
+                Err(names::several(&place, &numbers))
+            }
+            several => Err(names::several(&place, &several.iter().map(Image::name).collect::<Vec<_>>())),
+        }
+    }
+
+    /// The digests of the entries of the lists that have names.
+    fn listed_in(&self, entries: &[Descriptor], images: &[Image]) -> Result<BTreeSet<Digest>> {
+        let mut listed = BTreeSet::new();
+        for image in images.iter().filter(|image| image.is_named()) {
+            for entry in image.entries.iter().map(|at| &entries[*at]).filter(|entry| entry.is_index()) {
+                let document = self.document(entry, "manifest")?;
+                if let Document::Index(index) = Document::parse(&entry.media_type, &document.bytes)? {
+                    listed.extend(index.entries.iter().map(|entry| entry.digest));
+                }
+            }
+        }
+        Ok(listed)
+    }
+}
+
+/// The place of each usable entry among all.
+fn numbered(usable: usize, unusable: &[Unusable]) -> Vec<usize> {
+    (0..usable + unusable.len()).filter(|at| unusable.iter().all(|entry| entry.place != *at)).collect()
+}
+
+/// An image of a layout: the entries that have one name, or one entry that has none.
+#[derive(Clone)]
+struct Image<'a> {
+    /// In full before the tag alone.
+    names: Vec<&'a str>,
+    /// Its entries' places among those that can be used.
+    entries: Vec<usize>,
+    /// Its first entry's number among all.
+    number: usize,
+}
+
+impl<'a> Image<'a> {
+    /// All images among `entries`, whose places are `places`. Entries without a name are one image for several platforms.
+    fn among(entries: &'a [Descriptor], places: &[usize]) -> Vec<Image<'a>> {
+        let mut images: Vec<Image> = Vec::new();
+        for (at, entry) in entries.iter().enumerate() {
+            let names: Vec<&str> = names_of(entry).collect();
+            if is_attachment(entry) || (names.is_empty() && entry.is_artifact()) {
+                continue;
+            }
+            let same = images.iter_mut().find(|image| image.names.first() == names.first());
+            match same {
+                Some(image) => image.entries.push(at),
+                None => images.push(Image { names, entries: vec![at], number: places[at] }),
+            }
+        }
+        images
+    }
+
+    fn is_named(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    /// What a user writes to mean this one.
+    fn name(&self) -> String {
+        self.names.first().map_or_else(|| format!("@{}", self.number), |name| (*name).to_owned())
+    }
+
+    /// Whether its entries are for different platforms, as far as labels say: then a board chooses among them.
+    fn is_one(&self, entries: &[Descriptor]) -> bool {
+        let mut seen: Vec<&Descriptor> = Vec::new();
+        self.entries.iter().map(|at| &entries[*at]).all(|entry| {
+            let is_same =
+                |other: &&&Descriptor| other.platform == entry.platform && other.digest != entry.digest;
+            let is_new = entry.is_attestation() || !seen.iter().any(|other| is_same(&other));
+            seen.push(entry);
+            is_new
+        })
     }
 }
 
@@ -185,7 +301,7 @@ impl Source for Layout {
 
     fn root(&mut self) -> Result<Fetched> {
         let (bytes, index) = self.index()?;
-        let (chosen, whole) = self.choose(index.entries)?;
+        let (chosen, whole) = self.choose(index)?;
         if let [only] = chosen.as_slice() {
             return self.document(only, "manifest");
         }
@@ -194,6 +310,11 @@ impl Source for Layout {
         }
         let bytes = if whole { bytes } else { index_of(&chosen) };
         Ok(Fetched { digest: Digest::of(&bytes), bytes, media_type: media_type::OCI_INDEX.to_owned() })
+    }
+
+    fn has(&mut self, descriptor: &Descriptor) -> bool {
+        // What cannot be opened is there, and reading it says why it cannot.
+        !matches!(self.files.open(&path_of(descriptor), 0), Ok(None))
     }
 
     fn manifest(&mut self, descriptor: &Descriptor) -> Result<Fetched> {
@@ -206,6 +327,11 @@ impl Source for Layout {
 
     fn layer(&mut self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
         self.blob(descriptor, offset)
+    }
+
+    #[cfg(feature = "publish")]
+    fn attachments(&mut self, digest: &Digest) -> Result<Vec<Attachment>> {
+        attachments(self, digest)
     }
 
     /// By cosign's tag; by what `cosign save` notes, which says not of which image, so that the payload will tell; and
@@ -229,6 +355,42 @@ impl Source for Layout {
         let unnamed = others.into_iter().filter(|entry| name_of(entry).is_none() && kind_of(entry).is_none());
         search.entries(self, unnamed.collect())
     }
+}
+
+/// What is attached to a digest, in a layout: behind cosign's tags, or what says so itself.
+#[cfg(feature = "publish")]
+fn attachments(layout: &Layout, digest: &Digest) -> Result<Vec<Attachment>> {
+    let prefix = format!("sha256-{}", digest.hex());
+    let tag_of = |entry: &Descriptor| {
+        let name = name_of(entry)?;
+        let tags = SUFFIXES.iter().map(|suffix| format!("{prefix}{suffix}"));
+        tags.into_iter().find(|tag| is_tag(name, tag))
+    };
+    let (_, index) = layout.index()?;
+    let mut found: Vec<Attachment> = Vec::new();
+    for entry in &index.entries {
+        let tag = tag_of(entry);
+        let may_refer = name_of(entry).is_none() && entry.platform.is_none() && entry.is_manifest();
+        if tag.is_none() && !may_refer {
+            continue;
+        }
+        let document = layout.document(entry, "manifest")?;
+        if tag.is_some() || belongs_to(&document, digest) {
+            if found.len() == ATTACHMENTS_MAX {
+                log::warn!(
+                    "{digest} has more than {ATTACHMENTS_MAX} attachments, which are left out (limit ATTACHMENTS_MAX)"
+                );
+                break;
+            }
+            found.push(Attachment { document, tag });
+        }
+    }
+    Ok(found)
+}
+
+/// The path of a blob in a layout (image-spec image-layout.md, "Blobs").
+fn path_of(descriptor: &Descriptor) -> String {
+    format!("blobs/sha256/{}", descriptor.digest.hex())
 }
 
 /// What `cosign save` notes of signatures.
@@ -258,19 +420,17 @@ pub(super) fn name_of(entry: &Descriptor) -> Option<&str> {
     entry.annotations.as_ref()?.ref_name.as_deref()
 }
 
-/// A `ref.name` is the tag itself (image-spec annotations.md), or a whole name as containerd writes it.
-fn is_tag(name: &str, tag: &str) -> bool {
-    name == tag || name.strip_suffix(tag).is_some_and(|rest| rest.ends_with(':'))
+/// The names of an image, the full one first.
+fn names_of(entry: &Descriptor) -> impl Iterator<Item = &str> {
+    let annotations = entry.annotations.as_ref();
+    let full = annotations.and_then(|annotations| annotations.full_name.as_deref());
+    let name = annotations.and_then(|annotations| annotations.ref_name.as_deref());
+    full.into_iter().chain(name).filter(|name| !name.is_empty())
 }
 
-/// `a, b, c`, within [`LISTED_MAX`].
-pub(super) fn listed(names: &BTreeSet<&str>) -> String {
-    let shown: Vec<_> = names.iter().take(LISTED_MAX).map(|name| name.escape_debug().to_string()).collect();
-    let more = names.len().saturating_sub(LISTED_MAX);
-    match more {
-        0 => shown.join(", "),
-        _ => format!("{} and {more} more", shown.join(", ")),
-    }
+/// A `ref.name` is the tag itself (image-spec annotations.md), or a whole name.
+fn is_tag(name: &str, tag: &str) -> bool {
+    name == tag || name.strip_suffix(tag).is_some_and(|rest| rest.ends_with(':'))
 }
 
 /// An index of some entries of `index.json`, with the fields that choosing among them needs.

@@ -23,6 +23,7 @@ mod entries;
 mod layout;
 #[cfg(feature = "publish")]
 mod layout_writer;
+mod names;
 #[cfg(feature = "publish")]
 mod partial;
 mod registry;
@@ -66,6 +67,20 @@ pub struct Fetched {
     pub media_type: String,
 }
 
+/// The most that is taken along of what is attached to one digest. What is beyond is left out, with a warning.
+#[cfg(feature = "publish")]
+pub const ATTACHMENTS_MAX: usize = 64;
+
+/// Something that is attached to an image: a signature, an attestation, a list of what is in it.
+#[cfg(feature = "publish")]
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// Its manifest or index.
+    pub document: Fetched,
+    /// The tag by which cosign finds it (`sha256-<hex>.sig`); `None` if its `subject` says to what it belongs.
+    pub tag: Option<String>,
+}
+
 /// A place that has one image, perhaps for several platforms.
 pub trait Source {
     /// What the reference names: an index or a manifest.
@@ -75,6 +90,12 @@ pub trait Source {
     /// and good for one thing: to see that nothing is new.
     fn current(&mut self) -> Result<Option<Digest>> {
         Ok(None)
+    }
+
+    /// Whether the blob that `descriptor` points at is there, as far as that is seen without asking for it: `docker save`
+    /// and its like leave platforms out of what they write, and not of the index.
+    fn has(&mut self, _descriptor: &Descriptor) -> bool {
+        true
     }
 
     /// The index or manifest that an entry of an index points at.
@@ -92,6 +113,12 @@ pub trait Source {
     /// verified; each is bounded by [`PAYLOAD_MAX`], and all by [`SIGNATURES_MAX`].
     fn signatures(&mut self, _digest: &Digest, _found: &mut Found) -> Result<()> {
         Ok(())
+    }
+
+    /// Finds what is attached to `digest`, whatever it is: at most [`ATTACHMENTS_MAX`].
+    #[cfg(feature = "publish")]
+    fn attachments(&mut self, _digest: &Digest) -> Result<Vec<Attachment>> {
+        Ok(Vec::new())
     }
 
     /// The files that it has yet to open, and directories with such files. Those that are not there are left out.
