@@ -36,7 +36,7 @@ fn challenge(realm: &str) -> Reply {
 /// A registry that takes the tokens that `good` likes, issued at `realm`.
 fn guarded(realm: String, good: impl Fn(&str) -> bool + Send + Sync + 'static) -> Server {
     Server::start(move |request, _| match request.header("authorization") {
-        Some(token) if good(token) => Reply::typed(media_type::OCI_INDEX, "{}"),
+        Some(token) if good(token) => Reply::typed(media_type::OCI_INDEX, crate::INDEX),
         _ => challenge(&realm),
     })
 }
@@ -46,7 +46,7 @@ fn an_anonymous_token() {
     let tokens = Server::start(|_, _| Reply::new(200, r#"{"token":"abc","expires_in":300}"#));
     let server = guarded(format!("http://{}/token?x=1", tokens.address), |token| token == "Bearer abc");
     let mut source = registry(server.address, &options());
-    assert_eq!(source.root().unwrap().bytes, b"{}");
+    assert_eq!(source.root().unwrap().bytes, crate::INDEX.as_bytes());
     let asked = &tokens.requests()[0];
     assert_eq!(asked.target, "/token?x=1&service=my%20registry&scope=repository%3Ateam%2Fapp%3Apull");
     assert_eq!(asked.header("authorization"), None);
@@ -89,24 +89,52 @@ fn a_registry_token_is_shown_as_it_is() {
 
 #[test]
 fn long_tokens_up_to_a_limit_that_is_named() {
-    for (length, fits) in [(6 << 10, true), (16_000, true), (20_000, false)] {
+    for (length, fits) in [(6 << 10, true), (16_000, true), (64 << 10, true), (70_000, false)] {
         let token = "x".repeat(length);
         let wanted = format!("Bearer {token}");
-        let tokens = Server::start(move |_, _| Reply::new(200, format!(r#"{{"token":"{token}"}}"#)));
+        let tokens = Server::start(move |_, _| {
+            Reply::new(200, format!(r#"{{"token":"{token}","access_token":"{token}"}}"#))
+        });
         let server = guarded(format!("http://{}/token", tokens.address), move |token| token == wanted);
         let root = registry(server.address, &options()).root();
         match fits {
-            true => assert_eq!(root.unwrap().bytes, b"{}"),
+            true => assert_eq!(root.unwrap().bytes, crate::INDEX.as_bytes()),
             false => {
                 let text =
-                    refused(root, Kind::Network, &["authorization would have 20007 bytes", "LINE_MAX"]);
+                    refused(root, Kind::Network, &["authorization would have 70007 bytes", "LINE_MAX"]);
                 assert!(!text.contains("xxx"), "{text}");
             }
         }
     }
-    let long = format!(r#"Bearer realm="http://127.0.0.1:1/",scope="{}""#, "/".repeat(6000));
-    let server = Server::start(move |_, _| Reply::new(401, "").with("WWW-Authenticate", &long));
-    refused(registry(server.address, &options()).root(), Kind::Network, &["URL would have 180", "LINE_MAX"]);
+}
+
+/// Challenges as they are met: what is asked of the token server is always enough to pull this repository.
+#[test]
+fn odd_challenges() {
+    let own = "scope=repository%3Ateam%2Fapp%3Apull";
+    for (scope, asked) in [
+        ("", own.to_owned()),
+        (r#",scope="""#, own.to_owned()),
+        (r#",scope="*""#, format!("scope=%2A&{own}")),
+        (r#",scope="repository:team/app:pull""#, own.to_owned()),
+        (
+            r#",scope="repository:team/app:pull,push""#,
+            "scope=repository%3Ateam%2Fapp%3Apull%2Cpush".to_owned(),
+        ),
+        (r#",scope="repository:other:pull""#, format!("scope=repository%3Aother%3Apull&{own}")),
+        (r#",scope="registry:catalog:*""#, format!("scope=registry%3Acatalog%3A%2A&{own}")),
+        (r#",error="inválid",scope="  ""#, own.to_owned()),
+    ] {
+        let tokens = Server::start(|_, _| Reply::new(200, r#"{"token":"good"}"#));
+        let header = format!(r#"Bearer realm="http://{}/token"{scope}"#, tokens.address);
+        let server = Server::start(move |request, _| match request.header("authorization") {
+            Some("Bearer good") => Reply::typed(media_type::OCI_INDEX, crate::INDEX),
+            _ => Reply::new(401, "").with("WWW-Authenticate", &header),
+        });
+        registry(server.address, &options()).root().unwrap();
+        let target = &tokens.requests()[0].target;
+        assert_eq!(target.split_once('?').unwrap().1, asked, "{scope}");
+    }
 }
 
 #[test]
@@ -116,7 +144,7 @@ fn a_token_that_expires_on_the_way_is_replaced() {
     let server = Server::start(move |request, before| {
         let wanted = if before < 2 { "Bearer t0" } else { "Bearer t1" };
         match request.header("authorization") == Some(wanted) {
-            true => Reply::typed(media_type::OCI_INDEX, "{}"),
+            true => Reply::typed(media_type::OCI_INDEX, crate::INDEX),
             false => challenge(&realm),
         }
     });
@@ -128,7 +156,7 @@ fn a_token_that_expires_on_the_way_is_replaced() {
 
 fn basic(request: &Request) -> Reply {
     match request.header("authorization") == Some(&*format!("Basic {USER}")) {
-        true => Reply::typed(media_type::OCI_INDEX, "{}"),
+        true => Reply::typed(media_type::OCI_INDEX, crate::INDEX),
         false => Reply::new(401, "").with("WWW-Authenticate", r#"basic realm="x, y""#),
     }
 }
@@ -214,7 +242,7 @@ fn a_password_does_not_travel_in_the_clear_to_a_stranger() {
 
 #[test]
 fn authorization_stays_with_the_registry() {
-    let store = Server::start(|_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let store = Server::start(|_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
     let elsewhere = format!("http://{}/store", store.address);
     let server = Server::start(move |request, _| match basic(request) {
         _ if request.header("authorization").is_none() => basic(request),
@@ -234,7 +262,7 @@ fn a_broken_credentials_file_matters_only_where_it_is_needed() {
     let path = directory.path().join("auth.json");
     std::fs::write(&path, r#"{"auths":{"x":"hunter2"}}"#).unwrap();
     let options = Options { auth_file: Some(path), ..options() };
-    let open = Server::start(|_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let open = Server::start(|_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
     registry(open.address, &options).root().unwrap();
     let guarded = Server::start(|request, _| basic(request));
     let text = refused(registry(guarded.address, &options).root(), Kind::Usage, &["auth.json", "line 1"]);

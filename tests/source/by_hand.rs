@@ -100,8 +100,10 @@ fn push(reference: &Reference, size: u64) -> Result<(), Error> {
         pointer(media_type::OCI_CONFIG, config)
     );
     let mut destination = open_destination(reference, &options())?;
-    let (config_descriptor, layer) =
-        (descriptor(media_type::OCI_CONFIG, config), serde_json::from_str(&layer).unwrap());
+    let (config_descriptor, layer) = (
+        descriptor(media_type::OCI_CONFIG, config),
+        edgepull::image::manifest::Descriptor::new(media_type::OCI_LAYER.to_owned(), digest, size),
+    );
     let mut all = 0;
     println!("there? {}", destination.has_blob(&layer)?);
     destination.blob(&layer, &mut |from| Ok(Box::new(Bytes(seed, from..size))), &mut |sent| all += sent)?;

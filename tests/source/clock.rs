@@ -24,7 +24,7 @@ fn today() -> u64 {
 fn ask(pki: &Pki, headers: &[(&'static str, String)], clock: &Arc<Clock>) -> (Result<Fetched>, Reading) {
     let headers = headers.to_vec();
     let server = Server::start_tls(pki.server(), move |_, _| {
-        let reply = Reply::typed(media_type::OCI_INDEX, "{}");
+        let reply = Reply::typed(media_type::OCI_INDEX, crate::INDEX);
         headers.iter().fold(reply, |reply, (name, value)| reply.with(name, value))
     });
     let options = Options { clock: clock.clone(), ..trusting(&pki.path("ca.pem")) };
@@ -164,7 +164,7 @@ fn nobody_else_is_believed(registry: &Server, options: &Options, today: u64) {
 fn registry(pki: &Pki, blob: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Server {
     Server::start_tls(pki.server(), move |request, _| match request.target.contains("/blobs/") {
         true => blob(request),
-        false => Reply::typed(media_type::OCI_INDEX, "{}").length(None),
+        false => Reply::typed(media_type::OCI_INDEX, crate::INDEX).length(None),
     })
 }
 
@@ -231,8 +231,9 @@ fn an_error_says_what_time_it_is_too_and_a_clock_that_is_right_needs_nobody() {
 fn nothing_is_learnt_without_tls() {
     let today = today();
     let (name, value) = date(today + 5 * DAY);
-    let server =
-        Server::start(move |_, _| Reply::typed(media_type::OCI_INDEX, "{}").with(name, &value.clone()));
+    let server = Server::start(move |_, _| {
+        Reply::typed(media_type::OCI_INDEX, crate::INDEX).with(name, &value.clone())
+    });
     for system in [7, today + 5 * DAY] {
         let clock = clock(system, today, None);
         let options = Options { clock: clock.clone(), ..crate::options() };

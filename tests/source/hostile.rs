@@ -106,8 +106,7 @@ fn an_upload_does_not_go_on_there_either() {
         let mut registry = edgepull::source::open_destination(&reference, &options()).unwrap();
         let bytes = b"some";
         let digest = edgepull::image::digest::Digest::of(bytes);
-        let blob: Descriptor =
-            serde_json::from_str(&format!(r#"{{"digest":"{digest}","size":{}}}"#, bytes.len())).unwrap();
+        let blob: Descriptor = Descriptor::new(String::new(), digest, bytes.len() as u64);
         let result = registry.blob(&blob, &mut |_| Ok(Box::new(&bytes[..])), &mut |_| {});
         refused(result, Kind::Network, &["only this board can reach", "refused"]);
         assert_eq!(server.requests().len(), 1, "{target}");
@@ -134,12 +133,12 @@ fn a_registry_elsewhere_cannot_send_a_board_to_itself() {
     }
     assert!(service.requests().is_empty());
     // A private network is where registries live.
-    let store = Server::start_at(&format!("{}:0", own.ip()), |_, _| Reply::typed("x", "{}"));
+    let store = Server::start_at(&format!("{}:0", own.ip()), |_, _| Reply::typed("x", crate::INDEX));
     let target = format!("http://{}/", store.address);
     let server = Server::start_at(&format!("{}:0", own.ip()), move |_, _| {
         Reply::new(302, "").with("Location", &target)
     });
-    assert_eq!(registry(server.address, &options()).root().unwrap().bytes, b"{}");
+    assert_eq!(registry(server.address, &options()).root().unwrap().bytes, crate::INDEX.as_bytes());
 }
 
 #[test]
@@ -177,12 +176,13 @@ fn floods_end_while_little_has_come() {
 #[test]
 fn a_head_that_is_too_large_is_named_and_not_asked_for_again() {
     let long = "y".repeat(20_000);
-    let server = Server::start(move |_, _| Reply::new(200, "{}").with("X-Long", &long));
+    let server = Server::start(move |_, _| Reply::new(200, crate::INDEX).with("X-Long", &long));
     refused(registry(server.address, &options()).root(), Kind::Network, &["head of the answer", "16 KiB"]);
     assert_eq!(server.requests().len(), 1);
     let Some(pki) = Pki::new() else { return };
     let long = "y".repeat(20_000);
-    let server = Server::start_tls(pki.server(), move |_, _| Reply::new(200, "{}").with("X-Long", &long));
+    let server =
+        Server::start_tls(pki.server(), move |_, _| Reply::new(200, crate::INDEX).with("X-Long", &long));
     let trusting = trusting(&pki.path("ca.pem"));
     refused(registry(server.address, &trusting).root(), Kind::Network, &["head of the answer", "16 KiB"]);
 }

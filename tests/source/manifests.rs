@@ -54,7 +54,13 @@ fn a_whole_pull_over_one_connection_s_worth_of_requests() {
     let requests = server.requests();
     assert_eq!(requests.len(), 4, "nothing is asked twice: {requests:?}");
     assert!(requests.iter().all(|request| request.method == "GET"));
-    assert!(requests[0].header("accept").unwrap().contains(media_type::DOCKER_LIST));
+    let types = [
+        media_type::OCI_INDEX,
+        media_type::DOCKER_LIST,
+        media_type::OCI_MANIFEST,
+        media_type::DOCKER_MANIFEST,
+    ];
+    assert_eq!(requests[0].headers("accept"), types, "a header each");
     assert_eq!(requests[0].header("user-agent"), Some(concat!("edgepull/", env!("CARGO_PKG_VERSION"))));
     assert_eq!(requests[3].header("accept-encoding"), Some("identity"));
     assert_eq!(requests[3].header("authorization"), None);
@@ -79,12 +85,14 @@ fn a_loopback_registry_that_hangs_up_on_tls() {
             let mut head = [0; 4096];
             let read = connection.read(&mut head).unwrap();
             if head[..read].starts_with(b"GET ") {
-                connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+                connection
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"manifests\":[]}")
+                    .unwrap();
             }
         }
     });
     let options = Options { plain_http: false, ..options() };
-    assert_eq!(registry(address, &options).root().unwrap().bytes, b"{}");
+    assert_eq!(registry(address, &options).root().unwrap().bytes, crate::INDEX.as_bytes());
 }
 
 #[test]
@@ -118,20 +126,28 @@ fn a_digest_in_the_reference_is_held_against_the_bytes() {
 #[test]
 fn bytes_that_are_not_what_was_promised() {
     let wrong = Server::start(|_, _| {
-        Reply::typed(media_type::OCI_INDEX, "{}")
+        Reply::typed(media_type::OCI_INDEX, crate::INDEX)
             .with("Docker-Content-Digest", &Digest::of(b"other").to_string())
     });
     refused(registry(wrong.address, &options()).root(), Kind::Verification, &["its head says sha256:"]);
 
-    let other = Server::start(|_, _| Reply::typed(media_type::OCI_MANIFEST, "{ }"));
+    let other = Server::start(|_, _| Reply::typed(media_type::OCI_MANIFEST, r#"{"layers": []}"#));
     let mut source = registry(other.address, &options());
-    refused(source.manifest(&descriptor(media_type::OCI_MANIFEST, b"{}")), Kind::Verification, &["longer"]);
     refused(
-        source.manifest(&descriptor(media_type::OCI_MANIFEST, b"[ ]")),
+        source.manifest(&descriptor(media_type::OCI_MANIFEST, br#"{"layers":[]}"#)),
+        Kind::Verification,
+        &["longer"],
+    );
+    refused(
+        source.manifest(&descriptor(media_type::OCI_MANIFEST, br#"{"layers":[ ]}"#)),
         Kind::Verification,
         &["expected"],
     );
-    refused(source.config(&descriptor(media_type::OCI_CONFIG, b"[ ]")), Kind::Verification, &["expected"]);
+    refused(
+        source.config(&descriptor(media_type::OCI_CONFIG, br#"{"layers":[ ]}"#)),
+        Kind::Verification,
+        &["expected"],
+    );
 }
 
 #[test]
@@ -187,13 +203,62 @@ fn referrers_come_in_pages() {
 
 #[test]
 fn overload_is_waited_for() {
-    for status in [429, 500, 502, 503, 504] {
+    for status in [408, 425, 429, 500, 501, 502, 503, 504, 507, 509, 520, 524, 530, 599] {
         let server = Server::start(move |_, before| match before {
             0 | 1 => Reply::new(status, "busy").with("Retry-After", "0"),
-            _ => Reply::typed(media_type::OCI_INDEX, "{}"),
+            _ => Reply::typed(media_type::OCI_INDEX, crate::INDEX),
         });
-        assert_eq!(registry(server.address, &options()).root().unwrap().bytes, b"{}");
+        assert_eq!(registry(server.address, &options()).root().unwrap().bytes, crate::INDEX.as_bytes());
         assert_eq!(server.requests().len(), 3, "{status}");
+    }
+}
+
+/// Bodies of those who are no registry, or have no manifest.
+const NO_MANIFESTS: [&str; 9] = [
+    "",
+    "{}",
+    "null",
+    "[]",
+    "<html>please log in</html>",
+    "\u{feff}<!DOCTYPE html>",
+    r#"{"errors":[{"code":"UNAUTHORIZED","message":"log in"}]}"#,
+    r#"{"schemaVersion":2}"#,
+    r#"{"manifests":[]"#,
+];
+
+#[test]
+fn a_body_that_is_no_manifest_says_nothing_of_the_image() {
+    for body in NO_MANIFESTS {
+        for content_type in ["text/html", media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST, ""] {
+            let server = Server::start(move |_, _| Reply::typed(content_type, body));
+            let mut source = registry(server.address, &options());
+            refused(source.root(), Kind::Network, &["no manifest", "not a registry, or a login page"]);
+            assert_eq!(server.requests().len(), 1, "{body}: asked once");
+            // By a digest, too: the bytes are not that image's.
+            let wanted = descriptor(media_type::OCI_MANIFEST, br#"{"layers":[]}"#);
+            refused(source.manifest(&wanted), Kind::Network, &["not a registry, or a login page"]);
+        }
+    }
+    // What its digest names is the image's own fault.
+    let server = Server::start(move |_, _| Reply::typed("text/html", "{}"));
+    let page = registry(server.address, &options()).manifest(&descriptor("", b"{}")).unwrap();
+    assert_eq!(page.bytes, b"{}");
+}
+
+/// Every answer to HEAD that gives no digest: what GET says counts, and that is asked for once.
+#[test]
+fn head_is_no_more_than_an_optimisation() {
+    for status in [200, 204, 301, 307, 400, 401, 403, 404, 405, 406, 410, 418, 429, 500, 501, 503, 520, 599] {
+        let server = Server::start(move |request, _| match request.method.as_str() {
+            "HEAD" if request.target == "/only/get" => Reply::new(405, ""),
+            "HEAD" => Reply::new(status, "").with("Location", "/only/get"),
+            _ => Reply::typed(media_type::OCI_INDEX, crate::INDEX),
+        });
+        let mut source = registry(server.address, &options());
+        assert_eq!(source.current().unwrap(), None, "{status}");
+        assert_eq!(source.root().unwrap().bytes, crate::INDEX.as_bytes());
+        let heads = server.requests().iter().filter(|request| request.method == "HEAD").count();
+        assert!(heads <= 2, "{status}: {heads} times");
     }
 }
 

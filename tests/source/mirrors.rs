@@ -101,6 +101,44 @@ fn a_mirror_that_may_say_what_a_tag_means_is_asked_first() {
 }
 
 #[test]
+fn a_mirror_that_shows_a_page_is_left_out() {
+    for (content_type, body) in [
+        ("text/html", "<html>please log in</html>"),
+        ("", ""),
+        ("application/json", "{}"),
+        (media_type::OCI_MANIFEST, "{}"),
+        ("application/json", r#"{"errors":[{"code":"DENIED"}]}"#),
+        ("application/vnd.docker.distribution.manifest.v1+prettyjws", r#"{"schemaVersion":1,"fsLayers":[]}"#),
+    ] {
+        let mirror = Server::start(move |_, _| Reply::typed(content_type, body));
+        let origin = honest();
+        let hosts = Hosts::new(&format!(
+            "[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\", \"referrers\", \"new\"]\n",
+            mirror.address
+        ));
+        let mut source = registry(origin.address, &hosts.options());
+        assert!(pull(&mut *source) == Image::new().layer, "{body}");
+        assert_eq!((mirror.requests().len(), origin.requests().len()), (1, 4), "{body}");
+    }
+}
+
+#[test]
+fn a_mirror_without_head_is_asked_for_the_manifest_itself() {
+    for status in [401, 403, 405, 500, 520] {
+        let mirror = Server::start(move |request, _| match request.method.as_str() {
+            "HEAD" => Reply::new(status, ""),
+            _ => serve(&Image::new(), request),
+        });
+        let origin = Server::start(|_, _| Reply::new(404, ""));
+        let hosts = Hosts::new(&format!("[host.\"http://{}\"]\n", mirror.address));
+        let mut source = registry(origin.address, &hosts.options());
+        assert_eq!(source.current().unwrap(), None, "{status}");
+        pull(&mut *source);
+        assert_eq!(origin.requests().len(), 1, "{status}: only where HEAD was no use");
+    }
+}
+
+#[test]
 fn nobody_may_say_what_the_tag_means() {
     let origin = honest();
     let hosts = Hosts::new(&format!("server = \"http://{}\"\ncapabilities = [\"pull\"]\n", origin.address));

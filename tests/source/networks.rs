@@ -20,9 +20,9 @@ fn a_registry_that_comes_up_late_is_waited_for() {
     let server = std::thread::spawn(move || {
         // Later than all tries without waiting, which end within milliseconds here.
         std::thread::sleep(Duration::from_millis(700));
-        Server::start_on(port, |_, _| Reply::typed("x", "{}"))
+        Server::start_on(port, |_, _| Reply::typed("x", crate::INDEX))
     });
-    assert_eq!(registry(address, &options).root().unwrap().bytes, b"{}");
+    assert_eq!(registry(address, &options).root().unwrap().bytes, crate::INDEX.as_bytes());
     server.join().unwrap();
     // Once it was there, a failure is one.
     let mut gone = registry(closed_port(), &options);
@@ -178,8 +178,8 @@ fn literal_ipv6_addresses() {
     if TcpListener::bind("[::1]:0").is_err() {
         return println!("skipped: this machine has no IPv6");
     }
-    let server = Server::start_at("[::1]:0", |_, _| Reply::typed("x", "{}"));
-    assert_eq!(registry(server.address, &options()).root().unwrap().bytes, b"{}");
+    let server = Server::start_at("[::1]:0", |_, _| Reply::typed("x", crate::INDEX));
+    assert_eq!(registry(server.address, &options()).root().unwrap().bytes, crate::INDEX.as_bytes());
     assert_eq!(server.requests()[0].header("host"), Some(&*server.address.to_string()));
 }
 

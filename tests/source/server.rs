@@ -32,6 +32,11 @@ impl Request {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// All headers of that name, in lower case, in their order.
+    pub fn headers(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
+    }
+
     /// The body, as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()

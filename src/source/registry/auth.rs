@@ -15,16 +15,17 @@ use serde::Deserialize;
 use std::io::Read;
 use ureq::http::{HeaderValue, header};
 
-/// The largest answer of a token server, in bytes. Tokens of several KiB are normal.
-const TOKEN_MAX: u64 = 64 << 10;
+/// The largest answer of a token server, in bytes: a token of 64 KiB, twice, as Docker Hub's has it under both of its names,
+/// and what else is said of it.
+const TOKEN_MAX: u64 = 160 << 10;
 /// How edgepull calls itself to token servers.
 const CLIENT_ID: &str = "edgepull";
 
 /// Answers the challenges of a 401: the value of the `Authorization` header to try next.
 pub(super) fn authorize(client: &Endpoint, answer: Answer, access: &Access) -> Result<Secret, Failure> {
     let challenges: Vec<Challenge> = (answer.response.headers().get_all(header::WWW_AUTHENTICATE).iter())
-        .filter_map(|header| header.to_str().ok())
-        .flat_map(Challenge::parse)
+        // A realm may have any letters (RFC 9110, 5.5: obs-text), and who reads it only compares it.
+        .flat_map(|header| Challenge::parse(&String::from_utf8_lossy(header.as_bytes())))
         .collect();
     let found = client.credentials().map_err(Failure::last)?;
     let registry = Origin::of(&answer.url);
@@ -142,7 +143,7 @@ fn token_of(client: &Endpoint, answer: Answer, access: &Access) -> Result<Secret
     (answer.into_body().take(TOKEN_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| Failure::new(Class::Passing, Error::from_io(Kind::Network, error)))?;
     if bytes.len() as u64 > TOKEN_MAX {
-        return Err(wrong("the answer is larger than 64 KiB (edgepull's limit TOKEN_MAX)"));
+        return Err(wrong("the answer is larger than 160 KiB (edgepull's limit TOKEN_MAX)"));
     }
     // No serde text here: it quotes what it could not take.
     let token: Token = serde_json::from_slice(&bytes).map_err(|_| wrong("the answer holds no token"))?;

@@ -22,7 +22,7 @@ use crate::source::{Options, read_document};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use ureq::http::{HeaderName, Uri};
+use ureq::http::{HeaderName, Method, Uri};
 
 /// Asks about one repository.
 pub(super) struct Client {
@@ -133,6 +133,9 @@ impl Client {
                     // Read to its end, the connection is free for the next request.
                     outcome(answer);
                 }
+                // The manifest itself may be had from whoever does not tell its digest.
+                Ok(answer) if ask.method == Method::HEAD => drop(outcome(answer)),
+                Err(failure) if ask.method == Method::HEAD && failure.class != Class::Unreachable => {}
                 Ok(answer) => self.set_aside(at, &format!("unexpected answer {}", outcome(answer))),
                 Err(failure) => self.set_aside(at, &failure.error.to_string()),
             }
@@ -165,6 +168,11 @@ impl Client {
         let mirror = &self.endpoints[place].place;
         self.network.warn(format!("the mirror {} is left out: {why}", mirror.shown()));
         self.network.set_aside(&mirror.key(), false);
+    }
+
+    /// Whether that place is a mirror, and not the registry itself.
+    pub(super) fn is_mirror(&self, place: usize) -> bool {
+        place < self.mirrors().len()
     }
 
     /// What this place had begun to give has failed: a mirror is left out then.

@@ -60,26 +60,35 @@ pub(super) enum Access {
 }
 
 impl Access {
-    /// The scopes of a token, separated by spaces (distribution docs, spec/auth/scope): those of the challenge, if it has any.
-    /// Who writes gets one token for all of that: with one that may only read, which is what a challenge to a status of an
+    /// The scopes of a token, separated by spaces (distribution docs, spec/auth/scope): those of the challenge, if it has any,
+    /// and what is to be done, if that is not among them: challenges name `*`, or another repository. Who writes gets one token for all of that: with one that may only read, which is what a challenge to a status of an
     /// upload names, the next write would be refused, and its answer perhaps be lost.
     pub(super) fn scope(&self, challenge: Option<&str>, repository: &str) -> String {
-        match self {
-            Access::Pull => challenge.map_or_else(|| format!("repository:{repository}:pull"), str::to_owned),
+        let (rights, from) = match self {
+            Access::Pull => ("pull", None),
             #[cfg(feature = "publish")]
-            Access::Push { from } => {
-                let own = format!("repository:{repository}:pull,push");
-                let from = from.as_ref().map(|from| format!("repository:{from}:pull"));
-                let mut scopes: Vec<&str> = challenge.unwrap_or_default().split_ascii_whitespace().collect();
-                for wanted in [Some(own.as_str()), from.as_deref()].into_iter().flatten() {
-                    if !scopes.contains(&wanted) {
-                        scopes.push(wanted);
-                    }
-                }
-                scopes.join(" ")
+            Access::Push { from } => ("pull,push", from.as_ref()),
+        };
+        let own = format!("repository:{repository}:{rights}");
+        let from = from.map(|from: &String| format!("repository:{from}:pull"));
+        let mut scopes: Vec<&str> = challenge.unwrap_or_default().split_ascii_whitespace().collect();
+        for wanted in [Some(own.as_str()), from.as_deref()].into_iter().flatten() {
+            if !scopes.iter().any(|scope| grants(scope, wanted)) {
+                scopes.push(wanted);
             }
         }
+        scopes.join(" ")
     }
+}
+
+/// Whether a scope has all rights of another one: `repository:a:pull,push` has those of `repository:a:pull`.
+fn grants(scope: &str, wanted: &str) -> bool {
+    let (Some((name, rights)), Some((wanted_name, wanted))) =
+        (scope.rsplit_once(':'), wanted.rsplit_once(':'))
+    else {
+        return false;
+    };
+    name == wanted_name && wanted.split(',').all(|right| rights.split(',').any(|granted| granted == right))
 }
 
 /// What was learnt about it.

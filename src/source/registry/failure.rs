@@ -25,6 +25,8 @@ pub(super) struct Failure {
     pub(super) no_tls: bool,
     /// Is set if there may be no network yet.
     pub(super) offline: bool,
+    /// Is set if a server has answered, so that the link is good.
+    pub(super) answered: bool,
     /// Gives the time for which the server wants to be left alone (Retry-After).
     pub(super) retry_after: Option<Duration>,
     /// Tells the user what has failed.
@@ -34,7 +36,7 @@ pub(super) struct Failure {
 impl Failure {
     /// Makes a failure of `class` without a Retry-After.
     pub(super) fn new(class: Class, error: Error) -> Failure {
-        Failure { class, no_tls: false, offline: false, retry_after: None, error }
+        Failure { class, no_tls: false, offline: false, answered: false, retry_after: None, error }
     }
 
     /// Returns it as one that was met behind a redirect: the host that was asked is there and speaks its protocol.

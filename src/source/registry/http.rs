@@ -41,9 +41,9 @@ const MIRROR_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// What one read takes from a connection at most, in bytes: one TLS record. It is the longest head of an answer, too.
 const INPUT_BUFFER: usize = 16 << 10;
-/// The longest line of a request's head, in bytes: a signed URL, a token. ureq writes whole lines into its buffer, which
-/// has this size. Servers take less: 8 KiB is what nginx and Apache are built with.
-const LINE_MAX: usize = 16 << 10;
+/// The longest line of a request's head, in bytes: a signed URL, or a token, of which GitLab and Harbor make such as name
+/// every project of a user. ureq writes whole lines into its buffer, which has this size.
+const LINE_MAX: usize = 65 << 10;
 /// What surrounds a URL or a header's name and value in their lines, at most: `HEAD `, ` HTTP/1.1`, `: `, the line's end.
 const LINE_FRAME: usize = 16;
 /// What a board without a network needs.
@@ -192,7 +192,7 @@ impl Http {
             if name.len() + length + LINE_FRAME > LINE_MAX {
                 let message = format!("{}: a request's {name} would have {length} bytes", self.asked(url));
                 return Err(Failure::last(
-                    Error::new(Kind::Network, message).hint("edgepull's limit LINE_MAX, 16 KiB"),
+                    Error::new(Kind::Network, message).hint("edgepull's limit LINE_MAX, 65 KiB"),
                 ));
             }
         }
@@ -465,7 +465,8 @@ fn unknown_to(host: &str, alert: &rustls::Error) -> Error {
 /// Where a redirect leads.
 fn next(url: &Uri, response: &Response<Body>) -> Result<Uri, Error> {
     let wrong = |what: &str| Error::new(Kind::Network, format!("{}: {what}", shown(url)));
-    let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+    let location =
+        response.headers().get(header::LOCATION).and_then(|value| str::from_utf8(value.as_bytes()).ok());
     let target = location
         .and_then(|location| resolve(url, location))
         .ok_or_else(|| wrong("redirects to nowhere (Location is missing, or no http or https URL)"))?;

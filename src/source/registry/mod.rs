@@ -83,10 +83,12 @@ use self::client::Client;
 use self::endpoint::Ask;
 use self::http::{Answer, Class, Failure};
 use self::outcome::{asked_host, outcome};
+#[cfg(feature = "publish")]
+use super::Attachment;
 use super::{Fetched, Found, Options, Source, read_document, verified};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::Descriptor;
+use crate::image::manifest::{self, Descriptor, Look, media_type};
 use crate::image::reference::RegistryReference;
 use crate::sys::{self, Randomness};
 use std::io::Read;
@@ -95,10 +97,9 @@ use std::sync::Arc;
 use ureq::http::{HeaderName, Method, header};
 
 /// The manifests that edgepull understands, indexes first: a registry that has both sends the index.
-const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
-    application/vnd.docker.distribution.manifest.list.v2+json, \
-    application/vnd.oci.image.manifest.v1+json, \
-    application/vnd.docker.distribution.manifest.v2+json";
+/// Each is sent in a header of its own, as docker and skopeo do: some registries take a list for one unknown type.
+const ACCEPT: [&str; 4] =
+    [media_type::OCI_INDEX, media_type::DOCKER_LIST, media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST];
 /// What the registry takes the manifest's digest for.
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -131,7 +132,7 @@ impl Registry {
 
     fn try_fetch(&self, name: &str, size: Option<u64>) -> Result<Fetched, Failure> {
         let path = format!("manifests/{name}");
-        let headers = [(header::ACCEPT, ACCEPT)];
+        let headers = ACCEPT.map(|media_type| (header::ACCEPT, media_type));
         let answer = self.client.attempt(&Ask { method: Method::GET, path: &path, headers: &headers })?;
         let host = asked_host(&answer);
         match answer.status() {
@@ -146,12 +147,15 @@ impl Registry {
                 return Err(Failure::last(Error::new(Kind::Network, message)));
             }
         }
-        let media_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
-        let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
+        let content_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
+        let content_type = content_type.split(';').next().unwrap_or_default().trim().to_owned();
         let (promised, place) = (promised(&answer), answer.place);
         let bytes = self.client.read(answer, size, "the answer")?;
         let digest = Digest::of(&bytes);
         let wrong = |message: String| Error::new(Kind::Verification, format!("{host}: {message}"));
+        if name.parse().ok() != Some(digest) {
+            self.check(&bytes, &content_type, &host, place)?;
+        }
         match (name.parse::<Digest>(), promised) {
             // A mirror's answer is judged at once, as another one can be had; the registry's by who has asked.
             (Ok(asked), _) if asked != digest && self.client.lied(place) => {
@@ -160,8 +164,28 @@ impl Registry {
             (Err(_), Some(promised)) if promised != digest => {
                 Err(self.client.wrong(place, wrong(format!("its head says {promised}, got {digest}"))))
             }
-            _ => Ok(Fetched { bytes, digest, media_type }),
+            _ => Ok(Fetched { bytes, digest, media_type: content_type }),
         }
+    }
+}
+
+impl Registry {
+    /// Bytes that no digest names are a manifest only if they look like one. Else it is whoever answered that is not what it
+    /// should be: a login page stands before it, or it is no registry at all. That says nothing of the image.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Network`]; from a mirror, another place is asked then. A mirror is not believed either when it says
+    /// that the image is of Docker's schema 1; from the registry itself that goes on, and is refused by its name.
+    fn check(&self, bytes: &[u8], content_type: &str, host: &str, place: usize) -> Result<(), Failure> {
+        let message = match manifest::look(content_type, bytes) {
+            Look::Manifest => return Ok(()),
+            Look::Schema1 if self.client.is_mirror(place) => "its answer is a Docker schema 1 manifest",
+            Look::Schema1 => return Ok(()),
+            Look::Neither => "its answer is no manifest",
+        };
+        let error = Error::new(Kind::Network, format!("{host}: {message}"));
+        let failure = Failure::last(error.hint("it is not a registry, or a login page is before it"));
+        Err(self.client.broke_off(place, failure))
     }
 }
 
@@ -203,16 +227,15 @@ impl Source for Registry {
         if self.image.digest.is_some() {
             return Ok(self.image.digest);
         }
-        let name = self.image.tag_or_digest();
-        let (path, what) =
-            (format!("manifests/{name}"), format!("manifest {name} of {}", self.image.repository));
-        let headers = [(header::ACCEPT, ACCEPT)];
-        let mut attempts = self.client.attempts();
-        loop {
-            match self.client.attempt(&Ask { method: Method::HEAD, path: &path, headers: &headers }) {
-                // Whoever does not answer this, or not with a digest, is asked for the manifest itself.
-                Ok(answer) => return Ok(promised(&answer).filter(|_| answer.status() == 200)),
-                Err(failure) => self.client.pause(&mut attempts, failure, &what)?,
+        let path = format!("manifests/{}", self.image.tag_or_digest());
+        let headers = ACCEPT.map(|media_type| (header::ACCEPT, media_type));
+        // Whoever does not answer this, or not with a digest, is asked for the manifest itself, which decides: there are
+        // registries, and things before them, that refuse HEAD alone.
+        match self.client.attempt(&Ask { method: Method::HEAD, path: &path, headers: &headers }) {
+            Ok(answer) => Ok(promised(&answer).filter(|_| answer.status() == 200)),
+            Err(failure) => {
+                log::info!("{}; asking for the manifest itself", failure.error);
+                Ok(None)
             }
         }
     }
@@ -242,6 +265,11 @@ impl Source for Registry {
 
     fn signatures(&mut self, digest: &Digest, found: &mut Found) -> Result<()> {
         signatures::of(self, digest, found)
+    }
+
+    #[cfg(feature = "publish")]
+    fn attachments(&mut self, digest: &Digest) -> Result<Vec<Attachment>> {
+        signatures::attachments(self, digest)
     }
 
     fn files(&self) -> Vec<PathBuf> {

@@ -18,7 +18,8 @@ pub(super) fn may_pass(answer: Answer) -> Result<Answer, Failure> {
             let message = format!("{}: the proxy on the way: {}", asked_host(&answer), outcome(answer));
             Err(Failure::last(proxy::wants_login(message)))
         }
-        408 | 425 | 429 | 500 | 502 | 503 | 504 => Err(passing(answer)),
+        // Whatever stands before a registry has statuses of its own: 507, 509, 520 to 530, 599.
+        408 | 425 | 429 | 500..=599 => Err(passing(answer)),
         _ => Ok(answer),
     }
 }
@@ -32,7 +33,7 @@ pub(super) fn passing(answer: Answer) -> Failure {
         true => error.hint("the registry limits how much is pulled: wait, or log in"),
         false => error,
     };
-    Failure { retry_after: asked, ..Failure::new(Class::Passing, error) }
+    Failure { retry_after: asked, answered: true, ..Failure::new(Class::Passing, error) }
 }
 
 /// Who gave an answer, for messages.

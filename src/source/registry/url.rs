@@ -111,10 +111,28 @@ fn ipv4(text: &str) -> Option<Ipv4Addr> {
 
 /// An absolute `http` or `https` URL; `None` for anything else. A fragment is dropped.
 pub(super) fn absolute(text: &str) -> Option<Uri> {
-    // RFC 3986 has ASCII only; `Uri` would take more, up to control characters.
-    let url: Uri = text.split('#').next().filter(|text| text.is_ascii())?.parse().ok()?;
+    let text = text.split('#').next()?;
+    // A scheme may be in capital letters (RFC 3986, 3.1).
+    let (scheme, rest) = text.split_once(':')?;
+    let url: Uri = escaped(&format!("{}:{rest}", scheme.to_ascii_lowercase()))?.parse().ok()?;
     Origin::of(&url)?;
     Some(url)
+}
+
+/// A URL with what may not stand in one percent-encoded (RFC 3986, 2.1), as Go's net/url does it when it sends what it has
+/// parsed: letters beyond ASCII, blanks, and a few signs. `None` for control characters, which that refuses, too.
+fn escaped(text: &str) -> Option<String> {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            0..=0x1f | 0x7f => return None,
+            b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x80.. => {
+                escaped.push_str(&format!("%{byte:02X}"));
+            }
+            other => escaped.push(other.into()),
+        }
+    }
+    Some(escaped)
 }
 
 /// What `reference` (a `Location`) means at `base` (RFC 3986, 5.2); `None` if it is no http(s) URL.
@@ -220,6 +238,10 @@ mod tests {
             ("/../../x", "https://r.example:5000/x"),
             ("?y=2", "https://r.example:5000/v2/a/blobs/sha256:1?y=2"),
             ("x/a:b", "https://r.example:5000/v2/a/blobs/x/a:b"),
+            ("/a b", "https://r.example:5000/a%20b"),
+            ("/é?q=\"{}|\\^`<>", "https://r.example:5000/%C3%A9?q=%22%7B%7D%7C%5C%5E%60%3C%3E"),
+            ("/%zz", "https://r.example:5000/%zz"),
+            ("h\u{8b}", "https://r.example:5000/v2/a/blobs/h%C2%8B"),
         ] {
             assert_eq!(
                 resolve(&base, location).map(|url| url.to_string()).as_deref(),
@@ -227,12 +249,17 @@ mod tests {
                 "{location}"
             );
         }
-        for location in
-            ["ftp://x/y", "file:///etc/passwd", "javascript:1", "https://u:p@x/y", "https://", "/a b"]
-        {
+        for location in [
+            "ftp://x/y",
+            "file:///etc/passwd",
+            "javascript:1",
+            "https://u:p@x/y",
+            "https://",
+            "/a\tb",
+            "/\u{7f}",
+        ] {
             assert_eq!(resolve(&base, location), None, "{location}");
         }
-        assert_eq!(resolve(&base, "h\u{8b}"), None, "a control character that is not ASCII");
     }
 
     #[test]
