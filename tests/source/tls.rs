@@ -58,6 +58,30 @@ impl Pki {
         Some(Pki(directory))
     }
 
+    /// One certificate that has signed itself, as Docker's documentation makes it ("Use self-signed certificates").
+    fn alone(constraints: &str) -> Option<Pki> {
+        let pki = Pki::new()?;
+        let output = Command::new("openssl")
+            .current_dir(&pki.0)
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "30",
+            ])
+            .args(["-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=registry"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", constraints])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Some(pki)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
@@ -99,7 +123,7 @@ fn a_private_authority_and_a_link_that_breaks() {
 #[test]
 fn an_unknown_authority_is_final_and_never_answered_by_plain_http() {
     let (Some(pki), Some(other)) = (Pki::new(), Pki::new()) else { return };
-    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
     refused(
         registry(server.address, &trusting(&other.path("ca.pem"))).root(),
         Kind::Network,
@@ -112,9 +136,39 @@ fn an_unknown_authority_is_final_and_never_answered_by_plain_http() {
 }
 
 #[test]
+fn a_server_may_show_a_trusted_certificate_itself() {
+    for constraints in ["basicConstraints=critical,CA:TRUE", "basicConstraints=CA:FALSE"] {
+        let (Some(pki), Some(other)) = (Pki::alone(constraints), Pki::alone(constraints)) else { return };
+        let server =
+            Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
+        let trusted = trusting(&pki.path("cert.pem"));
+        assert_eq!(registry(server.address, &trusted).root().unwrap().bytes, crate::INDEX.as_bytes());
+        // Its name and its time count all the same.
+        let localhost = format!("localhost:{}/team/app:v1", server.address.port()).parse().unwrap();
+        let mut source = open(&localhost, &trusted).unwrap();
+        refused(source.root(), Kind::Network, &["is for another name"]);
+        let (now, later) = (unix_time(), unix_time() + 60 * DAY);
+        let clock = Arc::new(Clock::with(move || later, now, None));
+        refused(
+            registry(server.address, &Options { clock, ..trusted }).root(),
+            Kind::Network,
+            &["has expired on"],
+        );
+        // One of the same name, by another key.
+        let words: &[&str] = match constraints.ends_with("TRUE") {
+            true => &["is an authority's own (CA:TRUE)", "subjectAltName"],
+            false => &["authority that is not trusted"],
+        };
+        let stranger = registry(server.address, &trusting(&other.path("cert.pem"))).root();
+        let text = refused(stranger, Kind::Network, words);
+        assert!(!text.contains("Error"), "{text}");
+    }
+}
+
+#[test]
 fn a_certificate_for_another_name() {
     let Some(pki) = Pki::new() else { return };
-    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
     let reference = format!("localhost:{}/team/app:v1", server.address.port()).parse().unwrap();
     let mut source = open(&reference, &trusting(&pki.path("ca.pem"))).unwrap();
     refused(source.root(), Kind::Network, &["is for another name"]);
@@ -123,7 +177,7 @@ fn a_certificate_for_another_name() {
 #[test]
 fn a_certificate_out_of_its_time_points_at_the_clock() {
     let Some(pki) = Pki::issue(&["-days", "-1"]) else { return };
-    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
     refused(
         registry(server.address, &trusting(&pki.path("ca.pem"))).root(),
         Kind::Network,
@@ -140,7 +194,7 @@ fn at(system: u64, built: u64, pki: &Pki) -> (Options, Arc<Clock>) {
 #[test]
 fn a_certificate_issued_after_the_build_is_good_where_the_clock_is_known_to_be_wrong() {
     let Some(pki) = Pki::new() else { return };
-    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
     let (now, built) = (unix_time(), unix_time() - 100 * DAY);
     let (unset, clock) = at(30, built, &pki);
     assert!(registry(server.address, &unset).root().is_ok());
@@ -160,7 +214,7 @@ fn a_certificate_issued_after_the_build_is_good_where_the_clock_is_known_to_be_w
 #[test]
 fn a_certificate_that_expired_before_the_build_is_refused_whatever_the_clock() {
     let Some(pki) = Pki::new() else { return };
-    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
     let built = unix_time() + 31 * DAY;
     for system in [0, unix_time(), built + DAY] {
         let (options, clock) = at(system, built, &pki);
@@ -176,7 +230,7 @@ fn a_certificate_that_expired_before_the_build_is_refused_whatever_the_clock() {
 #[test]
 fn a_stranger_s_certificate_is_refused_at_any_time() {
     let (Some(pki), Some(other)) = (Pki::new(), Pki::new()) else { return };
-    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
     let (options, clock) = at(30, unix_time() - 100 * DAY, &other);
     refused(registry(server.address, &options).root(), Kind::Network, &["not trusted"]);
     assert_eq!(clock.now_at(&server.address.to_string()).reason, Reason::Built);
@@ -185,7 +239,7 @@ fn a_stranger_s_certificate_is_refused_at_any_time() {
 #[test]
 fn https_does_not_lead_to_http() {
     let Some(pki) = Pki::new() else { return };
-    let plain = Server::start(|_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let plain = Server::start(|_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
     let target = format!("http://{}/x", plain.address);
     let server =
         Server::start_tls(pki.server(), move |request, _| match request.target.contains("manifests") {
@@ -202,7 +256,7 @@ fn https_does_not_lead_to_http() {
 #[test]
 fn a_ca_file_that_is_none_is_a_usage_error() {
     let Some(pki) = Pki::new() else { return };
-    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, "{}"));
+    let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
     let missing = pki.path("missing.pem");
     refused(
         registry(server.address, &trusting(&missing)).root(),

@@ -2,10 +2,11 @@
 //!
 //! `--ca-file` alone, if given; else `$SSL_CERT_FILE` alone; else the system's bundle; else, as in an
 //! initramfs, Mozilla's roots as compiled in (webpki-roots), which are as old as this binary. A bundle is read as a stream, and
-//! of each certificate only name, key and constraints are kept: about 70 KB for the 140 of a Linux
+//! of each certificate only name, key, constraints and a digest are kept: about 75 KB for the 140 of a Linux
 //! distribution.
 
 use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -65,16 +66,29 @@ fn named() -> Option<PathBuf> {
     std::env::var_os("SSL_CERT_FILE").filter(|name| !name.is_empty()).map(PathBuf::from)
 }
 
+/// Holds who is trusted.
+#[derive(Debug)]
+pub(super) struct Roots {
+    /// Holds the authorities' names, keys and constraints.
+    pub(super) store: RootCertStore,
+    /// Holds the sha256 of each certificate as a whole, sorted. A server that shows one of these is trusted even if it is
+    /// an authority's: Docker's documentation has people make one certificate with CA:TRUE and put it on the server.
+    pub(super) exact: Vec<[u8; 32]>,
+}
+
 /// The roots that `ca_file` names, else the system's, else those compiled in; and those of `besides`.
-pub(super) fn load(ca_file: Option<&Path>, besides: &[PathBuf]) -> Result<(RootCertStore, Trust)> {
+pub(super) fn load(ca_file: Option<&Path>, besides: &[PathBuf]) -> Result<(Roots, Trust)> {
     let (mut roots, trust) = usual(ca_file)?;
     for path in besides {
-        roots.roots.extend(bundle(path, true)?.roots);
+        let more = bundle(path, true)?;
+        roots.store.roots.extend(more.store.roots);
+        roots.exact.extend(more.exact);
     }
+    roots.exact.sort_unstable();
     Ok((roots, trust))
 }
 
-fn usual(ca_file: Option<&Path>) -> Result<(RootCertStore, Trust)> {
+fn usual(ca_file: Option<&Path>) -> Result<(Roots, Trust)> {
     if let Some(path) = ca_file {
         return Ok((bundle(path, true)?, Trust::File(path.to_owned())));
     }
@@ -90,12 +104,13 @@ fn usual(ca_file: Option<&Path>) -> Result<(RootCertStore, Trust)> {
         }
     }
     log::info!("{}", Trust::BuiltIn);
-    Ok((RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }, Trust::BuiltIn))
+    let store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    Ok((Roots { store, exact: Vec::new() }, Trust::BuiltIn))
 }
 
 /// Reads a file of PEM certificates. In a `strict` one, a broken certificate is an error; a system's
 /// bundle may have some that rustls doesn't understand.
-fn bundle(path: &Path, strict: bool) -> Result<RootCertStore> {
+fn bundle(path: &Path, strict: bool) -> Result<Roots> {
     let wrong = |what: &str| {
         Error::new(Kind::Usage, format!("CA file {}: {what}", path.display()))
             .hint("it must hold certificates in PEM form (-----BEGIN CERTIFICATE-----)")
@@ -115,7 +130,7 @@ fn bundle(path: &Path, strict: bool) -> Result<RootCertStore> {
     if file.metadata().is_ok_and(|metadata| metadata.len() > BUNDLE_MAX) {
         too_much("it is larger than 4 MiB (edgepull's limit BUNDLE_MAX)")?;
     }
-    let mut roots = RootCertStore::empty();
+    let mut roots = Roots { store: RootCertStore::empty(), exact: Vec::new() };
     let certificates = CertificateDer::pem_reader_iter(BufReader::new(file.take(BUNDLE_MAX)));
     for (at, certificate) in certificates.enumerate() {
         if at == ROOTS_MAX {
@@ -123,15 +138,17 @@ fn bundle(path: &Path, strict: bool) -> Result<RootCertStore> {
             break;
         }
         let added = certificate.map_err(|_| "broken PEM").and_then(|certificate| {
-            roots.add(certificate).map_err(|_| "a certificate cannot be used as a trusted root")
+            let digest = Digest::of(&certificate).0;
+            let added = roots.store.add(certificate);
+            added.map_err(|_| "a certificate cannot be used as a trusted root").map(|()| digest)
         });
         match added {
-            Ok(()) => {}
+            Ok(digest) => roots.exact.push(digest),
             Err(what) if strict => return Err(wrong(what)),
             Err(_) => {}
         }
     }
-    match roots.is_empty() {
+    match roots.store.is_empty() {
         true => Err(wrong("no certificate in it")),
         false => Ok(roots),
     }
@@ -169,17 +186,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
         std::fs::write(&path, ROOT.repeat(ROOTS_MAX)).unwrap();
-        assert_eq!(bundle(&path, true).unwrap().len(), ROOTS_MAX);
+        assert_eq!(bundle(&path, true).unwrap().store.len(), ROOTS_MAX);
         std::fs::write(&path, ROOT.repeat(ROOTS_MAX + 1)).unwrap();
         assert!(bundle(&path, true).unwrap_err().to_string().contains("ROOTS_MAX"));
-        assert_eq!(bundle(&path, false).unwrap().len(), ROOTS_MAX);
+        assert_eq!(bundle(&path, false).unwrap().store.len(), ROOTS_MAX);
         std::fs::write(&path, format!("{ROOT}{}", "#\n".repeat(BUNDLE_MAX as usize / 2))).unwrap();
         assert!(bundle(&path, true).unwrap_err().to_string().contains("BUNDLE_MAX"));
-        assert_eq!(bundle(&path, false).unwrap().len(), 1);
+        assert_eq!(bundle(&path, false).unwrap().store.len(), 1);
     }
 
     #[test]
     fn there_are_always_roots() {
-        assert!(!load(None, &[]).unwrap().0.is_empty());
+        assert!(!load(None, &[]).unwrap().0.store.is_empty());
     }
 }

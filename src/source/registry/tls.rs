@@ -9,10 +9,10 @@
 use super::identity;
 use super::network::Network;
 use super::refusal;
-use super::roots::{self, Trust};
+use super::roots::{self, Roots, Trust};
 use super::tcp::room;
 use super::url::Own;
-use super::verify::{Floored, Verifier};
+use super::verify::{Floored, Judge, Verifier};
 use crate::clock::date;
 use crate::error::Error;
 use rustls::client::WebPkiServerVerifier;
@@ -113,10 +113,12 @@ impl Tls {
         }
         let (roots, trust) = roots::load(ca_file.as_deref(), authorities)?;
         let provider = Arc::new(provider());
-        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let Roots { store, exact } = roots;
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone());
         let webpki = webpki.build().expect("there are roots, and no revocation lists");
-        let others = Arc::new(Verifier::new(webpki.clone(), time.clone(), false));
-        let verifier = Arc::new(Verifier::new(webpki, time.clone(), *is_registry));
+        let judge = Judge { webpki, exact: exact.into() };
+        let others = Arc::new(Verifier::new(judge.clone(), time.clone(), false));
+        let verifier = Arc::new(Verifier::new(judge, time.clone(), *is_registry));
         let mut config = ClientConfig::builder_with_details(provider.clone(), Arc::new(time.clone()))
             .with_safe_default_protocol_versions()
             .expect("ring has suites for TLS 1.2 and 1.3")

@@ -1,8 +1,9 @@
 //! Who a server is, by the time that [`Clock`] knows.
 //!
-//! Certificates are verified by rustls's own webpki verifier, always and in full. Two things are added, both
+//! Certificates are verified by rustls's own webpki verifier, always and in full. Three things are added, two of them
 //! about the time at which it is asked:
 //!
+//! - A server may show one of the trusted certificates itself, although that is an authority's ([`Judge`]).
 //! - On a board whose clock is known to be wrong, a chain that is "not valid yet" is judged at the moment from
 //!   which it is valid (why that is safe: [`crate::clock`]).
 //! - What the registry's `Date` says is believed only if the chain that it has just shown is valid then,
@@ -13,9 +14,11 @@
 
 use crate::clock::date::Utc;
 use crate::clock::{Clock, Reading};
-use rustls::client::WebPkiServerVerifier;
+use crate::image::digest::Digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,9 +58,54 @@ struct Shown {
     chain: Vec<CertificateDer<'static>>,
 }
 
+/// Judges a chain at a time.
+#[derive(Clone)]
+pub(super) struct Judge {
+    pub(super) webpki: Arc<WebPkiServerVerifier>,
+    /// Holds the sha256 of each trusted certificate, sorted.
+    pub(super) exact: Arc<[[u8; 32]]>,
+}
+
+impl Judge {
+    /// Verifies that the server `name` may show this chain at that time. One that shows a trusted certificate itself needs
+    /// nobody who vouches for it, so that this may be an authority's, which webpki refuses in the place of a server's. It
+    /// does so only after it has found the certificate to be valid at that time; the name is checked here, and that the
+    /// server has the key, by the handshake.
+    fn verify(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        time: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verdict = self.webpki.verify_server_cert(end_entity, intermediates, name, ocsp, time);
+        let is_authority = |error: &Error| reason(error) == Some(&webpki::Error::CaUsedAsEndEntity);
+        match verdict {
+            Err(error) if is_authority(&error) && self.has(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn has(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.exact.binary_search(&Digest::of(certificate).0).is_ok()
+    }
+}
+
+/// Returns why webpki refuses a certificate, for what rustls has no word of its own.
+fn reason(error: &Error) -> Option<&webpki::Error> {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
+        _ => None,
+    }
+}
+
 /// Verifies the certificates of servers.
 pub(super) struct Verifier {
-    webpki: Arc<WebPkiServerVerifier>,
+    judge: Judge,
     time: Floored,
     /// Is set if it verifies the registry, from which something may be learnt.
     teaches: bool,
@@ -73,8 +121,8 @@ impl std::fmt::Debug for Verifier {
 
 impl Verifier {
     /// Makes a verifier; `teaches` is set if it verifies the registry itself.
-    pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, time: Floored, teaches: bool) -> Verifier {
-        Verifier { webpki, time, teaches, shown: Mutex::new(None) }
+    pub(super) fn new(judge: Judge, time: Floored, teaches: bool) -> Verifier {
+        Verifier { judge, time, teaches, shown: Mutex::new(None) }
     }
 
     fn shown(&self) -> MutexGuard<'_, Option<Shown>> {
@@ -90,7 +138,7 @@ impl Verifier {
         let Some(date) = date.filter(|date| clock.would_learn(registry, *date)) else { return };
         let (host, said) = (name.to_str(), Utc(date));
         let Some((end_entity, intermediates)) = shown.chain.split_first() else { return };
-        match self.webpki.verify_server_cert(end_entity, intermediates, name, &[], unix(date)) {
+        match self.judge.verify(end_entity, intermediates, name, &[], unix(date)) {
             Ok(_) => clock.learn(registry, date, &host),
             Err(_) => {
                 log::info!("{host} says it is {said}, when its own certificate is not valid: not believed")
@@ -110,7 +158,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let Floored { clock, registry } = &self.time;
         let reading = self.time.now();
-        let judge = |time| self.webpki.verify_server_cert(end_entity, intermediates, name, ocsp, time);
+        let judge = |time| self.judge.verify(end_entity, intermediates, name, ocsp, time);
         let (mut time, mut verdict) = (now, judge(now));
         for _ in 0..CHAIN_MAX {
             match &verdict {
@@ -140,7 +188,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls12_signature(message, certificate, signature)
+        self.judge.webpki.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -149,10 +197,10 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls13_signature(message, certificate, signature)
+        self.judge.webpki.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
+        self.judge.webpki.supported_verify_schemes()
     }
 }
