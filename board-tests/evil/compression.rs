@@ -116,15 +116,15 @@ fn zstd_frames() {
     }
     let magic = [0x28, 0xb5, 0x2f, 0xfd];
     for (what, rest, words) in [
-        ("a window of 16 MiB", &[0x00, 14 << 3, 1, 0, 0][..], "ZSTD_WINDOW_MAX"),
-        ("a window of 8 MiB and an eighth", &[0x00, 13 << 3 | 1, 1, 0, 0], "ZSTD_WINDOW_MAX"),
+        ("a window of 256 MiB", &[0x00, 18 << 3, 1, 0, 0][..], "ZSTD_WINDOW_MAX"),
+        ("a window of 128 MiB and an eighth", &[0x00, 17 << 3 | 1, 1, 0, 0], "ZSTD_WINDOW_MAX"),
         ("the largest window, 3.75 TiB", &[0x00, 0xff, 1, 0, 0], "ZSTD_WINDOW_MAX"),
         (
             "a single segment of 8 EiB",
             &[0xe0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1, 0, 0],
             "ZSTD_WINDOW_MAX",
         ),
-        ("a single segment of 9 MiB", &[0xa0, 0, 0, 0x90, 0, 1, 0, 0], "ZSTD_WINDOW_MAX"),
+        ("a single segment of 129 MiB", &[0xa0, 0, 0, 0x10, 0x08, 1, 0, 0], "ZSTD_WINDOW_MAX"),
         ("a dictionary", &[0x01, WINDOW_128K, 7, 1, 0, 0], ""),
         ("a dictionary of four bytes", &[0x03, WINDOW_128K, 7, 7, 7, 7, 1, 0, 0], ""),
         ("a reserved bit", &[0x08, WINDOW_128K, 1, 0, 0], "reserved bit"),
@@ -195,15 +195,15 @@ fn bytes_that_are_changed() {
     eprintln!("evil: changed bytes: {} hostile images, {} verdicts", kept + refused, kept + refused);
 }
 
-/// The largest window that is allowed, filled: it is as large as all the memory that there may be.
+/// The largest window that is allowed, filled: it is 16 times as large as all the memory that there may be.
 #[test]
 fn the_largest_window() {
     let ground = Ground::new(By::Root);
-    let data = vec![b'x'; 20 << 20];
+    let data = vec![b'x'; 150 << 20];
     let tar = tar().add(Head::new(b'0', "f").size(data.len() as u64), &data).end();
     let blocks: Vec<&[u8]> = tar.chunks(128 << 10).collect();
-    let image = EvilImage::new([Wire::of(zstd_frame(13 << 3, &blocks), &tar)]);
+    let image = EvilImage::new([Wire::of(zstd_frame(17 << 3, &blocks), &tar)]);
     let name = image.layout(&ground.scratch, "image");
-    ground.pull("a window of 8 MiB", &name, &Expect::Kept(vec![("f", Some("20971520 bytes"))]));
+    ground.pull("a window of 128 MiB", &name, &Expect::Kept(vec![("f", Some("157286400 bytes"))]));
     eprintln!("evil: the largest window: 1 hostile images, 1 verdicts");
 }

@@ -70,7 +70,7 @@ fn zstd_of_every_strategy_with_windows_that_memory_does_not_hold() {
     };
     let mut data: Vec<u8> = (0..2_000_000).map(|_| random(96) as u8).collect();
     while data.len() < 20_000_000 {
-        let (back, length) = (1 + random(data.len().min(8 << 20)), 20 + random(100_000));
+        let (back, length) = (1 + random(data.len().min(18 << 20)), 20 + random(100_000));
         let from = data.len() - back;
         (0..length).for_each(|at| data.push(data[from + at]));
         data.extend((0..random(300)).map(|_| random(128) as u8));
@@ -79,6 +79,8 @@ fn zstd_of_every_strategy_with_windows_that_memory_does_not_hold() {
     let tar = tar().file("big", &data).end();
     for arguments in [
         &["-1", "--long=23"][..],
+        &["-3", "--long=25", "--no-content-size"],
+        &["-3", "--long=27"],
         &["-3", "--long=23", "--check"],
         &["-5", "--long=22"],
         &["-7", "--long=20", "--no-content-size"],

@@ -86,21 +86,30 @@ fn what_came_through_a_link_is_this_layers_too() {
 }
 
 #[test]
+fn a_path_that_implies_a_directory_hides_the_file_of_a_lower_layer() {
+    let below = || lower().symlink("etc/away", "sub");
+    let upper = tar().file("etc/a/new", "new").file("etc/b/deep/new", "deep").file("etc/away/new", "through");
+    unpacked(&[below(), upper], |bench| {
+        assert_eq!(bench.names("etc/a"), ["new"]);
+        assert_eq!(bench.read("etc/b/deep/new"), "deep");
+        assert_eq!(bench.read("etc/sub/new"), "through", "a link is followed");
+    });
+    // What this layer wrote itself is no directory.
+    for upper in [tar().file("f", "").file("f/x", ""), tar().file("etc/a", "again").file("etc/a/x", "")] {
+        for way in WAYS {
+            let bench = Bench::new();
+            let outcome = bench.unpack(way, &[lower().end(), upper.clone().end()]);
+            refused(outcome, "its parent is not a directory");
+        }
+    }
+}
+
+#[test]
 fn whiteouts_of_nothing_and_aufs_names_are_passed_over() {
     let upper = tar()
         .file("nowhere/.wh.a", "")
         .file(".wh.nothing", "")
         .file("etc/a/.wh.below-a-file", "")
-        .file("etc/.wh..wh.plnk", "")
-        .dir("etc/.wh..wh.orph/");
-    for way in WAYS {
-        let bench = Bench::new();
-        let outcome = bench.unpack(way, &[lower().end(), upper.clone().end()]);
-        refused(outcome, "its parent is not a directory");
-    }
-    let upper = tar()
-        .file("nowhere/.wh.a", "")
-        .file(".wh.nothing", "")
         .file("etc/.wh..wh.plnk", "")
         .dir("etc/.wh..wh.orph/");
     unpacked(&[lower(), upper], |bench| {

@@ -42,6 +42,14 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// A decimal number that may be negative: Go writes ids so.
+pub(super) fn signed(text: &[u8]) -> Option<i64> {
+    match text.strip_prefix(b"-") {
+        Some(digits) => decimal(digits).and_then(|number| 0i64.checked_sub_unsigned(number)),
+        None => decimal(text).and_then(|number| i64::try_from(number).ok()),
+    }
+}
+
 /// A PAX time: `-1.5` is half a second before the last second before the epoch. Digits after the
 /// ninth are cut off.
 pub(super) fn time(text: &[u8]) -> Option<Time> {

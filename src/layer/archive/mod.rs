@@ -98,8 +98,11 @@ impl<R: BufRead> Archive<R> {
         clear(&mut self.long_path);
         clear(&mut self.long_link);
         let mut budget = EXTENSION_MAX;
+        let mut is_awaited = false;
         while self.block()? {
             if self.extension(&mut budget)? {
+                // A global header is about no member: an archive may have nothing else.
+                is_awaited |= self.header.as_old().linkflag[0] != b'g';
                 continue;
             }
             if self.header.as_old().linkflag[0] == b'V' {
@@ -111,7 +114,7 @@ impl<R: BufRead> Archive<R> {
             self.interpret()?;
             return Ok(true);
         }
-        if budget < EXTENSION_MAX {
+        if is_awaited {
             return Err(bad("the archive ends after an extension header"));
         }
         Ok(false)
@@ -243,10 +246,13 @@ impl<R: BufRead> Archive<R> {
     fn numbers(&mut self) -> Result<()> {
         let (old, member) = (self.header.as_old(), &mut self.member);
         let narrow = |name, number: u64| u32::try_from(number).map_err(|_| field_error(name));
-        let id = |name, pax: Option<u64>, field: &[u8]| {
-            let number = pax.map_or_else(|| unsigned(name, field), Ok)?;
-            // The highest number is chown's "leave it" (chown(2)).
-            narrow(name, number).and_then(|id| if id == u32::MAX { Err(field_error(name)) } else { Ok(id) })
+        let id = |name, pax: Option<i64>, field: &[u8]| {
+            let number = pax.or_else(|| field::number(field)).ok_or_else(|| field_error(name))?;
+            match i32::try_from(number).map(|number| number as u32).or_else(|_| u32::try_from(number)) {
+                // chown's "leave it" (chown(2)), by which a file stays root's, whose tools unpack images.
+                Ok(u32::MAX) => Ok(0),
+                other => other.map_err(|_| field_error(name)),
+            }
         };
         member.mode = (unsigned("mode", &old.mode)? & 0o7777) as u32;
         member.uid = id("uid", self.extensions.uid, &old.uid)?;
@@ -312,16 +318,36 @@ fn checksum_fits(block: &[u8; BLOCK]) -> bool {
 
 /// The path of a header that no extension came before.
 fn header_path(header: &Header, path: &mut Vec<u8>) {
-    if let Some(ustar) = header.as_ustar() {
-        // star's own headers, which pass for ustar, have times at the end of the prefix.
-        let star = header.as_bytes().ends_with(b"tar\0");
-        let prefix = field::text(if star { &ustar.prefix[..131] } else { &ustar.prefix });
-        if !prefix.is_empty() {
-            path.extend_from_slice(prefix);
-            path.push(b'/');
-        }
+    let prefix = prefix(header.as_bytes());
+    if !prefix.is_empty() {
+        path.extend_from_slice(prefix);
+        path.push(b'/');
     }
     path.extend_from_slice(field::text(&header.as_old().name));
+}
+
+/// What stands before the name of a header, as Go reads it (archive/tar, `getFormat` and `readHeader`):
+///
+/// | magic | version | |
+/// |---|---|---|
+/// | `ustar\0` | any | 155 bytes; star's, which end with `tar\0`, have times in the last 24 of these |
+/// | `ustar ` | ` \0` | none; but Go before 1.8 wrote one, over the places of two times, where it makes no sense as such |
+/// | anything else | | none |
+///
+/// GNU tar and bsdtar agree but for `ustar ` with another version, which nobody writes.
+fn prefix(block: &[u8; BLOCK]) -> &[u8] {
+    let (magic, version, whole) = (&block[257..263], &block[263..265], &block[345..500]);
+    match (magic, version) {
+        (b"ustar\0", _) if block.ends_with(b"tar\0") => field::text(&whole[..131]),
+        (b"ustar\0", _) => field::text(whole),
+        (b"ustar ", b" \0") => {
+            let is_time = |field: &[u8]| field[0] == 0 || field::number(field).is_some();
+            let are_times = is_time(&whole[..12]) && is_time(&whole[12..24]);
+            let text = field::text(whole);
+            if are_times || !text.is_ascii() { b"" } else { text }
+        }
+        _ => b"",
+    }
 }
 
 /// A GNU long name: a path that ends at its first NUL.

@@ -129,8 +129,9 @@ fn what_makes_no_sense_is_refused() {
     };
     assert!(spoil(|header| header.as_old_mut().size = [0xff; 12]).contains("size"));
     assert!(spoil(|header| header.as_old_mut().size = *b"00000000009\0").contains("size"));
-    assert!(spoil(|header| header.as_old_mut().uid = [0xff; 8]).contains("uid"));
-    assert!(spoil(|header| header.as_old_mut().gid = *b"\x80\0\0\0\xff\xff\xff\xff").contains("gid"));
+    assert!(spoil(|header| header.as_old_mut().uid = *b"\x80\0\0\x01\0\0\0\0").contains("uid"));
+    assert!(spoil(|header| header.as_old_mut().gid = *b"\xff\xff\xff\xff\x7f\xff\xff\xff").contains("gid"));
+    assert!(spoil(|header| header.as_old_mut().gid = *b"00000x0\0").contains("gid"));
     assert!(spoil(|header| header.as_old_mut().linkflag = [b'M']).contains("unknown type 'M'"));
     let mut broken = member(b'0', "a", b"");
     broken[0] ^= 1;
@@ -148,6 +149,74 @@ fn times_before_1970_and_ids_beyond_octal() {
     let member = archive.current().0;
     assert_eq!((member.mtime, member.uid), (Time { seconds: -1, nanos: 0 }, 3_000_000_000));
     assert_eq!(member.mode, 0o644, "the type bits that old writers put there are dropped");
+}
+
+#[test]
+fn ids_as_chown_takes_them() {
+    let of = |pax: Option<&str>, field: &[u8; 8]| {
+        let mut header = header(b'0', "a", 0);
+        header.as_old_mut().uid = *field;
+        header.set_cksum();
+        let mut bytes = Vec::new();
+        if let Some(id) = pax {
+            bytes = member(
+                b'x',
+                "pax",
+                format!("{} uid={id}\n", id.len() + 7 + usize::from(id.len() > 2)).as_bytes(),
+            );
+        }
+        bytes.extend_from_slice(header.as_bytes());
+        let mut archive = Archive::new(&bytes[..], (0, 0), None);
+        archive.advance().unwrap();
+        archive.current().0.uid
+    };
+    let zero = b"0000000\0";
+    for (pax, id) in
+        [("-1", 0), ("4294967295", 0), ("-2", u32::MAX - 1), ("4294967294", u32::MAX - 1), ("7", 7)]
+    {
+        assert_eq!(of(Some(pax), zero), id, "{pax}");
+    }
+    for (field, id) in [([0xff; 8], 0), (*b"\x80\0\0\0\xff\xff\xff\xff", 0), (*b"0000017\0", 15)] {
+        assert_eq!(of(None, &field), id, "{field:?}");
+    }
+}
+
+#[test]
+fn an_archive_may_have_nothing_but_a_global_header() {
+    let global = member(b'g', "global", b"11 comment=x\n");
+    assert!(list(&global).unwrap().is_empty());
+    assert_eq!(list(&[global, member(b'0', "a", b"")].concat()).unwrap(), ["a File"]);
+    assert!(refusal(&member(b'x', "pax", b"11 path=pp\n")).contains("ends after an extension header"));
+}
+
+/// The path that Go's reader gives for each magic and version; `board-tests` asks GNU tar, bsdtar and Python.
+#[test]
+fn a_prefix_is_one_by_the_magic() {
+    let path = |magic: &[u8; 6], version: &[u8; 2], prefix: &[u8], end: &[u8]| {
+        let mut header = header(b'0', "name", 0);
+        let block = header.as_mut_bytes();
+        block[257..263].copy_from_slice(magic);
+        block[263..265].copy_from_slice(version);
+        block[345..500].fill(0);
+        block[345..345 + prefix.len()].copy_from_slice(prefix);
+        block[512 - end.len()..].copy_from_slice(end);
+        header.set_cksum();
+        list(header.as_bytes()).unwrap()[0].strip_suffix(" File").unwrap().to_owned()
+    };
+    for version in [b"00", b"  ", b" \0", b"\0\0", b"0 ", b"xx"] {
+        assert_eq!(path(b"ustar\0", version, b"dir/sub", b""), "dir/sub/name", "{version:?}");
+        assert_eq!(path(b"ustar\0", version, b"", b""), "name");
+        // star has the times of access and change at the end of what is ustar's prefix.
+        let star = [&b"dir"[..], &[0; 128], b"14000000000 14000000000 "].concat();
+        assert_eq!(path(b"ustar\0", version, &star, b"tar\0"), "dir/name");
+        assert_eq!(path(b"\0\0\0\0\0\0", version, b"dir/sub", b""), "name", "older than ustar");
+        assert_eq!(path(b"ustar2", version, b"dir/sub", b""), "name");
+    }
+    assert_eq!(path(b"ustar ", b" \0", b"14000000000 14000000000 ", b""), "name", "GNU's times");
+    assert_eq!(path(b"ustar ", b" \0", b"", b""), "name");
+    assert_eq!(path(b"ustar ", b" \0", b"dir/sub", b""), "dir/sub/name", "as Go before 1.8 wrote it");
+    assert_eq!(path(b"ustar ", b" \0", b"d\xc3\xa9r/sub", b""), "name", "which is no text");
+    assert_eq!(path(b"ustar ", b"00", b"dir/sub", b""), "name");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use nix::sys::stat::{
     FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, fstatat, futimens, mkdirat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchown};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use super::path::{bad, common};
 use super::resolve::{IMPLIED_MODE, Resolver, file_type};
@@ -117,6 +117,21 @@ impl OpenDir {
         Ok(())
     }
 
+    /// Removes `name`, where that is a file or a device of a lower layer, and a member of this one implies a directory in
+    /// its place; says whether it did. Overlayfs shows the directory of the upper layer then, as Docker and podman do. A
+    /// link is followed, and a file of the same layer stays in the way.
+    fn gives_way(&mut self, name: &[u8], written: &Option<Written>) -> io::Result<bool> {
+        let Some(written) = written else { return Ok(false) };
+        let stat = fstatat(self.fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let is_in_the_way = !matches!(file_type(&stat), SFlag::S_IFDIR | SFlag::S_IFLNK);
+        if !is_in_the_way || written.has_name(self.inode(), name)? {
+            return Ok(false);
+        }
+        self.touch();
+        unlinkat(self.fd(), name, UnlinkatFlags::NoRemoveDir)?;
+        Ok(true)
+    }
+
     /// Makes mode and times what they have to be.
     pub(super) fn leave(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.dirty) {
@@ -156,6 +171,11 @@ pub(super) fn open_child(parent: BorrowedFd<'_>, name: &[u8], who: Who) -> io::R
         }
         other => OpenDir::new(other?, who),
     }
+}
+
+/// Whether opening a directory failed by what is there: a file, or a link, which is not followed.
+fn is_no_directory(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP))
 }
 
 /// The way from the root to the current directory.
@@ -228,10 +248,10 @@ impl Directories {
             let start = at + usize::from(at > 0);
             let end =
                 parent[start..].iter().position(|byte| *byte == b'/').map_or(parent.len(), |n| start + n);
-            match self.step(&parent[start..end], create) {
+            match self.step(&parent[start..end], create, written) {
                 Ok(Some(dir)) => self.push(dir, &parent[..end], written)?,
                 Ok(None) => return Ok(false),
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP)) => {
+                Err(error) if is_no_directory(&error) => {
                     return self.enter_through_link(parent, create);
                 }
                 Err(error) => return Err(error),
@@ -242,11 +262,12 @@ impl Directories {
     }
 
     /// Opens, or makes, a directory in the current one.
-    fn step(&mut self, name: &[u8], create: bool) -> io::Result<Option<OpenDir>> {
+    fn step(&mut self, name: &[u8], create: bool, written: &Option<Written>) -> io::Result<Option<OpenDir>> {
         let who = self.who;
         let top = self.top();
         match open_child(top.fd(), name, who) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) if create && is_no_directory(&error) && top.gives_way(name, written)? => {}
             other => return other.map(Some),
         }
         if !create {
@@ -268,7 +289,10 @@ impl Directories {
         self.leave_to(0)?;
         let room = create.then_some(&mut self.room);
         let found = match self.resolver.directory(self.root.fd(), parent, room) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !create => return Ok(false),
+            // Neither there nor below a file is anything to hide.
+            Err(error) if !create && matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
+                return Ok(false);
+            }
             other => other.map_err(|error| match error.raw_os_error() {
                 Some(libc::ENOTDIR) => bad("its parent is not a directory"),
                 Some(libc::ELOOP) => bad("its parent leads through too many links"),

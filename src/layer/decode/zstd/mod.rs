@@ -2,7 +2,7 @@
 //!
 //! The format is the published one; the decoder is our own, because of where its window is ([`window`]) and because
 //! it stops wherever the reader is full: it needs 340 KiB of memory whatever a frame asks for. A decoder that has the
-//! window in memory needs 8 MiB for what `zstd`, BuildKit and Podman make unless told otherwise.
+//! window in memory needs 8 MiB for what `zstd`, BuildKit and Podman make unless told otherwise, and up to 128 for the rest.
 //!
 //! ```text
 //! frame -> blocks -> literals   (huffman -> bits) \
@@ -28,9 +28,10 @@ use super::broken;
 use crate::layer::codec::{Input, put_bytes};
 use crate::layer::queue::{BUFFER_SIZE, read_buffered, skip_buffered};
 
-/// The largest window that a frame may ask for: what RFC 8878 (3.1.1.1.2) recommends decoders to
-/// support, and the most that `zstd` uses up to level 19.
-const ZSTD_WINDOW_MAX: u64 = 8 * 1024 * 1024;
+/// The largest window that a frame may ask for, in bytes: that of libzstd's decoder where nobody says more
+/// (ZSTD_WINDOWLOG_LIMIT_DEFAULT in zstd.h), so that whatever other engines take is taken. Levels of compression up to 19
+/// have 8 MiB (RFC 8878, 3.1.1.1.2), `zstd --long` has 128.
+const ZSTD_WINDOW_MAX: u64 = 128 * 1024 * 1024;
 /// The most that a block has, before and after (3.1.1.2.3); less where the window is smaller.
 const BLOCK_MAX: usize = 128 * 1024;
 
@@ -135,7 +136,8 @@ impl<W: BufRead> ZstdDecoder<W> {
             return Err(broken("trailing bytes after the last zstd frame"));
         }
         self.header = self.header()?;
-        self.window.begin(self.header.window);
+        // What a frame does not have, nothing can refer to.
+        self.window.begin(self.header.content.unwrap_or(u64::MAX).min(self.header.window));
         self.block.forget();
         self.place = Place::Frame;
         Ok(())
@@ -365,9 +367,10 @@ mod tests {
 
     #[test]
     fn a_big_window_is_refused_by_its_limit() {
-        // Descriptor 0: a window descriptor follows; 14 << 3 is 2^(10+14) = 16 MiB.
-        let error = decode(b"\x28\xb5\x2f\xfd\x00\x70\x01\0\0", 4096).unwrap_err();
-        assert!(error.to_string().contains("16777216 bytes, more than ZSTD_WINDOW_MAX"), "{error}");
+        // Descriptor 0: a window descriptor follows; 18 << 3 is 2^(10+18) = 256 MiB.
+        let error = decode(b"\x28\xb5\x2f\xfd\x00\x90\x01\0\0", 4096).unwrap_err();
+        assert!(error.to_string().contains("268435456 bytes, more than ZSTD_WINDOW_MAX"), "{error}");
+        assert!(decode(b"\x28\xb5\x2f\xfd\x00\x88\x01\0\0", 4096).is_ok(), "128 MiB, and nothing in it");
     }
 
     #[test]

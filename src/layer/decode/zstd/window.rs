@@ -1,6 +1,6 @@
 //! What a frame has given, as far back as it may refer to it.
 //!
-//! A window may have 8 MiB, and most of the layers that are zstd at all want as much: more than all else that edgepull
+//! A window may have 128 MiB, and most of the layers that are zstd at all want 8: more than all else that edgepull
 //! needs together. So memory has the last of it, and all of it goes to a file without a name on the disk that the layer
 //! goes to, round and round. Most matches are near; the others cost a `pread` from the page cache. The file is taken
 //! by frames that have more than memory holds, and have a window for it.
