@@ -54,6 +54,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The smallest body that can be a manifest: an index of nothing.
+const INDEX: &str = r#"{"manifests":[]}"#;
+
 /// Options that find no credentials, hosts or proxies of whoever runs this, and don't wait long.
 fn options() -> Options {
     Options {

@@ -1,25 +1,51 @@
-//! `edgepull copy`: an image with all its entries, as it is, to another place.
+//! `edgepull copy`: an image with all its entries, or some, as it is, to another place.
 
 use super::confined::confined;
 use super::report::Report;
-use super::traffic;
-use super::{clock_of, open, open_destination};
+use super::{Documents, clock_of, open, open_destination, traffic};
 use crate::cli::Options;
 use crate::error::{Error, Kind, Result};
+use crate::image::compose::Entry;
 use crate::image::digest::Digest;
+use crate::image::manifest::{Document, Index};
+use crate::image::reduce::reduced;
 use crate::image::reference::Reference;
+use crate::image::select::{LOOKUPS_MAX, Lookup};
+use crate::platform::Platform;
 use crate::sandbox::Rights;
-use crate::source::{Destination, Source, Totals, Transfer};
+use crate::source::{Destination, Fetched, Source, Totals, Transfer};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::mem;
+
+/// What of an image is copied.
+pub struct Which<'a> {
+    /// An image of which entries are missing is refused; else that is told.
+    pub strict: bool,
+    /// Only the entries for these; none: all.
+    pub platforms: &'a [Platform],
+    /// What is attached to the image and its entries is copied, too.
+    pub referrers: bool,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Copied {
     digest: Digest,
     totals: Totals,
+    /// How many entries were left out, and how many there were; `None` if the document is what it was.
+    reduced: Option<(usize, usize)>,
+    /// How many attachments were copied.
+    attached: usize,
 }
 
-pub fn run(from: &Reference, to: &Reference, options: &Options, report: &Report) -> Result<()> {
+/// Copies `from` to `to`.
+pub fn run(
+    from: &Reference,
+    to: &Reference,
+    which: &Which<'_>,
+    options: &Options,
+    report: &Report,
+) -> Result<()> {
     if from == to {
         return Err(Error::new(Kind::Usage, format!("copy: {from} is both SRC and DST")));
     }
@@ -29,12 +55,25 @@ pub fn run(from: &Reference, to: &Reference, options: &Options, report: &Report)
     let readable = source.files().into_iter().chain(destination.files()).collect();
     let (writable, written) = (destination.places(), destination.open_files());
     let rights = Rights { writable, written, readable, ..Rights::default() };
-    let copy = |_: &mut _| between(&mut *source, from, &mut *destination, report);
-    let Copied { digest, totals } = confined(rights, options, &clock, copy, |_| Ok(true))?;
+    let copy = |_: &mut _| between(&mut *source, from, &mut *destination, which, report);
+    let Copied { digest, totals, reduced, attached } = confined(rights, options, &clock, copy, |_| Ok(true))?;
     destination.show()?;
-    report.event(format_args!("{to} {digest}: {}", traffic::summary(&totals)), || {
-        let event =
-            json!({ "event": "copied", "from": from.to_string(), "to": to.to_string(), "digest": digest });
+    let how = reduced.map_or_else(String::new, |(left_out, all)| {
+        format!("a list of {} of its {all} entries, with another digest; ", all - left_out)
+    });
+    let with = match attached {
+        0 => String::new(),
+        count => format!("{count} attached to it; "),
+    };
+    report.event(format_args!("{to} {digest}: {how}{with}{}", traffic::summary(&totals)), || {
+        let event = json!({
+            "event": "copied",
+            "from": from.to_string(),
+            "to": to.to_string(),
+            "digest": digest,
+            "attached": attached,
+            "left_out": reduced.map_or(0, |(left_out, _)| left_out),
+        });
         traffic::machine(&totals, event)
     })
 }
@@ -44,14 +83,125 @@ fn between(
     source: &mut dyn Source,
     from: &Reference,
     to: &mut dyn Destination,
+    which: &Which<'_>,
     report: &Report,
 ) -> Result<Copied> {
-    let root = source.root()?;
+    let mut root = source.root()?;
+    let reduced = match which.platforms {
+        [] => None,
+        platforms => reduce(source, &mut root, platforms).map_err(|error| error.context(from))?,
+    };
     let mut progress = traffic::progress(report, true);
+    let (totals, missing, documents) = (Totals::default(), Vec::new(), Vec::new());
     let mut transfer =
-        Transfer { source, from, to: &mut *to, progress: &mut progress, totals: Totals::default() };
+        Transfer { source, from, to: &mut *to, progress: &mut progress, totals, missing, documents };
     transfer.document(&root)?;
-    let totals = transfer.totals;
+    let attached = if which.referrers { attach(&mut transfer)? } else { 0 };
+    let Transfer { totals, missing, .. } = transfer;
+    for entry in &missing {
+        log::warn!("{from}: {entry}; it is not copied");
+    }
+    if which.strict && !missing.is_empty() {
+        let message = format!("{from} is not complete: {} of its entries are missing", missing.len());
+        return Err(Error::new(Kind::NotFound, message).hint("without --strict, what is there is copied"));
+    }
     to.publish(&root, &[])?;
-    Ok(Copied { digest: root.digest, totals })
+    Ok(Copied { digest: root.digest, totals, reduced, attached })
+}
+
+/// Copies what is attached to each document that is there. Returns how many that were.
+fn attach(transfer: &mut Transfer<'_>) -> Result<usize> {
+    let mut count = 0;
+    for subject in mem::take(&mut transfer.documents) {
+        let attachments = transfer.source.attachments(&subject)?;
+        for attachment in &attachments {
+            transfer
+                .attachment(attachment, &subject)
+                .map_err(|error| error.context(format_args!("attached to {subject}")))?;
+        }
+        count += attachments.len();
+    }
+    Ok(count)
+}
+
+/// Leaves of a list only the entries for `platforms`, and what BuildKit has attached to them. Returns how many are left out,
+/// and how many there were; `None` if nothing is.
+///
+/// # Errors
+/// [`Kind::NotFound`] if there is nothing for one of them.
+fn reduce(
+    source: &mut dyn Source,
+    root: &mut Fetched,
+    platforms: &[Platform],
+) -> Result<Option<(usize, usize)>> {
+    let index = match Document::parse(&root.media_type, &root.bytes)? {
+        Document::Index(index) => index,
+        Document::Manifest(manifest) => {
+            let is = Documents(source).config(&manifest.config)?.platform();
+            return match platforms.iter().find(|wanted| is.as_ref() != Some(wanted)) {
+                None => Ok(None),
+                Some(wanted) => Err(lacks(wanted, is.iter())),
+            };
+        }
+    };
+    let (entries, _) = Entry::of_list(&root.media_type, &root.bytes)?;
+    let all = entries.len() + index.unusable.len();
+    let places: Vec<usize> = (0..all).filter(|place| is_usable(&index, *place)).collect();
+    let is_image = |entry: &Entry| !entry.is_attestation() && !entry.descriptor().is_artifact();
+    let has_label = |platform: &Platform| !platform.architecture.is_empty();
+    let mut labels: Vec<Option<Platform>> = entries
+        .iter()
+        .map(|entry| entry.normal_platform().filter(has_label).filter(|_| is_image(entry)))
+        .collect();
+    let fits =
+        |labels: &[Option<Platform>], wanted: &Platform| labels.iter().flatten().any(|is| is == wanted);
+    // What has no label is looked up only if something else would be missing.
+    if !platforms.iter().all(|wanted| fits(&labels, wanted)) {
+        let bare = entries
+            .iter()
+            .zip(&mut labels)
+            .filter(|(entry, label)| label.is_none() && is_image(entry) && entry.descriptor().is_manifest());
+        for (entry, label) in bare.take(LOOKUPS_MAX) {
+            *label = match Documents(source).config_platform(&entry.descriptor()) {
+                Err(error) if matches!(error.kind(), Kind::BadImage | Kind::NotFound) => None,
+                other => other?,
+            };
+        }
+    }
+    if let Some(wanted) = platforms.iter().find(|wanted| !fits(&labels, wanted)) {
+        return Err(lacks(wanted, labels.iter().flatten()));
+    }
+    let is_wanted = |label: &Option<Platform>| label.as_ref().is_some_and(|label| platforms.contains(label));
+    let wanted: Vec<String> = entries
+        .iter()
+        .zip(&labels)
+        .filter_map(|(entry, label)| is_wanted(label).then(|| entry.digest.to_string()))
+        .collect();
+    let is_about_wanted = |entry: &Entry| {
+        let about = entry.annotations.get("vnd.docker.reference.digest");
+        entry.is_attestation() && about.is_some_and(|about| wanted.contains(about))
+    };
+    let kept: Vec<usize> = entries
+        .iter()
+        .zip(&labels)
+        .zip(places)
+        .filter_map(|((entry, label), place)| (is_wanted(label) || is_about_wanted(entry)).then_some(place))
+        .collect();
+    if kept.len() == all {
+        return Ok(None);
+    }
+    root.bytes = reduced(&root.bytes, &kept)?;
+    root.digest = Digest::of(&root.bytes);
+    Ok(Some((all - kept.len(), all)))
+}
+
+fn is_usable(index: &Index, place: usize) -> bool {
+    index.unusable.iter().all(|entry| entry.place != place)
+}
+
+fn lacks<'a>(wanted: &Platform, there_is: impl Iterator<Item = &'a Platform>) -> Error {
+    let there_is: Vec<String> = there_is.map(Platform::to_string).collect();
+    let there_is =
+        if there_is.is_empty() { "nothing with a platform".to_owned() } else { there_is.join(", ") };
+    Error::new(Kind::NotFound, format!("there is nothing for {wanted}; there is {there_is}"))
 }

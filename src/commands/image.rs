@@ -10,7 +10,7 @@ use crate::image::manifest::{Document, ImageConfig, Manifest};
 use crate::image::program::{self, Finding};
 use crate::image::reference::Reference;
 use crate::image::runtime::{self, Process};
-use crate::image::select;
+use crate::image::select::{self, Ask};
 use crate::layer::rootfs::{self, Summary, Warning, open_in_root};
 use crate::platform::{Host, Platform};
 use crate::source::{Fetched, Source};
@@ -74,7 +74,7 @@ pub(super) fn choose(
     let (fetched, platform, manifest, why) = match Document::parse(&root.media_type, &root.bytes)? {
         Document::Index(index) => {
             notes = Some(index.annotations.clone());
-            let mut selection = select::select(index, host, &mut documents)?;
+            let mut selection = select::select(index, host, Ask::IfNoLabelFits, &mut documents)?;
             let Some((entry, candidate)) = selection.taken else { return Err(selection.refusal(host)) };
             let count = selection.entries.len();
             let entry = selection.entries.swap_remove(entry);
@@ -109,7 +109,7 @@ pub(super) fn choose(
             "size": manifest.layers.iter().fold(0u64, |sum, layer| sum.saturating_add(layer.size)),
         })
     })?;
-    let age = Age::of(&manifest.annotations, notes.as_ref(), &config);
+    let age = Age::of(&manifest.annotations, notes.as_deref(), &config);
     Ok(Chosen { root: root_digest, media_type, size, digest, platform, manifest, config, age })
 }
 
@@ -125,8 +125,20 @@ fn ordinal(candidate: usize) -> String {
     }
 }
 
-fn single_platform(config: &ImageConfig, host: &Host, force: bool) -> Result<Platform> {
-    let platform = config.platform();
+/// What a single image is for, by its config.
+///
+/// # Errors
+/// Returns [`Kind::NoPlatform`] where the board cannot run that, or the config does not say it, unless `force`.
+pub(super) fn single_platform(config: &ImageConfig, host: &Host, force: bool) -> Result<Platform> {
+    let Some(platform) = config.platform() else {
+        let error = Error::new(
+            Kind::NoPlatform,
+            "the image does not say what it runs on: no architecture in its config",
+        );
+        refuse(error.hint("name the platform that it is for, by --platform"), force || host.is_ordered())?;
+        let best = host.candidates.first().map(|best| best.platform.clone());
+        return Ok(best.unwrap_or_else(|| Platform::new("linux", "unknown", "")));
+    };
     select::check_single(&platform, host).or_else(|error| refuse(error, force))?;
     Ok(platform)
 }
@@ -136,7 +148,7 @@ fn refuse(error: Error, force: bool) -> Result<()> {
     if !force {
         return Err(error);
     }
-    log::warn!("forced: {error}");
+    log::warn!("taken all the same: {}", Printable(error.message()));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! From an image that somebody wants in a list to the entries that it becomes.
 
 use super::Documents;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Printable, Result};
 use crate::image::compose::Entry;
 use crate::image::manifest::{Document, ENTRIES_MAX, ImageConfig, Manifest, PlatformField, media_type};
 use crate::image::select::{LOOKUPS_MAX, NESTING_MAX};
@@ -9,13 +9,26 @@ use crate::platform::Platform;
 use crate::source::{Fetched, Source};
 use std::collections::BTreeMap;
 
+/// What becomes of the entries of a list that are not where the list is: a layout or an archive may have some only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Incomplete {
+    /// They are left out, with a warning each.
+    LeftOut,
+    /// They are an error.
+    Refused,
+}
+
 /// The entries that an image becomes: one, or, where it is a list itself, those of that list. Of these only what is for
-/// `given`, if something is given.
+/// `given`, if something is given. Entries whose digests cannot be checked are left out, with a warning each.
 ///
 /// # Errors
-/// Those of the source; [`Kind::NotFound`] where the list has nothing for `given`; [`Kind::Usage`] where nobody says what
-/// an image is for.
-pub(super) fn entries(source: &mut dyn Source, given: &PlatformField) -> Result<Vec<Entry>> {
+/// Those of the source; [`Kind::NotFound`] where the list has nothing for `given`, or is incomplete; [`Kind::Usage`] where
+/// nobody says what an image is for.
+pub(super) fn entries(
+    source: &mut dyn Source,
+    given: &PlatformField,
+    incomplete: Incomplete,
+) -> Result<Vec<Entry>> {
     let root = source.root()?;
     match Document::parse(&root.media_type, &root.bytes)? {
         Document::Manifest(manifest) => {
@@ -24,7 +37,7 @@ pub(super) fn entries(source: &mut dyn Source, given: &PlatformField) -> Result<
             Ok(vec![entry])
         }
         Document::Index(_) => {
-            let mut lift = Lift { source, lists: 0, entries: Vec::new() };
+            let mut lift = Lift { source, incomplete, lists: 0, entries: Vec::new() };
             lift.list(&root, 1)?;
             chosen(lift.entries, given)
         }
@@ -54,6 +67,7 @@ fn pointing_at(root: &Fetched, manifest: &Manifest) -> Entry {
 /// Takes lists apart. However few bytes they are, lists of lists of one list would be a billion entries: both are counted.
 struct Lift<'a> {
     source: &'a mut dyn Source,
+    incomplete: Incomplete,
     lists: usize,
     entries: Vec<Entry>,
 }
@@ -61,8 +75,16 @@ struct Lift<'a> {
 impl Lift<'_> {
     /// Puts the entries of a list, and of the lists in it, behind the others; what has no label gets that of its config.
     fn list(&mut self, list: &Fetched, depth: usize) -> Result<()> {
-        for mut entry in Entry::of_list(&list.media_type, &list.bytes)? {
+        let (entries, unusable) = Entry::of_list(&list.media_type, &list.bytes)?;
+        for why in unusable {
+            log::warn!("{} is left out: {}", list.digest, Printable(&why));
+        }
+        for mut entry in entries {
             let descriptor = entry.descriptor();
+            if !self.source.has(&descriptor) {
+                self.lacks(&entry)?;
+                continue;
+            }
             if descriptor.is_index() {
                 self.count_list(depth)?;
                 let nested = self.source.manifest(&descriptor)?;
@@ -74,13 +96,43 @@ impl Lift<'_> {
                 return Err(Error::new(Kind::BadImage, message));
             }
             let is_bare = entry.platform.as_ref().is_none_or(|platform| platform.architecture.is_empty());
-            if is_bare && descriptor.is_manifest() && !entry.is_attestation() {
-                let config = config(self.source, &entry)?;
-                entry.label(&PlatformField::default(), &config)?;
+            let may_be_image =
+                descriptor.is_manifest() && !descriptor.is_artifact() && !entry.is_attestation();
+            if is_bare && may_be_image {
+                self.label(&mut entry)?;
             }
             self.entries.push(entry);
         }
         Ok(())
+    }
+
+    /// Labels an entry by its config. What is no image, or says nowhere what it runs on, stays without a label: no board
+    /// takes it.
+    fn label(&mut self, entry: &mut Entry) -> Result<()> {
+        let labelled =
+            config(self.source, entry).and_then(|config| entry.label(&PlatformField::default(), &config));
+        match labelled {
+            Err(error) if matches!(error.kind(), Kind::BadImage | Kind::Usage) => {
+                log::warn!("{} has no platform: {error}; it is taken over as it is", entry.digest);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Says that an entry is not there.
+    fn lacks(&self, entry: &Entry) -> Result<()> {
+        let platform = entry.normal_platform().map(|platform| format!(" ({platform})")).unwrap_or_default();
+        let message = format!("the list is incomplete: {}{platform} is not there", entry.digest);
+        match self.incomplete {
+            Incomplete::LeftOut => {
+                log::warn!("{message}; it is left out");
+                Ok(())
+            }
+            Incomplete::Refused => {
+                Err(Error::new(Kind::NotFound, message).hint("--ignore-missing leaves it out"))
+            }
+        }
     }
 
     /// One more, in one that lies so deep.

@@ -2,33 +2,37 @@
 
 use super::check;
 use super::confined::confined;
-use super::lookup;
+use super::lookup::{self, Incomplete};
 use super::push::{self, Known, Order, Wanted};
 use super::report::{Report, escaped};
 use super::{clock, open};
 use crate::cli::definition::STATE_DIR;
 use crate::cli::{Check, Described, Manifest, Options};
 use crate::error::{Error, Kind, Result};
-use crate::image::compose::{Entry, Family, List, Style};
+use crate::image::compose::{Entry, Family, List, Style, publishable};
 use crate::image::manifest::PlatformField;
 use crate::image::reference::{Reference, RegistryReference};
 use crate::image::spec::{Item, SPEC_MAX, Spec};
-use crate::platform::check_label;
 use crate::sandbox::{Rights, Verbatim};
 use crate::source::Source;
-use crate::store::lists::{Image, Lists};
+use crate::store::lists::{Draft, Image, Lists};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::mem;
 use std::path::Path;
 
 pub fn run(manifest: &Manifest, options: &Options, report: &Report) -> Result<()> {
     match manifest {
         Manifest::Check { image } => check::run(image, options, &clock(image, options), report),
-        Manifest::Create { list, images, amend } => create(list, images, *amend, options, report),
-        Manifest::Annotate { list, image, platform } => annotate(list, image, platform, options),
+        Manifest::Create { list, images, amend, annotations } => {
+            create(list, images, *amend, annotations, options, report)
+        }
+        Manifest::Annotate { list, image, platform, annotations } => {
+            annotate(list, image.as_ref(), platform, annotations, options)
+        }
         Manifest::Inspect { list, image } => inspect(list, image.as_ref(), options, report),
         Manifest::Push { list, purge, check } => push_list(list, *purge, *check, options, report),
         Manifest::PushSpec { spec, family, ignore_missing, check } => {
@@ -51,6 +55,7 @@ fn create(
     list: &RegistryReference,
     images: &[Reference],
     amend: bool,
+    annotations: &BTreeMap<String, String>,
     options: &Options,
     report: &Report,
 ) -> Result<()> {
@@ -64,7 +69,8 @@ fn create(
     }
     let mut new = Vec::new();
     for image in images {
-        let look = |source: &mut dyn Source| lookup::entries(source, &PlatformField::default());
+        let look =
+            |source: &mut dyn Source| lookup::entries(source, &PlatformField::default(), Incomplete::LeftOut);
         let entries: Vec<Entry> = at_its_place(image, options, look).map_err(|error| error.context(image))?;
         new.push(Image { name: image.to_string(), entries });
     }
@@ -75,11 +81,12 @@ fn create(
         there => there.unwrap_or_default(),
     };
     for image in new {
-        match there.iter_mut().find(|known| known.name == image.name) {
+        match there.images.iter_mut().find(|known| known.name == image.name) {
             Some(known) => renew(known, image),
-            None => there.push(image),
+            None => there.images.push(image),
         }
     }
+    there.annotations.extend(annotations.clone());
     lists.put(list, there)?;
     report.event(
         format_args!("Created manifest list {list}"),
@@ -91,21 +98,31 @@ fn create(
 /// lists; what it is made of does not, which those go on with.
 fn renew(known: &mut Image, new: Image) {
     match (known.entries.as_mut_slice(), new.entries.as_slice()) {
-        ([known], [new]) => *known = Entry { platform: known.platform.take(), ..new.clone() },
+        ([known], [new]) => {
+            let mut annotations = new.annotations.clone();
+            annotations.extend(mem::take(&mut known.annotations));
+            *known = Entry { platform: known.platform.take(), annotations, ..new.clone() };
+        }
         _ => known.entries = new.entries,
     }
 }
 
 fn annotate(
     list: &RegistryReference,
-    image: &Reference,
+    image: Option<&Reference>,
     said: &PlatformField,
+    annotations: &BTreeMap<String, String>,
     options: &Options,
 ) -> Result<()> {
     let lists = lists(options)?;
     let _lock = lists.lock("manifest annotate")?;
-    let mut images = lists.existing(list)?;
-    let entry = only_entry(&mut images, list, image)?;
+    let mut draft = lists.existing(list)?;
+    let Some(image) = image else {
+        draft.annotations.extend(annotations.clone());
+        return lists.put(list, draft);
+    };
+    let entry = only_entry(&mut draft.images, list, image)?;
+    entry.annotations.extend(annotations.clone());
     let platform = entry.platform.get_or_insert_default();
     for (text, new) in [(&mut platform.os, &said.os), (&mut platform.architecture, &said.architecture)] {
         if !new.is_empty() {
@@ -119,9 +136,8 @@ fn annotate(
             platform.os_features.push(feature.clone());
         }
     }
-    let variant = platform.variant.as_deref().unwrap_or_default();
-    check_label(&platform.os, &platform.architecture, variant)?;
-    lists.put(list, images)
+    publishable(platform)?;
+    lists.put(list, draft)
 }
 
 /// The one image that `image` has become in the list.
@@ -154,12 +170,9 @@ fn inspect(
 ) -> Result<()> {
     let there = lists(options)?.get(list)?;
     match (there, image) {
-        (Some(images), None) => {
-            let entries: Vec<Entry> = images.into_iter().flat_map(|image| image.entries).collect();
-            shown(&composed(entries)?.bytes(Style::Docker)?, report)
-        }
-        (Some(mut images), Some(image)) => {
-            let manifest = only_entry(&mut images, list, image)?.descriptor();
+        (Some(draft), None) => shown(&composed(draft)?.bytes(Style::Docker)?, report),
+        (Some(mut draft), Some(image)) => {
+            let manifest = only_entry(&mut draft.images, list, image)?.descriptor();
             at_its_place(image, options, |source| shown(&source.manifest(&manifest)?.bytes, report))
         }
         (None, Some(_)) => lists(options)?.existing(list).map(drop),
@@ -189,8 +202,9 @@ fn at_its_place<T: Serialize + DeserializeOwned>(
 }
 
 /// A list as `docker manifest push` makes it: of the family of its first entry.
-fn composed(entries: Vec<Entry>) -> Result<List> {
-    List::new(Family::of(&entries), entries, BTreeMap::new())
+fn composed(draft: Draft) -> Result<List> {
+    let entries: Vec<Entry> = draft.images.into_iter().flat_map(|image| image.entries).collect();
+    List::new(Family::of(&entries, &draft.annotations), entries, draft.annotations)
 }
 
 fn push_list(
@@ -203,11 +217,12 @@ fn push_list(
     let lists = lists(options)?;
     let wanted =
         |image: Image| Ok(Wanted { image: image.name.parse()?, known: Known::Entries(image.entries) });
+    let draft = lists.existing(list)?;
     let order = Order {
         target: Reference::Registry(list.clone()),
         tags: Vec::new(),
-        annotations: BTreeMap::new(),
-        images: lists.existing(list)?.into_iter().map(wanted).collect::<Result<_>>()?,
+        annotations: draft.annotations,
+        images: draft.images.into_iter().map(wanted).collect::<Result<_>>()?,
         family: None,
         style: Style::Docker,
         ignore_missing: false,
@@ -231,15 +246,13 @@ fn push_spec(
     report: &Report,
 ) -> Result<()> {
     // Before anybody is asked for anything.
-    for Item { platform, .. } in
-        spec.manifests.iter().filter(|item| item.platform != PlatformField::default())
-    {
-        check_label(&platform.os, &platform.architecture, platform.variant.as_deref().unwrap_or_default())?;
-    }
-    let images = spec
-        .manifests
-        .iter()
-        .map(|item| Ok(Wanted { image: item.image.parse()?, known: Known::Platform(item.platform.clone()) }));
+    let images = spec.manifests.iter().map(|Item { image, platform }| {
+        let mut platform = platform.clone();
+        if platform != PlatformField::default() {
+            publishable(&mut platform)?;
+        }
+        Ok(Wanted { image: image.parse()?, known: Known::Platform(platform) })
+    });
     let order = Order {
         target: spec.image.parse()?,
         tags: spec.tags.clone(),

@@ -70,6 +70,11 @@ pub fn run(invocation: &Invocation) -> Result<()> {
 fn dispatch(invocation: &Invocation) -> Result<()> {
     let report = Report::new(&invocation.options);
     let options = &invocation.options;
+    // Whoever names one means one: without it, a private image would seem not to be there.
+    if let Some(path) = options.auth_file.as_deref().filter(|path| !path.exists()) {
+        let message = format!("--auth-file {}: no such file", path.display());
+        return Err(Error::new(Kind::Usage, message));
+    }
     match &invocation.command {
         Command::Help(help) => report.text(help),
         Command::Version => {
@@ -101,7 +106,10 @@ fn dispatch(invocation: &Invocation) -> Result<()> {
         Command::Verify { name, repair } => verify::run(name.as_deref(), *repair, options, &report),
         Command::Gc { dry_run } => gc::run(*dry_run, options, &report),
         #[cfg(feature = "publish")]
-        Command::Copy { from, to } => copy::run(from, to, options, &report),
+        Command::Copy { from, to, strict, platforms, referrers } => {
+            let which = copy::Which { strict: *strict, platforms, referrers: *referrers };
+            copy::run(from, to, &which, options, &report)
+        }
         #[cfg(feature = "publish")]
         Command::Manifest(manifest) => manifest::run(manifest, options, &report),
     }
@@ -145,6 +153,7 @@ fn host(options: &Options) -> Result<Host> {
     Host::detect(&Inputs {
         variant: options.variant.as_deref(),
         platform: options.platform.as_ref(),
+        features: &options.os_features,
         cpuinfo: recorded.as_deref(),
         machine: options.machine.as_deref(),
     })
@@ -212,11 +221,15 @@ impl Documents<'_> {
     }
 }
 
-/// Is this the config of a container image, and not of some other artifact?
+/// Is this the config of a container image, and not of some other artifact? Docker has written the last three
+/// types, and takes them (moby, distribution/registry.go, `ImageTypes`); what is in the config decides then.
 fn is_image_config(descriptor: &Descriptor) -> bool {
     const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
     use crate::image::manifest::media_type::OCI_CONFIG;
-    matches!(descriptor.media_type.as_str(), "" | OCI_CONFIG | DOCKER_CONFIG)
+    matches!(
+        descriptor.media_type.as_str(),
+        "" | OCI_CONFIG | DOCKER_CONFIG | "application/octet-stream" | "application/json" | "text/html"
+    )
 }
 
 impl Lookup for Documents<'_> {
@@ -225,8 +238,12 @@ impl Lookup for Documents<'_> {
         Document::parse(&descriptor.media_type, &fetched.bytes)
     }
 
-    fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Platform> {
+    fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Option<Platform>> {
         let (_, manifest) = self.image(descriptor)?;
         Ok(self.config(&manifest.config)?.platform())
+    }
+
+    fn is_there(&mut self, descriptor: &Descriptor) -> bool {
+        self.0.has(descriptor)
     }
 }

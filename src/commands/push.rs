@@ -3,7 +3,7 @@
 
 use super::check;
 use super::confined::confined;
-use super::lookup;
+use super::lookup::{self, Incomplete};
 use super::report::Report;
 use super::traffic;
 use super::{clock_of, open, open_destination};
@@ -121,7 +121,13 @@ fn confinedly(
     for mut opened in opened {
         let entries = match &opened.wanted.known {
             Known::Entries(entries) => Ok(entries.clone()),
-            Known::Platform(given) => lookup::entries(&mut *opened.source, given),
+            Known::Platform(given) => {
+                let incomplete = match order.ignore_missing {
+                    true => Incomplete::LeftOut,
+                    false => Incomplete::Refused,
+                };
+                lookup::entries(&mut *opened.source, given, incomplete)
+            }
         };
         match entries {
             Ok(entries) => there.push(Opened { entries, ..opened }),
@@ -129,7 +135,7 @@ fn confinedly(
         }
     }
     let entries: Vec<Entry> = there.iter().flat_map(|opened| opened.entries.iter().cloned()).collect();
-    let family = order.family.unwrap_or_else(|| Family::of(&entries));
+    let family = order.family.unwrap_or_else(|| Family::of(&entries, &order.annotations));
     let list = List::new(family, entries, order.annotations.clone())?;
     let bytes = list.bytes(order.style)?;
     if let Some(unpacked) = unpacked {
@@ -191,6 +197,8 @@ fn bring(
             to: &mut *destination,
             progress: &mut progress,
             totals,
+            missing: Vec::new(),
+            documents: Vec::new(),
         };
         for entry in &opened.entries {
             transfer.entry(&entry.descriptor()).map_err(|error| error.context(&opened.wanted.image))?;

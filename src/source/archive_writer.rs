@@ -9,7 +9,7 @@ use super::archive::Archive;
 use super::entries::{self, INDEX, MARKER, VERSION};
 use super::layout::Files;
 use super::partial::Partial;
-use super::{Destination, Fetched, Open, read_document};
+use super::{Attachment, Destination, Fetched, Open, read_document};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
@@ -42,6 +42,8 @@ pub struct ArchiveWriter {
     tag: Option<String>,
     /// The sizes of the blobs that are in it.
     blobs: HashMap<Digest, u64>,
+    /// What `index.json` is to have besides the image.
+    attached: Vec<Attachment>,
     /// Where the next member begins, in bytes.
     end: u64,
 }
@@ -62,8 +64,8 @@ impl ArchiveWriter {
                 .hint("a layout in a directory is oci:DIR"));
         }
         let partial = Some(Partial::open(&path, false)?);
-        let (tag, blobs) = (reference.tag.clone(), HashMap::new());
-        let mut writer = ArchiveWriter { partial, whole: false, path, tag, blobs, end: 0 };
+        let (tag, blobs, attached) = (reference.tag.clone(), HashMap::new(), Vec::new());
+        let mut writer = ArchiveWriter { partial, whole: false, path, tag, blobs, attached, end: 0 };
         writer.walk()?;
         Ok(writer)
     }
@@ -185,6 +187,12 @@ impl Destination for ArchiveWriter {
         entries::write(self, document)
     }
 
+    fn attach(&mut self, attachment: &Attachment, _subject: &Digest) -> Result<()> {
+        entries::write(self, &attachment.document)?;
+        self.attached.push(attachment.clone());
+        Ok(())
+    }
+
     fn publish(&mut self, document: &Fetched, tags: &[String]) -> Result<()> {
         let place = self.path.display().to_string();
         if !self.has_manifest(&entries::descriptor(document))? {
@@ -192,7 +200,11 @@ impl Destination for ArchiveWriter {
             return Err(Error::new(Kind::NotFound, message));
         }
         let names = entries::names(&self.tag, tags);
-        self.end(&entries::merged(&place, None, document, &names)?)?;
+        let mut index = entries::merged(&place, None, document, &names)?;
+        for attachment in &self.attached {
+            index = entries::attached(&place, Some(&index), attachment)?;
+        }
+        self.end(&index)?;
         let partial = self.partial()?;
         partial.sync()?;
         let index = match Archive::open(partial.path())?.open(INDEX, 0)? {

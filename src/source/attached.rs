@@ -206,6 +206,22 @@ impl<'a, 'f> Search<'a, 'f> {
     }
 }
 
+/// How cosign's tags for what belongs to a digest end: signatures, attestations, lists of what is in it
+/// (cosign's specs/SIGNATURE_SPEC.md, "Storage").
+#[cfg(feature = "publish")]
+pub(super) const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
+
+/// Whether the document says of itself that it belongs to `digest`.
+#[cfg(feature = "publish")]
+pub(super) fn belongs_to(document: &Fetched, digest: &Digest) -> bool {
+    match Document::parse(&document.media_type, &document.bytes) {
+        Ok(Document::Manifest(manifest)) => {
+            manifest.subject.is_some_and(|subject| subject == digest.to_string())
+        }
+        _ => false,
+    }
+}
+
 /// Whether an artifact type is that of signatures.
 pub(super) fn is_signature(artifact_type: &str) -> bool {
     artifact_type.is_empty() || artifact_type == COSIGN_ARTIFACT || artifact_type.starts_with(BUNDLE)

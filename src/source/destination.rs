@@ -4,8 +4,9 @@
 //! its name. So nothing is ever visible whose parts are missing, and what was written before an interruption is found
 //! again ([`Destination::has_blob`], [`Destination::has_manifest`]) by the next run.
 
-use super::Fetched;
+use super::{Attachment, Fetched};
 use crate::error::Result;
+use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Reference;
 use std::io::{Cursor, Read};
@@ -60,6 +61,10 @@ pub trait Destination {
 
     /// Takes a manifest or index, all parts of which are there. It can be found by its digest.
     fn manifest(&mut self, document: &Fetched) -> Result<()>;
+
+    /// Takes what is attached to `subject`, whose parts are all there, in such a way that it is found there as whatever it
+    /// is attached to.
+    fn attach(&mut self, attachment: &Attachment, subject: &Digest) -> Result<()>;
 
     /// Gives the document, which [`Destination::manifest`] has taken, the image's name, and these tags besides, and
     /// then reads back whether it has them. It is visible when this returns, or only when [`Destination::show`] has.

@@ -5,7 +5,7 @@
 
 use super::destination::in_memory;
 use super::layout::{is_attachment, name_of};
-use super::{Destination, Fetched};
+use super::{Attachment, Destination, Fetched};
 use crate::error::{Error, Kind, Result};
 use crate::image::manifest::{DOCUMENT_MAX, Descriptor, Document, media_type};
 use serde::Deserialize;
@@ -50,7 +50,19 @@ pub(super) fn merged(
     document: &Fetched,
     names: &[Option<&str>],
 ) -> Result<Vec<u8>> {
-    let bad = |what: String| Error::new(Kind::BadImage, format!("{place}: {INDEX} {what}"));
+    let media_type = media_type_of(document)?;
+    let bytes = changed(&format!("{place}: {INDEX}"), before, |entries| {
+        for name in names {
+            put(entries, entry(document, &media_type, *name), *name);
+        }
+    })?;
+    check(place, &bytes, document, names)?;
+    Ok(bytes)
+}
+
+/// An index as it is to be: `before`, after `change` of its entries. `what` is for messages.
+fn changed(what: &str, before: Option<&[u8]>, change: impl FnOnce(&mut Vec<Value>)) -> Result<Vec<u8>> {
+    let bad = |why: String| Error::new(Kind::BadImage, format!("{what} {why}"));
     let mut index: Value = match before {
         Some(bytes) => {
             serde_json::from_slice(bytes).map_err(|error| bad(format!("is not valid: {error}")))?
@@ -64,17 +76,48 @@ pub(super) fn merged(
         *entries = json!([]);
     }
     let Value::Array(entries) = entries else { return Err(bad("is no index".to_owned())) };
-    let media_type = media_type_of(document)?;
-    for name in names {
-        put(entries, entry(document, &media_type, *name), *name);
-    }
+    change(entries);
     let bytes = serde_json::to_vec(&index).map_err(|error| bad(format!("cannot be written: {error}")))?;
     if bytes.len() as u64 > DOCUMENT_MAX {
         return Err(bad("would be larger than 4 MiB".to_owned())
             .hint("edgepull's limit DOCUMENT_MAX; write to another place"));
     }
-    check(place, &bytes, document, names)?;
     Ok(bytes)
+}
+
+/// `index.json` as it is to be: `before`, with an entry for something that is attached to an image, once.
+///
+/// # Errors
+/// As [`merged`].
+pub(super) fn attached(place: &str, before: Option<&[u8]>, attachment: &Attachment) -> Result<Vec<u8>> {
+    let document = &attachment.document;
+    if let Some(tag) = &attachment.tag {
+        return merged(place, before, document, &[Some(tag)]);
+    }
+    with_referrer(&format!("{place}: {INDEX}"), before, document)
+}
+
+/// An index as it is to be: `before`, with an entry for `document`, which says itself to what it belongs, once. The entry
+/// has what the document says of itself (distribution-spec, "Pushing Manifests with Subject"). `what` is for messages.
+///
+/// # Errors
+/// As [`merged`].
+pub(super) fn with_referrer(what: &str, before: Option<&[u8]>, document: &Fetched) -> Result<Vec<u8>> {
+    let mut new = entry(document, &media_type_of(document)?, None);
+    let own: Value = serde_json::from_slice(&document.bytes).unwrap_or_default();
+    // image-spec manifest.md, "Guidelines for Artifact Usage"
+    let kinds = [&own["artifactType"], &own["config"]["mediaType"]];
+    if let Some(kind) = kinds.into_iter().find(|kind| kind.as_str().is_some_and(|kind| !kind.is_empty())) {
+        new["artifactType"] = kind.clone();
+    }
+    if own["annotations"].is_object() {
+        new["annotations"] = own["annotations"].clone();
+    }
+    changed(what, before, |entries| {
+        if !entries.iter().any(|entry| entry["digest"] == new["digest"]) {
+            entries.push(new);
+        }
+    })
 }
 
 /// Whether `index.json` can be read and has the document under each of `names`.
@@ -120,7 +163,7 @@ fn put(entries: &mut Vec<Value>, new: Value, name: Option<&str>) {
 /// Whether an entry is an image of that name. What has none may also be something about another image, such as a
 /// signature, which must not be lost.
 fn has_name(entry: &Value, name: Option<&str>) -> bool {
-    let Ok(entry) = Descriptor::deserialize(entry) else { return false };
+    let Ok(entry) = Descriptor::read(entry.to_string().as_bytes()) else { return false };
     let is_artifact = entry.artifact_type.as_deref().is_some_and(|kind| !kind.is_empty());
     name_of(&entry) == name && (name.is_some() || !(is_artifact || is_attachment(&entry)))
 }

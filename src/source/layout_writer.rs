@@ -8,7 +8,7 @@
 use super::entries::{self, INDEX, MARKER, VERSION};
 use super::layout::Layout;
 use super::partial::{self, Partial};
-use super::{Destination, Fetched, Open, read_document};
+use super::{Attachment, Destination, Fetched, Open, read_document};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
@@ -150,6 +150,13 @@ impl Destination for LayoutWriter {
 
     fn manifest(&mut self, document: &Fetched) -> Result<()> {
         entries::write(self, document)
+    }
+
+    fn attach(&mut self, attachment: &Attachment, _subject: &Digest) -> Result<()> {
+        entries::write(self, &attachment.document)?;
+        let _lock = self.lock()?;
+        let index = entries::attached(&self.place, self.index()?.as_deref(), attachment)?;
+        partial::replace(&self.root.join(INDEX), &index)
     }
 
     fn publish(&mut self, document: &Fetched, tags: &[String]) -> Result<()> {

@@ -5,11 +5,13 @@
 //! is carried on by the next.
 
 use super::destination::{Destination, in_memory};
-use super::{Fetched, Source};
+use super::{Attachment, Fetched, Source};
 use crate::error::{Error, Kind, Result};
-use crate::image::manifest::{Descriptor, Document};
+use crate::image::digest::Digest;
+use crate::image::manifest::{Descriptor, Document, PlatformField};
 use crate::image::reference::Reference;
 use crate::image::select::NESTING_MAX;
+use crate::platform::Platform;
 use serde::{Deserialize, Serialize};
 
 /// What came of it, in numbers.
@@ -57,6 +59,11 @@ pub struct Transfer<'a> {
     pub progress: &'a mut Progress<'a>,
     /// What has come of it so far.
     pub totals: Totals,
+    /// Names the entries of indexes that the source does not have, or whose digests cannot be checked; each with the reason.
+    /// They stay in the index, and are not there.
+    pub missing: Vec<String>,
+    /// The digests of the documents that are there now, of each of which something may be attached.
+    pub documents: Vec<Digest>,
 }
 
 impl Transfer<'_> {
@@ -79,6 +86,7 @@ impl Transfer<'_> {
     fn entry_at(&mut self, entry: &Descriptor, depth: usize) -> Result<()> {
         if self.to.has_manifest(entry)? {
             self.totals.present += 1;
+            self.documents.push(entry.digest);
             return Ok(());
         }
         let fetched = self.source.manifest(entry)?;
@@ -86,22 +94,63 @@ impl Transfer<'_> {
     }
 
     fn beneath(&mut self, document: &Fetched, depth: usize) -> Result<()> {
+        self.parts(document, depth)?;
+        self.to.manifest(document)?;
+        self.documents.push(document.digest);
+        self.totals.manifests += 1;
+        Ok(())
+    }
+
+    /// Writes what is attached to a document that is there.
+    ///
+    /// # Errors
+    /// As [`Transfer::document`].
+    pub fn attachment(&mut self, attachment: &Attachment, subject: &Digest) -> Result<()> {
+        self.parts(&attachment.document, 1)?;
+        self.to.attach(attachment, subject)?;
+        self.totals.manifests += 1;
+        Ok(())
+    }
+
+    fn parts(&mut self, document: &Fetched, depth: usize) -> Result<()> {
         match Document::parse(&document.media_type, &document.bytes)? {
             Document::Index(_) if depth > NESTING_MAX => {
                 let message = format!("indexes are nested deeper than {NESTING_MAX} (limit NESTING_MAX)");
                 return Err(Error::new(Kind::BadImage, message));
             }
             Document::Index(index) => {
-                index.entries.iter().try_for_each(|entry| self.entry_at(entry, depth + 1))?;
+                for entry in &index.unusable {
+                    self.lacks(&entry.digest, entry.platform.as_ref(), &entry.why);
+                }
+                for entry in &index.entries {
+                    if self.source.has(entry) {
+                        self.entry_at(entry, depth + 1)?;
+                    } else {
+                        self.lacks(
+                            &entry.digest.to_string(),
+                            entry.platform.as_ref(),
+                            "it is not in this layout",
+                        );
+                    }
+                }
             }
             Document::Manifest(manifest) => {
                 manifest.layers.iter().try_for_each(|layer| self.blob(layer, false))?;
                 self.blob(&manifest.config, true)?;
             }
         }
-        self.to.manifest(document)?;
-        self.totals.manifests += 1;
         Ok(())
+    }
+
+    fn lacks(&mut self, digest: &str, platform: Option<&PlatformField>, why: &str) {
+        let platform = platform.map_or_else(
+            || "an entry without a platform".to_owned(),
+            |field| {
+                Platform::new(&field.os, &field.architecture, field.variant.as_deref().unwrap_or_default())
+                    .to_string()
+            },
+        );
+        self.missing.push(format!("{platform} {digest}: {why}"));
     }
 
     fn blob(&mut self, blob: &Descriptor, is_config: bool) -> Result<()> {

@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::compose::Entry;
 use crate::image::reference::RegistryReference;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,15 @@ pub struct Image {
     pub name: String,
     /// What becomes of it: one entry, or those of a list.
     pub entries: Vec<Entry>,
+}
+
+/// A list that is being put together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draft {
+    /// Its own annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Its images.
+    pub images: Vec<Image>,
 }
 
 /// All lists of a user.
@@ -58,18 +68,23 @@ impl Lists {
         StateLock::take(&self.directory, true, what)
     }
 
-    /// The images of a list, in the order of docker's files for them; `None` if there is no such list.
+    /// Reads a list; its images are in the order of docker's files for them. Returns `None` if there is no such list.
     ///
     /// # Errors
     /// [`Kind::Disk`], also for a file that is damaged.
-    pub fn get(&self, list: &RegistryReference) -> Result<Option<Vec<Image>>> {
+    pub fn get(&self, list: &RegistryReference) -> Result<Option<Draft>> {
         let path = self.directory.join(file(list));
         let bytes = match disk::read(&path, LIST_MAX) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::disk(path.display(), error)),
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        // Version 0.1.0 wrote the images alone.
+        let read = match bytes.first() {
+            Some(b'[') => serde_json::from_slice(&bytes).map(|images| Draft { images, ..Draft::default() }),
+            _ => serde_json::from_slice(&bytes),
+        };
+        read.map(Some).map_err(|error| {
             Error::new(Kind::Disk, format!("{}: not a list as edgepull writes it: {error}", path.display()))
                 .hint("manifest rm forgets it")
         })
@@ -79,20 +94,20 @@ impl Lists {
     ///
     /// # Errors
     /// [`Kind::NotFound`] if it is not; those of [`Lists::get`].
-    pub fn existing(&self, list: &RegistryReference) -> Result<Vec<Image>> {
+    pub fn existing(&self, list: &RegistryReference) -> Result<Draft> {
         self.get(list)?.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("there is no list {list} here"))
                 .hint(format!("manifest create {list} IMAGE… makes it"))
         })
     }
 
-    /// The list consists of these images. It is durable then.
+    /// Keeps the list durably.
     ///
     /// # Errors
     /// [`Kind::Disk`]; [`Kind::Usage`] for a list that is too large.
-    pub fn put(&self, list: &RegistryReference, mut images: Vec<Image>) -> Result<()> {
-        images.sort_by_cached_key(|image| file_safe(&image.name));
-        let bytes = serde_json::to_vec(&images).expect("strings and numbers only");
+    pub fn put(&self, list: &RegistryReference, mut draft: Draft) -> Result<()> {
+        draft.images.sort_by_cached_key(|image| file_safe(&image.name));
+        let bytes = serde_json::to_vec(&draft).expect("strings and numbers only");
         if bytes.len() as u64 > LIST_MAX {
             let message = format!("{list} would be too large (limit LIST_MAX, 8 MiB)");
             return Err(Error::new(Kind::Usage, message)
@@ -146,8 +161,9 @@ mod tests {
         }
     }
 
-    fn image(name: &str) -> Image {
-        Image { name: name.into(), entries: Vec::new() }
+    fn draft(names: &[&str]) -> Draft {
+        let image = |name: &&str| Image { name: (*name).into(), entries: Vec::new() };
+        Draft { images: names.iter().map(image).collect(), ..Draft::default() }
     }
 
     #[test]
@@ -158,14 +174,26 @@ mod tests {
         assert_eq!(lists.get(&one).unwrap(), None);
         assert!(lists.existing(&one).unwrap_err().to_string().contains("manifest create h:1/a/b:c IMAGE"));
         assert!(!lists.remove(&one).unwrap());
-        lists.put(&one, vec![image("h:1/b:x"), image("h:1/b-a:x"), image("h:1/a:x")]).unwrap();
-        lists.put(&other, vec![image("h:1/z:1")]).unwrap();
-        let names: Vec<String> = lists.existing(&one).unwrap().into_iter().map(|image| image.name).collect();
+        lists.put(&one, draft(&["h:1/b:x", "h:1/b-a:x", "h:1/a:x"])).unwrap();
+        lists.put(&other, draft(&["h:1/z:1"])).unwrap();
+        let names: Vec<String> =
+            lists.existing(&one).unwrap().images.into_iter().map(|image| image.name).collect();
         // `-` comes before the `_` of a slash and after nothing.
         assert_eq!(names, ["h:1/a:x", "h:1/b-a:x", "h:1/b:x"]);
         assert!(lists.remove(&one).unwrap());
         assert_eq!(lists.get(&one).unwrap(), None);
-        assert_eq!(lists.existing(&other).unwrap(), [image("h:1/z:1")]);
+        assert_eq!(lists.existing(&other).unwrap(), draft(&["h:1/z:1"]));
+    }
+
+    #[test]
+    fn a_list_of_version_0_1_0_is_gone_on_with() {
+        let home = tempfile::tempdir().unwrap();
+        let lists = Lists::of(Some(home.path())).unwrap();
+        let name = list("h:1/a");
+        lists.put(&name, Draft::default()).unwrap();
+        let path = home.path().join("lists").join(file(&name));
+        std::fs::write(&path, br#"[{"name":"h:1/b:x","entries":[]}]"#).unwrap();
+        assert_eq!(lists.existing(&name).unwrap(), draft(&["h:1/b:x"]));
     }
 
     #[test]
@@ -173,7 +201,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let lists = Lists::of(Some(home.path())).unwrap();
         let name = list("h:1/a");
-        lists.put(&name, vec![image("h:1/b:x")]).unwrap();
+        lists.put(&name, draft(&["h:1/b:x"])).unwrap();
         let path = home.path().join("lists").join(file(&name));
         std::fs::write(&path, b"[{\"name\":1}]").unwrap();
         let error = lists.get(&name).unwrap_err();

@@ -6,7 +6,7 @@ use edgepull::error::{Error, Kind, Result};
 use edgepull::image::digest::Digest;
 use edgepull::image::manifest::{Descriptor, media_type};
 use edgepull::image::reference::LocalReference;
-use edgepull::source::{ArchiveWriter, Destination, Fetched, LayoutWriter, Source, open};
+use edgepull::source::{ArchiveWriter, Attachment, Destination, Fetched, LayoutWriter, Source, open};
 use serde_json::Value;
 use std::fs;
 use std::io::{self, Cursor, Read};
@@ -168,6 +168,45 @@ fn nothing_shows_before_it_is_published() {
         destination.publish(&document(&new.index), &[]).unwrap();
         destination.show().unwrap();
         place.assert_has(&new, ":v1");
+    }
+}
+
+#[test]
+fn what_is_attached_is_found_there_and_is_no_image() {
+    let image = Image::new();
+    let subject = Digest::of(&image.index);
+    let about = |of: &Digest, kind: &str| {
+        let bytes = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","artifactType":"{kind}","config":{{"digest":"{of}","size":2}},
+                "layers":[],"subject":{{"digest":"{of}","size":1}}}}"#,
+            media_type::OCI_MANIFEST
+        );
+        Fetched { media_type: media_type::OCI_MANIFEST.to_owned(), ..document(bytes.as_bytes()) }
+    };
+    let tag = format!("sha256-{}.att", subject.hex());
+    let attached = [
+        Attachment { document: about(&subject, "application/x"), tag: Some(tag) },
+        Attachment { document: about(&subject, "application/y"), tag: None },
+    ];
+    let other = Attachment { document: about(&Digest::of(b"other"), "application/z"), tag: None };
+    for transport in TRANSPORTS {
+        for (tag, read) in [(None, ""), (Some("v1"), ":v1")] {
+            let place = Place::new(transport);
+            let mut destination = place.write(tag).unwrap();
+            put_parts(&mut *destination, &image);
+            for attachment in attached.iter().chain([&other, &attached[1]]) {
+                destination.attach(attachment, &subject).unwrap();
+            }
+            destination.publish(&document(&image.index), &[]).unwrap();
+            destination.show().unwrap();
+            place.assert_has(&image, read);
+            let found = place.read(read).unwrap().attachments(&subject).unwrap();
+            let mut found: Vec<_> = found.iter().map(|one| (&one.tag, one.document.digest)).collect();
+            found.sort();
+            let mut wanted: Vec<_> = attached.iter().map(|one| (&one.tag, one.document.digest)).collect();
+            wanted.sort();
+            assert_eq!(found, wanted, "{transport}{read}");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{options, refused};
 use edgepull::error::Kind;
 use edgepull::image::digest::Digest;
 use edgepull::image::manifest::media_type;
-use edgepull::source::{Fetched, Options, open_destination};
+use edgepull::source::{Attachment, Fetched, Options, open_destination};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,9 +42,10 @@ fn an_index_gets_its_names_last_and_they_are_read_back() {
     let steps: Vec<_> = requests.iter().map(step).collect();
     let by_digest = [format!("HEAD {digest}"), format!("PUT {digest}"), format!("HEAD {digest}")];
     assert_eq!(steps[..3], by_digest);
-    assert_eq!(steps[3..], ["PUT v1", "PUT 1.2", "PUT latest", "GET v1", "GET 1.2", "GET latest"]);
+    let names = ["HEAD v1", "PUT v1", "HEAD 1.2", "PUT 1.2", "HEAD latest", "PUT latest"];
+    assert_eq!(steps[3..], [&names[..], &["GET v1", "GET 1.2", "GET latest"]].concat());
     assert_eq!(requests[1].header("content-type"), Some(media_type::OCI_INDEX));
-    assert!(requests[3].body == index.bytes && requests[3].header("transfer-encoding").is_none());
+    assert!(requests[4].body == index.bytes && requests[4].header("transfer-encoding").is_none());
 }
 
 #[test]
@@ -112,13 +113,105 @@ fn what_a_registry_has_against_a_manifest_is_shown() {
     let registry = Registry::start(move |_, _| Some(Reply::new(400, body)));
     refused(
         registry.destination().manifest(&index()),
-        Kind::Network,
+        Kind::BadImage,
         &["manifest sha256:", "HTTP 400 (MANIFEST_BLOB_UNKNOWN: blob unknown)"],
     );
     assert_eq!(registry.steps(), ["PUT"]);
     let large = document(vec![b' '; (4 << 20) + 1]);
     refused(registry.destination().manifest(&large), Kind::BadImage, &["4 MiB", "DOCUMENT_MAX"]);
     assert_eq!(registry.steps(), ["PUT"], "nothing is sent of what is too large");
+}
+
+#[test]
+fn a_tag_that_cannot_be_written_again_can_be_pushed_again() {
+    for status in [400, 409, 412] {
+        let written = AtomicUsize::new(0);
+        let registry = Registry::start(move |request, _| {
+            let is_tag = request.method == "PUT" && request.target.ends_with("/v1");
+            (is_tag && written.fetch_add(1, Ordering::SeqCst) > 0).then(|| error(status, "TAG_IMMUTABLE"))
+        });
+        for _ in 0..2 {
+            registry.destination().publish(&index(), &[]).unwrap();
+        }
+        let other = registry.destination().publish(&document(b"{}".to_vec()), &[]).unwrap_err();
+        assert!(matches!(other.kind(), Kind::BadImage | Kind::Usage), "{other}");
+        assert!(other.to_string().contains("TAG_IMMUTABLE"), "{other}");
+    }
+}
+
+#[test]
+fn what_is_asked_about_a_tag_beforehand_decides_nothing() {
+    for status in [401, 403, 404, 405, 429, 500, 503] {
+        let registry = Registry::start(move |request, _| {
+            (request.method == "HEAD").then(|| Reply::new(status, "").with("Retry-After", "600"))
+        });
+        registry.destination().publish(&index(), &[]).unwrap();
+        assert_eq!(registry.steps(), ["HEAD", "PUT", "GET"], "{status}");
+    }
+}
+
+/// A signature that says itself to what it belongs.
+fn referrer(subject: &Digest) -> Attachment {
+    let bytes = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","artifactType":"application/x","annotations":{{"a":"b"}},
+            "config":{{"digest":"{subject}","size":2}},"layers":[],"subject":{{"digest":"{subject}","size":1}}}}"#,
+        media_type::OCI_MANIFEST
+    )
+    .into_bytes();
+    let document = Fetched { media_type: media_type::OCI_MANIFEST.to_owned(), ..document(bytes) };
+    Attachment { document, tag: None }
+}
+
+#[test]
+fn a_referrer_is_listed_where_the_registry_does_not_do_that_itself() {
+    let (subject, other) = (Digest::of(b"subject"), Digest::of(b"other"));
+    let attached = referrer(&subject);
+    let registry = Registry::new();
+    for _ in 0..2 {
+        registry.destination().attach(&attached, &subject).unwrap();
+    }
+    let listed = registry.manifest(&format!("sha256-{}", subject.hex())).unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+    assert_eq!(listed["manifests"].as_array().unwrap().len(), 1, "once: {listed}");
+    let entry = &listed["manifests"][0];
+    assert_eq!(entry["digest"], attached.document.digest.to_string());
+    assert_eq!((&entry["artifactType"], &entry["annotations"]["a"]), (&"application/x".into(), &"b".into()));
+    assert!(registry.manifest(&format!("sha256-{}", other.hex())).is_none());
+
+    let lists = Registry::start(move |request, _| {
+        let reply = Reply::new(201, "").with("OCI-Subject", &subject.to_string());
+        (request.method == "PUT").then_some(reply)
+    });
+    lists.destination().attach(&attached, &subject).unwrap();
+    assert_eq!(lists.steps(), ["PUT"], "a registry that lists referrers needs no list of ours");
+}
+
+#[test]
+fn what_cosign_attaches_has_its_tag() {
+    let (registry, subject) = (Registry::new(), Digest::of(b"subject"));
+    let tag = format!("sha256-{}.sig", subject.hex());
+    let attached = Attachment { tag: Some(tag.clone()), ..referrer(&subject) };
+    registry.destination().attach(&attached, &subject).unwrap();
+    assert_eq!(registry.manifest(&tag), Some(attached.document.bytes));
+    assert!(registry.manifest(&format!("sha256-{}", subject.hex())).is_none());
+}
+
+#[test]
+fn foreign_layers_that_a_registry_refuses_are_named() {
+    let digest = Digest::of(b"x");
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{{"digest":"{digest}","size":1}},"layers":[{{"digest":"{digest}","size":1,
+            "mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","urls":["https://x"]}}]}}"#
+    );
+    let registry =
+        Registry::start(|request, _| (request.method == "PUT").then(|| error(400, "MANIFEST_BLOB_UNKNOWN")));
+    let bytes = manifest.into_bytes();
+    let manifest = Fetched { media_type: media_type::DOCKER_MANIFEST.to_owned(), ..document(bytes) };
+    refused(
+        registry.destination().manifest(&manifest),
+        Kind::BadImage,
+        &["MANIFEST_BLOB_UNKNOWN", "foreign layers", "validation.manifests.urls.allow"],
+    );
 }
 
 #[test]

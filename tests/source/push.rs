@@ -354,8 +354,8 @@ fn a_blob_that_is_not_mounted_leaves_nothing_behind() {
     let from = format!("{}/team/base:1", registry.server.address).parse().unwrap();
     assert!(!registry.destination().mount(&descriptor(media_type::OCI_LAYER, b"x"), &from).unwrap());
     assert_eq!((registry.steps(), registry.counts()), (vec!["POST".into(), "DELETE".into()], (0, 0)));
-    for status in [400, 403, 404, 405] {
-        let registry = Registry::start(move |_, _| Some(Reply::new(status, "")));
+    for status in [400, 403, 404, 405, 429, 500, 502, 503, 599] {
+        let registry = Registry::start(move |_, _| Some(Reply::new(status, "").with("Retry-After", "600")));
         let from = format!("{}/team/base:1", registry.server.address).parse().unwrap();
         assert!(!registry.destination().mount(&descriptor(media_type::OCI_LAYER, b"x"), &from).unwrap());
     }
@@ -364,10 +364,13 @@ fn a_blob_that_is_not_mounted_leaves_nothing_behind() {
 #[test]
 fn what_a_registry_does_not_take_is_explained() {
     for (status, kind, parts) in [
-        (400, Kind::Network, ["HTTP 400 (CODE: words of the registry)", "does not take it"]),
+        (400, Kind::BadImage, ["HTTP 400 (CODE: words of the registry)", "does not take it"]),
         (404, Kind::NotFound, ["HTTP 404", "has to be made"]),
         (405, Kind::Network, ["HTTP 405", "a cache of another registry"]),
-        (413, Kind::Network, ["HTTP 413", "client_max_body_size"]),
+        (409, Kind::Usage, ["HTTP 409", "choose another"]),
+        (415, Kind::BadImage, ["HTTP 415", "does not take it"]),
+        (422, Kind::BadImage, ["HTTP 422", "does not take it"]),
+        (413, Kind::BadImage, ["HTTP 413", "client_max_body_size"]),
         (307, Kind::Network, ["HTTP 307", "follows no redirect"]),
         (403, Kind::Auth, ["HTTP 403 (CODE: words of the registry)", "docker login"]),
     ] {
@@ -411,7 +414,7 @@ fn an_answer_that_comes_before_the_bytes_is_heard() {
         (request.method == "PATCH").then(|| Reply::new(413, "too large"))
     });
     let (result, _, sent) = push(&mut *registry.destination(), &LARGE);
-    refused(result, Kind::Network, &["HTTP 413", "client_max_body_size"]);
+    refused(result, Kind::BadImage, &["HTTP 413", "client_max_body_size"]);
     assert_eq!((sent, registry.steps()), (0, vec!["POST".into(), CHUNKS[0].into(), "DELETE".into()]));
 }
 

@@ -89,6 +89,11 @@ impl Registry {
         written.blobs.get(&Digest::of(bytes).to_string()).is_some_and(|blob| *blob == bytes)
     }
 
+    /// The manifest of that tag or digest.
+    pub fn manifest(&self, name: &str) -> Option<Vec<u8>> {
+        self.written.lock().unwrap().manifests.get(name).map(|(_, bytes)| bytes.clone())
+    }
+
     /// How many blobs there are, and uploads that nobody has ended.
     pub fn counts(&self) -> (usize, usize) {
         let written = self.written.lock().unwrap();

@@ -95,7 +95,11 @@ fn each(
             told(Checked { platform, digest: root.digest, outcome })?;
         }
         Document::Index(index) => {
-            for select::Entry { descriptor, verdict, .. } in select::expand(index, &mut Documents(source))? {
+            let (entries, unusable) = select::expand(index, &mut Documents(source))?;
+            for unusable in unusable {
+                log::warn!("an entry cannot be used: {} {}", unusable.digest, unusable.why);
+            }
+            for select::Entry { descriptor, verdict, .. } in entries {
                 let row = row(temporary, source, &descriptor, &verdict)?;
                 told(row)?;
             }
@@ -115,6 +119,7 @@ fn row(
     let outcome = match verdict {
         Verdict::Attestation => Outcome::Unchecked("an attestation".into()),
         Verdict::NotAnImage => Outcome::Unchecked("not an image".into()),
+        Verdict::Unusable(why) => Outcome::Unchecked(why.clone()),
         _ => {
             let name = format!("entry {} {digest}", platform.as_deref().unwrap_or(UNLABELLED));
             log::info!("{name}");

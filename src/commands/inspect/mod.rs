@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Document, Index, Manifest, PlatformField};
 use crate::image::reference::Reference;
-use crate::image::select::{self, Entry, Lookup, Selection, Verdict};
+use crate::image::select::{self, Ask, Entry, Lookup, Selection, Verdict};
 use crate::platform::{Host, Platform};
 use crate::source::{Fetched, Source};
 use closer::Closer;
@@ -62,7 +62,8 @@ mod closer {
 /// One line of the table.
 struct Row {
     platform: String,
-    digest: Digest,
+    /// As written, where it cannot be used.
+    digest: String,
     /// Of the manifest and all it points at; `None` where it was not read.
     size: Option<u64>,
     layers: Option<usize>,
@@ -140,8 +141,12 @@ impl Lookup for Lookups<'_, '_> {
         Ok(document)
     }
 
-    fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Platform> {
+    fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Option<Platform>> {
         self.documents.config_platform(descriptor)
+    }
+
+    fn is_there(&mut self, descriptor: &Descriptor) -> bool {
+        self.documents.is_there(descriptor)
     }
 }
 
@@ -152,12 +157,12 @@ fn of_index(
     documents: &mut Documents,
     closer: &mut Closer,
 ) -> Result<(Vec<Row>, Option<Error>)> {
-    let selection = select::select(index, host, &mut Lookups { documents, closer })?;
+    let selection = select::select(index, host, Ask::Always, &mut Lookups { documents, closer })?;
     let refusal = selection.taken.is_none().then(|| selection.refusal(host));
-    let Selection { entries, .. } = selection;
+    let Selection { mut entries, unusable, .. } = selection;
     closer.coverage(&entries);
-    let mut rows = Vec::with_capacity(entries.len());
-    for entry in &entries {
+    let mut rows = Vec::with_capacity(entries.len() + unusable.len());
+    for entry in &mut entries {
         let image = match entry.platform {
             Some(_) => image(entry, documents)?,
             None => None,
@@ -165,22 +170,43 @@ fn of_index(
         closer.entry(entry, image.as_ref(), documents)?;
         rows.push(row(entry, image.as_ref().map(|(manifest, _)| &**manifest)));
     }
+    rows.extend(unusable.into_iter().map(|entry| Row {
+        platform: entry.platform.as_ref().map_or_else(|| "-".into(), label),
+        digest: entry.digest,
+        size: None,
+        layers: None,
+        media_type: String::new(),
+        verdict: entry.why,
+        is_taken: false,
+    }));
     Ok((rows, refusal))
 }
 
-/// The manifest of an entry that should be an image; `None` where it is an index.
-fn image(entry: &Entry, documents: &mut Documents) -> Result<Option<Image>> {
-    let fetched = documents.0.manifest(&entry.descriptor)?;
-    match Document::parse(&entry.descriptor.media_type, &fetched.bytes)? {
-        Document::Manifest(manifest) => Ok(Some((manifest, fetched.bytes))),
-        Document::Index(_) => Ok(None),
+/// The manifest of an entry that should be an image; `None` where it cannot be used, which is the entry's verdict then.
+fn image(entry: &mut Entry, documents: &mut Documents) -> Result<Option<Image>> {
+    match documents.image(&entry.descriptor) {
+        Ok((fetched, manifest)) => Ok(Some((manifest, fetched.bytes))),
+        Err(error) => {
+            entry.verdict = Verdict::Unusable(select::own_trouble(error)?);
+            Ok(None)
+        }
     }
+}
+
+/// As a label names what it is for.
+fn label(field: &PlatformField) -> String {
+    let variant = field.variant.as_deref().unwrap_or_default();
+    Platform::new(&field.os, &field.architecture, variant).to_string()
 }
 
 fn row(entry: &Entry, manifest: Option<&Manifest>) -> Row {
     Row {
-        platform: entry.platform.as_ref().map_or_else(|| "-".into(), ToString::to_string),
-        digest: entry.descriptor.digest,
+        platform: match (&entry.platform, &entry.descriptor.platform) {
+            (Some(platform), _) => platform.to_string(),
+            (None, Some(field)) if matches!(entry.verdict, Verdict::Unusable(_)) => label(field),
+            (None, _) => "-".into(),
+        },
+        digest: entry.descriptor.digest.to_string(),
         size: manifest.map(|manifest| total(entry.descriptor.size, manifest)),
         layers: manifest.map(|manifest| manifest.layers.len()),
         media_type: entry.descriptor.media_type.clone(),
@@ -199,20 +225,18 @@ fn of_manifest(
 ) -> Result<(Vec<Row>, Option<Error>)> {
     let config = documents.config(&image.0.config)?;
     let platform = config.platform();
-    let refusal = select::check_single(&platform, host).err();
-    let entry = Entry {
-        descriptor: Descriptor {
-            platform: Some(PlatformField {
-                os: config.os,
-                architecture: config.architecture,
-                variant: config.variant,
-                ..PlatformField::default()
-            }),
-            ..Descriptor::new(media_type.to_owned(), digest, image.1.len() as u64)
-        },
-        platform: Some(platform),
-        verdict: if refusal.is_some() { Verdict::Impossible } else { Verdict::Taken },
+    let refusal = super::image::single_platform(&config, host, false).err();
+    let descriptor = Descriptor {
+        platform: Some(PlatformField {
+            os: config.os,
+            architecture: config.architecture,
+            variant: config.variant,
+            ..PlatformField::default()
+        }),
+        ..Descriptor::new(media_type.to_owned(), digest, image.1.len() as u64)
     };
+    let verdict = if refusal.is_some() { Verdict::Impossible } else { Verdict::Taken };
+    let entry = Entry::single(descriptor, platform, verdict);
     closer.coverage(std::slice::from_ref(&entry));
     closer.entry(&entry, Some(&image), documents)?;
     Ok((vec![row(&entry, Some(&image.0))], refusal))
@@ -259,7 +283,7 @@ fn table(rows: &[Row]) -> Vec<String> {
         [
             if row.is_taken { "*" } else { "" }.to_owned(),
             row.platform.clone(),
-            format!("sha256:{}", row.digest.short()),
+            row.digest.chars().take(DIGEST_SHOWN_MAX).collect(),
             row.size.map_or_else(|| "-".into(), bytes),
             row.layers.map_or_else(|| "-".into(), |layers| layers.to_string()),
             shown(&row.media_type),
@@ -275,6 +299,9 @@ fn table(rows: &[Row]) -> Vec<String> {
     };
     cells.iter().map(line).collect()
 }
+
+/// How many characters of a digest are in the table: its algorithm, and what tells it from others.
+const DIGEST_SHOWN_MAX: usize = "sha256:".len() + 12;
 
 /// The most characters of a media type in the table; the longest of those that are known has 73.
 const MEDIA_TYPE_MAX: usize = 80;
@@ -309,7 +336,7 @@ impl Serialize for Entries<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.rows.iter().enumerate().map(|(at, row)| ToldEntry {
             platform: Some(row.platform.as_str()).filter(|platform| *platform != "-"),
-            digest: row.digest,
+            digest: &row.digest,
             size: row.size,
             layers: row.layers,
             media_type: &row.media_type,
@@ -324,7 +351,7 @@ impl Serialize for Entries<'_> {
 #[serde(rename_all = "camelCase")]
 struct ToldEntry<'a, D: Serialize> {
     platform: Option<&'a str>,
-    digest: Digest,
+    digest: &'a str,
     size: Option<u64>,
     layers: Option<usize>,
     media_type: &'a str,

@@ -5,7 +5,6 @@ use super::details::{ConfigDetails, Details};
 use super::notes::Words;
 use crate::commands::report::bytes;
 use crate::error::Printable;
-use crate::image::digest::Digest;
 use std::fmt::Display;
 
 /// Lines with a name in front, and what is below it further to the right.
@@ -54,16 +53,16 @@ pub(super) fn lines(index: Option<(&Words, usize)>, rows: &[Row], details: &[Det
     let all = || rows.iter().zip(details);
     // An attestation about one is not shown below it, lest those about each other be shown nowhere.
     let others = all().filter(|(_, details)| details.attestation_for.is_none());
-    let images: Vec<String> = others.map(|(row, _)| row.digest.to_string()).collect();
+    let images: Vec<&str> = others.map(|(row, _)| row.digest.as_str()).collect();
     let is_below = |details: &Details| {
         details.attestation_for.as_ref().is_some_and(|about| images.iter().any(|image| image == about))
     };
     for (row, details) in all().filter(|(_, details)| !is_below(details)) {
         lines.entry(row, details);
-        let about = row.digest.to_string();
-        for (row, details) in all().filter(|(_, it)| it.attestation_for.as_deref() == Some(&about)) {
+        let about = &row.digest;
+        for (row, details) in all().filter(|(_, it)| it.attestation_for.as_ref() == Some(about)) {
             if is_below(details) {
-                lines.attestation(row.digest, details);
+                lines.attestation(&row.digest, details);
             }
         }
     }
@@ -141,7 +140,7 @@ impl Lines {
         self.words("labels", &config.labels);
     }
 
-    fn attestation(&mut self, digest: Digest, details: &Details) {
+    fn attestation(&mut self, digest: &str, details: &Details) {
         self.named("attestation", format_args!("{digest}, {}", bytes(details.manifest_size)));
         self.layers(details);
         self.rest(details);

@@ -164,7 +164,7 @@ mod tests {
     const BYTES: &[u8] = b"0123456789abcdef";
 
     fn blob(bytes: &[u8], size: usize) -> Descriptor {
-        serde_json::from_str(&format!(r#"{{"digest":"{}","size":{size}}}"#, Digest::of(bytes))).unwrap()
+        Descriptor::new(String::new(), Digest::of(bytes), size as u64)
     }
 
     /// Sends `pieces` (offset, length) of `given`, which should be `blob`; what was sent, and how often it was opened where.

@@ -10,11 +10,14 @@ use super::write::{Content, To, Write, location, refused, took};
 use super::{ACCEPT, promised, wait_for_randomness};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{DOCUMENT_MAX, Descriptor};
+use crate::image::manifest::{DOCUMENT_MAX, Descriptor, Document, media_type};
 use crate::image::reference::{Reference, RegistryReference};
-use crate::source::{Destination, Fetched, Open, Options, too_large};
+use crate::source::{Attachment, Destination, Fetched, Open, Options, entries, too_large};
 use std::path::PathBuf;
-use ureq::http::{Method, header};
+use ureq::http::{HeaderName, Method, header};
+
+/// Whose referrer the registry takes a manifest for (distribution-spec, "Pushing Manifests with Subject").
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// One image in a registry, to be written.
 pub(in crate::source) struct Pusher {
@@ -46,11 +49,18 @@ impl Pusher {
         format!("manifest {name} of {}", self.image.repository)
     }
 
-    /// Puts a document under `name`, a tag or its digest.
-    fn put(&self, document: &Fetched, name: &str) -> Result<()> {
+    /// Puts a document under `name`, a tag or its digest. A tag that is this document already is left alone: a registry may
+    /// refuse to have a tag written again, whatever it is.
+    ///
+    /// Returns whether the registry says that it has noted to what the document belongs.
+    fn put(&self, document: &Fetched, name: &str) -> Result<bool> {
         let what = self.called(name);
         if document.bytes.len() as u64 > DOCUMENT_MAX {
             return Err(too_large(&what));
+        }
+        if name.parse::<Digest>().is_err() && self.has(document, name)? {
+            log::info!("{what} is there already");
+            return Ok(false);
         }
         let headers = [(header::CONTENT_TYPE, sendable(&document.media_type)?)];
         let (path, access) = (format!("manifests/{name}"), Access::Push { from: None });
@@ -58,8 +68,48 @@ impl Pusher {
         self.tried(&what, &mut || {
             let answer = self.client.write(&write, Content::Document(&document.bytes))?;
             match answer.status() {
-                200..=204 => took(answer, &document.digest),
+                200..=204 => {
+                    let has_noted = answer.header(OCI_SUBJECT).is_some();
+                    took(answer, &document.digest).map(|()| has_noted)
+                }
+                400..=499 if has_foreign_layers(document) => {
+                    let failure = refused(answer);
+                    Err(Failure { error: failure.error.hint(FOREIGN), ..failure })
+                }
                 _ => Err(refused(answer)),
+            }
+        })
+    }
+
+    /// Adds a document to the list of `subject`'s referrers that a registry has which does not list them itself
+    /// (distribution-spec, "Referrers Tag Schema").
+    fn list_referrer(&self, document: &Fetched, subject: &Digest) -> Result<()> {
+        let tag = format!("sha256-{}", subject.hex());
+        let what = self.called(&tag);
+        let (path, headers) = (format!("manifests/{tag}"), accept(media_type::OCI_INDEX)?);
+        let ask = Ask { method: Method::GET, path: &path, headers: &headers };
+        let before = self.tried(&what, &mut || {
+            let answer = self.client.ask_registry(&ask)?;
+            match answer.status() {
+                200 => self.client.read(answer, None, "the answer").map(Some),
+                404 => Ok(None),
+                _ => Err(refused(answer)),
+            }
+        })?;
+        let bytes = entries::with_referrer(&what, before.as_deref(), document)?;
+        let (digest, media_type) = (Digest::of(&bytes), media_type::OCI_INDEX.to_owned());
+        self.put(&Fetched { bytes, digest, media_type }, &tag).map(drop)
+    }
+
+    /// Whether `name` is this document by what the head of it says. Whatever else is answered, writing it decides.
+    fn has(&self, document: &Fetched, name: &str) -> Result<bool> {
+        let (path, headers) = (format!("manifests/{name}"), accept(&document.media_type)?);
+        let ask = Ask { method: Method::HEAD, path: &path, headers: &headers };
+        Ok(match self.client.ask_registry(&ask) {
+            Ok(answer) => answer.status() == 200 && promised(&answer) == Some(document.digest),
+            Err(failure) => {
+                log::debug!("{}: {}", self.called(name), failure.error);
+                false
             }
         })
     }
@@ -67,8 +117,8 @@ impl Pusher {
     /// Reads back what `name` is now, which must be the document.
     fn check(&self, document: &Fetched, name: &str) -> Result<()> {
         let what = self.called(name);
-        let (path, accept) = (format!("manifests/{name}"), accept(&document.media_type)?);
-        let ask = Ask { method: Method::GET, path: &path, headers: &[(header::ACCEPT, &accept)] };
+        let (path, headers) = (format!("manifests/{name}"), accept(&document.media_type)?);
+        let ask = Ask { method: Method::GET, path: &path, headers: &headers };
         self.tried(&what, &mut || {
             let answer = self.client.ask_registry(&ask)?;
             let host = asked_host(&answer);
@@ -97,8 +147,9 @@ impl Pusher {
         let access = Access::Push { from: Some(from.to_owned()) };
         let write = Write { method: Method::POST, to: To::Path(&path), headers: &[], access: &access };
         let answer = match self.client.write(&write, Content::Document(&[])) {
-            // Who may not read there may still write here, which shows when he does.
-            Err(failure) if failure.error.kind() == Kind::Auth => {
+            // Who may not read there may still write here, which shows when he does. And a registry that is too busy to
+            // mount, or has tripped over it, may well take the bytes.
+            Err(failure) if failure.error.kind() == Kind::Auth || failure.answered => {
                 log::info!("blob {} is not mounted: {}", blob.digest.short(), failure.error);
                 return Ok(false);
             }
@@ -122,12 +173,22 @@ impl Pusher {
     }
 }
 
+/// What to do where a registry does not take a manifest with foreign layers.
+const FOREIGN: &str = "the image has foreign layers, which are not sent: a registry takes it only if it allows their urls \
+     (distribution: validation.manifests.urls.allow)";
+
+fn has_foreign_layers(document: &Fetched) -> bool {
+    match Document::parse(&document.media_type, &document.bytes) {
+        Ok(Document::Manifest(manifest)) => manifest.layers.iter().any(Descriptor::is_foreign),
+        _ => false,
+    }
+}
+
 /// What may be answered for a document of that media type.
-fn accept(media_type: &str) -> Result<String> {
-    Ok(match ACCEPT.split(", ").any(|known| known == media_type) || media_type.is_empty() {
-        true => ACCEPT.to_owned(),
-        false => format!("{}, {ACCEPT}", sendable(media_type)?),
-    })
+fn accept(media_type: &str) -> Result<Vec<(HeaderName, &str)>> {
+    let own = Some(media_type).filter(|own| !own.is_empty() && !ACCEPT.contains(own));
+    let own = own.map(sendable).transpose()?;
+    Ok(own.into_iter().chain(ACCEPT).map(|media_type| (header::ACCEPT, media_type)).collect())
 }
 
 /// A media type that can stand in a request: an image may say anything.
@@ -172,13 +233,22 @@ impl Destination for Pusher {
 
     fn has_manifest(&mut self, manifest: &Descriptor) -> Result<bool> {
         let name = manifest.digest.to_string();
-        let (path, accept) = (format!("manifests/{name}"), accept(&manifest.media_type)?);
-        let ask = Ask { method: Method::HEAD, path: &path, headers: &[(header::ACCEPT, &accept)] };
+        let (path, headers) = (format!("manifests/{name}"), accept(&manifest.media_type)?);
+        let ask = Ask { method: Method::HEAD, path: &path, headers: &headers };
         self.tried(&self.called(&name), &mut || is_there(self.client.ask_registry(&ask)?, manifest))
     }
 
     fn manifest(&mut self, document: &Fetched) -> Result<()> {
-        self.put(document, &document.digest.to_string())
+        self.put(document, &document.digest.to_string()).map(drop)
+    }
+
+    fn attach(&mut self, attachment: &Attachment, subject: &Digest) -> Result<()> {
+        let document = &attachment.document;
+        match &attachment.tag {
+            Some(tag) => self.put(document, tag).map(drop),
+            None if self.put(document, &document.digest.to_string())? => Ok(()),
+            None => self.list_referrer(document, subject),
+        }
     }
 
     fn publish(&mut self, document: &Fetched, tags: &[String]) -> Result<()> {

@@ -28,9 +28,62 @@ pub(super) fn certificate(host: &str, why: &CertificateError, now: &Reading, tru
         }
         NotValidForName => ("is for another name".to_owned(), ANOTHER_NAME.to_owned()),
         NotValidForNameContext { .. } => (format!("is for another name ({why})"), ANOTHER_NAME.to_owned()),
-        other => (format!("is not accepted ({other})"), untrusted(trust)),
+        BadEncoding => ("cannot be read".to_owned(), RENEW.to_owned()),
+        UnhandledCriticalExtension => {
+            ("has a critical extension that is not known".to_owned(), RENEW.to_owned())
+        }
+        InvalidPurpose | InvalidPurposeContext { .. } => {
+            ("is not meant for servers (extended key usage)".to_owned(), RENEW.to_owned())
+        }
+        UnsupportedSignatureAlgorithmContext { .. }
+        | UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => (
+            "is signed by an algorithm that is not safe, or not known here, such as SHA-1".to_owned(),
+            RENEW.to_owned(),
+        ),
+        Other(other) => (reason(other.0.downcast_ref()).to_owned(), RENEW.to_owned()),
+        other => (format!("is not accepted: {other}"), untrusted(trust)),
     };
     Error::new(Kind::Network, format!("{host}: the server's certificate {what}")).hint(hint)
+}
+
+const RENEW: &str = "the registry needs another certificate: one for its name (subjectAltName), with CA:FALSE, signed by an \
+    authority that is trusted here";
+
+/// Says what is wrong with a certificate for which rustls has no word of its own.
+fn reason(why: Option<&webpki::Error>) -> &'static str {
+    use webpki::Error::*;
+    match why {
+        Some(CaUsedAsEndEntity) => {
+            "is an authority's own (CA:TRUE), and is not one of those that are trusted here, byte for byte"
+        }
+        Some(EndEntityUsedAsCa) => "is signed by a certificate that is no authority's (CA:FALSE)",
+        Some(PathLenConstraintViolated | MaximumPathDepthExceeded) => {
+            "is signed through more authorities than they allow"
+        }
+        Some(NameConstraintViolation) => "is for a name that its authority may not vouch for",
+        Some(UnsupportedCertVersion) => "is of X.509 version 1, which has no names to check (subjectAltName)",
+        Some(InvalidCertValidity) => "is valid until a time before that from which it is valid",
+        Some(
+            BadDer
+            | BadDerTime
+            | ExtensionValueInvalid
+            | InvalidSerialNumber
+            | MalformedExtensions
+            | TrailingData(_)
+            | SignatureAlgorithmMismatch
+            | MalformedNameConstraint
+            | InvalidNetworkMaskConstraint
+            | MalformedDnsIdentifier
+            | UnsupportedNameType
+            | EmptyEkuExtension,
+        ) => "is malformed",
+        Some(
+            MaximumNameConstraintComparisonsExceeded
+            | MaximumPathBuildCallsExceeded
+            | MaximumSignatureChecksExceeded,
+        ) => "comes with so many others that verifying it would take too long",
+        _ => "is not accepted",
+    }
 }
 
 const ANOTHER_NAME: &str = "use the name that the certificate was issued for";

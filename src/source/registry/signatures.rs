@@ -8,8 +8,14 @@ use super::url::{Origin, resolve};
 use super::{ACCEPT, Registry};
 use crate::error::{Kind, Result};
 use crate::image::digest::Digest;
+#[cfg(feature = "publish")]
+use crate::image::manifest::Document;
 use crate::image::manifest::media_type;
 use crate::source::attached::Search;
+#[cfg(feature = "publish")]
+use crate::source::attached::{SUFFIXES, belongs_to};
+#[cfg(feature = "publish")]
+use crate::source::{ATTACHMENTS_MAX, Attachment, Source};
 use crate::source::{Fetched, Found};
 use ureq::http::{Method, header};
 
@@ -45,6 +51,53 @@ pub(super) fn of(registry: &mut Registry, digest: &Digest, found: &mut Found) ->
     Ok(())
 }
 
+/// Fetches everything that is attached to `digest`: what stands behind cosign's tags, and the referrers.
+#[cfg(feature = "publish")]
+pub(super) fn attachments(registry: &mut Registry, digest: &Digest) -> Result<Vec<Attachment>> {
+    let mut found = Vec::new();
+    let tag = format!("sha256-{}", digest.hex());
+    for suffix in SUFFIXES {
+        let tag = format!("{tag}{suffix}");
+        if let Some(document) = optional(registry, &tag)? {
+            found.push(Attachment { document, tag: Some(tag) });
+        }
+    }
+    let mut path = format!("referrers/{digest}");
+    let mut entries = Vec::new();
+    for page in 0..PAGES_MAX {
+        let (index, next) = match referrers(registry, digest, &path)? {
+            Some((index, next)) => (Some(index), next),
+            None if page == 0 => (optional(registry, &tag)?, None),
+            None => (None, None),
+        };
+        let Some(index) = index else { break };
+        if let Document::Index(index) = Document::parse(&index.media_type, &index.bytes)
+            .map_err(|error| error.context(format_args!("referrers of {digest}")))?
+        {
+            entries.extend(index.entries);
+        }
+        match next {
+            Some(query) if entries.len() < ATTACHMENTS_MAX => path = format!("referrers/{digest}?{query}"),
+            _ => break,
+        }
+    }
+    if found.len() + entries.len() > ATTACHMENTS_MAX {
+        let count = found.len() + entries.len();
+        log::warn!(
+            "{digest} has {count} attachments or more, of which {ATTACHMENTS_MAX} are taken (limit ATTACHMENTS_MAX)"
+        );
+        entries.truncate(ATTACHMENTS_MAX - found.len());
+    }
+    for entry in entries {
+        let document = registry.manifest(&entry)?;
+        match belongs_to(&document, digest) {
+            true => found.push(Attachment { document, tag: None }),
+            false => log::info!("{} is listed as a referrer of {digest}, and is none", entry.digest),
+        }
+    }
+    Ok(found)
+}
+
 /// A tag's manifest, if there is one.
 fn optional(registry: &Registry, tag: &str) -> Result<Option<Fetched>> {
     match registry.fetch(tag, None) {
@@ -58,7 +111,7 @@ fn optional(registry: &Registry, tag: &str) -> Result<Option<Fetched>> {
 /// is, which registries say in many ways.
 fn referrers(registry: &Registry, digest: &Digest, path: &str) -> Result<Option<(Fetched, Option<String>)>> {
     let what = format!("referrers of {}", digest.short());
-    let headers = [(header::ACCEPT, ACCEPT)];
+    let headers = ACCEPT.map(|media_type| (header::ACCEPT, media_type));
     let client = &registry.client;
     let mut attempts = client.attempts();
     loop {

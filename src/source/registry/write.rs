@@ -194,7 +194,8 @@ pub(super) fn took(answer: Answer, digest: &Digest) -> Result<(), Failure> {
     }
 }
 
-/// The failure that an answer stands for by which the registry does not take something.
+/// The failure that an answer stands for by which the registry does not take something. What it refuses for its content
+/// is a bad image ([`Kind::BadImage`]): nothing that passes.
 pub(super) fn refused(answer: Answer) -> Failure {
     let (kind, hint) = match answer.status() {
         301 | 302 | 303 | 307 | 308 => {
@@ -202,10 +203,12 @@ pub(super) fn refused(answer: Answer) -> Failure {
         }
         404 => (Kind::NotFound, "with some registries a repository has to be made before it is written to"),
         405 => (Kind::Network, "it is read-only, or a cache of another registry: write to that one"),
+        409 | 412 => (Kind::Usage, "the tag may be one that cannot be written again: choose another"),
         413 => (
-            Kind::Network,
+            Kind::BadImage,
             "it, or a proxy before it, limits how large a request may be (nginx: client_max_body_size)",
         ),
+        400 | 406 | 411 | 414..=417 | 422 | 431 => (Kind::BadImage, ""),
         _ => (Kind::Network, ""),
     };
     let message = format!("{} does not take it: {}", asked_host(&answer), outcome(answer));

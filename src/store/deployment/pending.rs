@@ -5,10 +5,12 @@
 use super::{Deployment, PlatformName};
 use crate::error::Result;
 use crate::image::digest::Digest;
-use crate::image::manifest::{LAYERS_MAX, list};
+use crate::image::manifest::LAYERS_MAX;
 use crate::layer::{Compression, Layer};
 use crate::store::disk;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 const NAME: &str = "pending";
 /// The largest that is read, in bytes: 1024 layers, the most that a manifest can have, take 200 KiB.
@@ -47,8 +49,30 @@ pub struct Pending {
     pub platform: PlatformName,
     /// Holds the layers that had to be fetched, at most as many as a manifest can have (1024). Some may be here by
     /// now.
-    #[serde(deserialize_with = "list::<_, _, LAYERS_MAX>")]
+    #[serde(deserialize_with = "at_most_layers_max")]
     pub missing: Vec<Missing>,
+}
+
+/// Reads a list of at most [`LAYERS_MAX`] layers, so that a file that somebody wrote into the directory costs no more.
+fn at_most_layers_max<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Missing>, D::Error> {
+    struct Bounded;
+    impl<'de> Visitor<'de> for Bounded {
+        type Value = Vec<Missing>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {LAYERS_MAX} layers")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<Missing>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(missing) = from.next_element()? {
+                if list.len() == LAYERS_MAX {
+                    return Err(serde::de::Error::invalid_length(LAYERS_MAX + 1, &self));
+                }
+                list.push(missing);
+            }
+            Ok(list)
+        }
+    }
+    from.deserialize_seq(Bounded)
 }
 
 impl Pending {
