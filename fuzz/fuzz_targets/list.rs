@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     let limit = 64 * data.len() + 32 * 1024;
     for announced in ANNOUNCED {
         let entries = match memory::within(limit, || Entry::of_list(announced, data)) {
-            Ok(entries) => entries,
+            Ok((entries, _)) => entries,
             Err(error) => {
                 assert_message(&error.to_string());
                 continue;
@@ -47,7 +47,7 @@ fuzz_target!(|data: &[u8]| {
             after.sort_by_key(|digest| digest.0);
             assert_eq!(before, after, "all of them, and no others");
             let bytes = memory::within(limit, || list.bytes(style)).expect("it is not large");
-            let read = Entry::of_list(family.media_type(), &bytes).expect("what was written can be read");
+            let (read, _) = Entry::of_list(family.media_type(), &bytes).expect("what was written can be read");
             let want: Vec<Entry> = list.entries().iter().cloned().map(written).collect();
             assert_eq!(read, want, "{family:?} in the style of {style:?}");
             let again = List::new(family, read, BTreeMap::new()).expect("a list").bytes(style);

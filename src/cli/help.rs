@@ -175,7 +175,8 @@ mod tests {
         let help = |name| Help::One(command_of([name].into_iter()).unwrap().0).to_string();
         assert!(help("pull").contains("--replace") && !help("pull").contains("--raw"));
         assert!(help("pull").contains("oci-archive:") && !help("platform").contains("oci-archive:"));
-        assert!(!help("platform").contains("Its options") && help("platform").contains("--variant"));
+        assert!(help("platform").contains("--variant") && !help("platform").contains("--plain-http"));
+        assert!(!help("confirm").contains("--variant") && help("confirm").contains("--json"));
         assert!(help("gc").contains("--wait ") && !help("status").contains("--wait "));
         assert!(help("pull").starts_with("Usage: edgepull [OPTIONS] pull IMAGE DIR\n"));
     }

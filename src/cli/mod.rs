@@ -45,6 +45,8 @@ pub struct Options {
     pub variant: Option<String>,
     /// `--platform`.
     pub platform: Option<Platform>,
+    /// The features in `--platform`.
+    pub os_features: Vec<String>,
     /// `--cpuinfo`.
     pub cpuinfo: Option<PathBuf>,
     /// `--machine`.
@@ -92,6 +94,7 @@ impl Default for Options {
         Options {
             variant: None,
             platform: None,
+            os_features: Vec::new(),
             cpuinfo: None,
             machine: None,
             plain_http: false,
@@ -178,6 +181,12 @@ pub enum Command {
         from: Reference,
         /// DST.
         to: Reference,
+        /// `--strict`.
+        strict: bool,
+        /// Every `--platform`; none: all entries.
+        platforms: Vec<Platform>,
+        /// `--referrers`.
+        referrers: bool,
     },
     /// `manifest …`.
     #[cfg(feature = "publish")]
@@ -244,6 +253,7 @@ struct Own {
     /// An empty one is none.
     monotonic: Option<Option<Monotonic>>,
     to: Option<u32>,
+    platforms: Vec<Platform>,
     limit_rate: Option<u64>,
     wait_online: u64,
     #[cfg(feature = "publish")]
@@ -259,7 +269,11 @@ const CONFIRM_MAX: u64 = 30 * 24 * 60 * 60;
 fn apply(flag: Flag, parser: &mut lexopt::Parser, options: &mut Options, own: &mut Own) -> Result<()> {
     match flag {
         Flag::Variant => options.variant = Some(text(parser)?).filter(|variant| variant != "auto"),
-        Flag::Platform => options.platform = Some(Platform::parse(&text(parser)?)?),
+        Flag::Platform => {
+            let (platform, features) = Platform::parse_with_features(&text(parser)?)?;
+            own.platforms.push(platform.clone());
+            (options.platform, options.os_features) = (Some(platform), features);
+        }
         Flag::Cpuinfo => options.cpuinfo = Some(parser.value().map_err(usage)?.into()),
         Flag::Machine => options.machine = Some(text(parser)?),
         Flag::CaFile => options.ca_file = file(parser)?,
@@ -306,6 +320,11 @@ fn command(words: Vec<OsString>, given: &[&OptionSpec], options: &Options, own: 
         return Err(wrong(format!("--{} does not go with {}", option.long, row.name)));
     }
     let has = |flag| given.iter().any(|option| option.flag == flag);
+    match (takes_several_platforms(row.verb), own.platforms.len(), options.os_features.is_empty()) {
+        (false, 2.., _) => return Err(wrong(format!("{} takes one --platform", row.name))),
+        (true, _, false) => return Err(wrong(format!("{} --platform takes no features", row.name))),
+        _ => {}
+    }
     let mut words = words.into_iter();
     words.by_ref().take(taken).for_each(drop);
     let mut arguments = Arguments { row, place: 0, words };
@@ -332,7 +351,13 @@ fn command(words: Vec<OsString>, given: &[&OptionSpec], options: &Options, own: 
         Verb::Verify => Command::Verify { name: arguments.optional_name()?, repair: has(Flag::Repair) },
         Verb::Gc => Command::Gc { dry_run: has(Flag::DryRun) },
         #[cfg(feature = "publish")]
-        Verb::Copy => Command::Copy { from: image(arguments.next()?)?, to: image(arguments.next()?)? },
+        Verb::Copy => Command::Copy {
+            from: image(arguments.next()?)?,
+            to: image(arguments.next()?)?,
+            strict: has(Flag::Publish(definition::PublishFlag::Strict)),
+            platforms: own.platforms,
+            referrers: has(Flag::Publish(definition::PublishFlag::Referrers)),
+        },
         Verb::Help => Command::Help(match arguments.words.as_slice() {
             [] => Help::All,
             words => topic(words)?,
@@ -350,6 +375,16 @@ fn command(words: Vec<OsString>, given: &[&OptionSpec], options: &Options, own: 
         Some(word) => Err(wrong(format!("{word:?} is one argument too many"))),
         None => Ok(command),
     }
+}
+
+#[cfg(feature = "publish")]
+fn takes_several_platforms(verb: Verb) -> bool {
+    verb == Verb::Copy
+}
+
+#[cfg(not(feature = "publish"))]
+fn takes_several_platforms(_: Verb) -> bool {
+    false
 }
 
 /// What follows a command, in the order of its row.

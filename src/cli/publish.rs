@@ -10,6 +10,7 @@ use crate::image::spec::{Item, Spec};
 use crate::source::Login;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::mem;
 use std::path::PathBuf;
 
 /// `manifest …`.
@@ -28,15 +29,19 @@ pub enum Manifest {
         images: Vec<Reference>,
         /// `--amend`.
         amend: bool,
+        /// Every `--annotation`, of the list.
+        annotations: BTreeMap<String, String>,
     },
     /// `annotate`.
     Annotate {
         /// The list.
         list: RegistryReference,
-        /// Which of its entries.
-        image: Reference,
-        /// What is said of it; what is empty stays as it is.
+        /// Which of its entries; `None`: the list itself.
+        image: Option<Reference>,
+        /// What is said of the entry; what is empty stays as it is.
         platform: PlatformField,
+        /// Every `--annotation`, of the entry or the list.
+        annotations: BTreeMap<String, String>,
     },
     /// `inspect`.
     Inspect {
@@ -122,6 +127,15 @@ impl Given {
             PublishFlag::Template => self.template = Some(text(parser)?),
             PublishFlag::Target => self.target = Some(text(parser)?),
             PublishFlag::Tags => self.tags.extend(list(&text(parser)?)),
+            PublishFlag::Annotation => {
+                let text = text(parser)?;
+                match text.split_once('=') {
+                    Some((key, value)) if !key.is_empty() => {
+                        self.annotations.insert(key.to_owned(), value.to_owned());
+                    }
+                    _ => return Err(wrong(format!("--annotation {text:?} is not KEY=VALUE"))),
+                }
+            }
             PublishFlag::Annotations => annotations(&text(parser)?, &mut self.annotations)?,
             PublishFlag::Type => {
                 self.family = match text(parser)?.as_str() {
@@ -145,7 +159,7 @@ impl Given {
             PublishFlag::Insecure => options.insecure = true,
             PublishFlag::Debug => options.verbose = options.verbose.max(2),
             PublishFlag::Strict | PublishFlag::NoCheck | PublishFlag::IgnoreMissing => {}
-            PublishFlag::Amend | PublishFlag::Purge => {}
+            PublishFlag::Amend | PublishFlag::Purge | PublishFlag::Referrers => {}
         }
         Ok(())
     }
@@ -162,7 +176,7 @@ impl Given {
 
     /// `manifest …`.
     pub(super) fn command(
-        self,
+        mut self,
         arguments: &mut Arguments,
         options: &Options,
         has: &dyn Fn(PublishFlag) -> bool,
@@ -178,13 +192,25 @@ impl Given {
             Verb::ManifestCreate => {
                 let list = registry(arguments.next()?)?;
                 let images = arguments.rest(image)?;
-                Manifest::Create { list, images, amend: has(PublishFlag::Amend) }
+                Manifest::Create {
+                    list,
+                    images,
+                    amend: has(PublishFlag::Amend),
+                    annotations: self.annotations,
+                }
             }
-            Verb::ManifestAnnotate => Manifest::Annotate {
-                list: registry(arguments.next()?)?,
-                image: image(arguments.next()?)?,
-                platform: self.platform(options),
-            },
+            Verb::ManifestAnnotate => {
+                let list = registry(arguments.next()?)?;
+                let image = arguments.words.next().map(image).transpose()?;
+                let annotations = mem::take(&mut self.annotations);
+                let platform = self.platform(options);
+                // Only annotations are of the list itself.
+                let is_of_list = platform == PlatformField::default() && !annotations.is_empty();
+                if image.is_none() && !is_of_list {
+                    return Err(wrong("manifest annotate: IMAGE is missing".into()));
+                }
+                Manifest::Annotate { list, image, platform, annotations }
+            }
             Verb::ManifestInspect => Manifest::Inspect {
                 list: registry(arguments.next()?)?,
                 image: arguments.words.next().map(image).transpose()?,
@@ -326,7 +352,7 @@ mod tests {
 
     #[test]
     fn docker_s_command_lines_mean_what_they_do_there() {
-        let Manifest::Create { list, images, amend: true } =
+        let Manifest::Create { list, images, amend: true, .. } =
             run("manifest create -a --insecure h:1/l h:1/a:x h:1/b@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855").unwrap()
         else {
             panic!()

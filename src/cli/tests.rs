@@ -33,6 +33,7 @@ fn least(command: &CommandSpec) -> String {
         .fold(command.name.to_owned(), |line, argument| format!("{line} {}", argument.name.to_lowercase()));
     match command.name {
         "manifest push from-args" => line + " --platforms linux/arm --template a:ARCH --target a",
+        "manifest annotate" => line + " image",
         _ => line,
     }
 }
@@ -189,5 +190,20 @@ fn what_is_wrong_is_named() {
         ("--json=yes platform", "yes"),
     ] {
         assert!(refusal(line).contains(named), "{line}: {}", refusal(line));
+    }
+}
+
+#[test]
+fn platforms_are_one_but_for_copy_and_have_features_but_for_copy() {
+    assert_eq!(run("--platform linux(+gpu)/arm64 inspect a").unwrap().options.os_features, ["gpu"]);
+    assert!(refusal("--platform arm64 --platform arm inspect a").contains("one --platform"));
+    assert!(refusal("copy --platform linux(+gpu)/arm64 a oci:b").contains("no features"));
+    #[cfg(feature = "publish")]
+    match run("copy --platform arm64 --platform arm/v6 a oci:b").unwrap().command {
+        super::Command::Copy { platforms, .. } => {
+            let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+            assert_eq!(platforms, ["linux/arm64/v8", "linux/arm/v6"]);
+        }
+        other => panic!("{other:?}"),
     }
 }

@@ -132,6 +132,61 @@ const ASKING: &[Verb] = &[
     Verb::PushFromArgs,
 ];
 
+/// Lists the commands that may ask a registry, and those which stand beside them in scripts that publish.
+const NETWORK: &[Verb] = &[
+    Verb::Inspect,
+    Verb::Pull,
+    Verb::Deploy,
+    Verb::Update,
+    Verb::Verify,
+    #[cfg(feature = "publish")]
+    Verb::Copy,
+    #[cfg(feature = "publish")]
+    Verb::ManifestCheck,
+    #[cfg(feature = "publish")]
+    Verb::ManifestCreate,
+    #[cfg(feature = "publish")]
+    Verb::ManifestAnnotate,
+    #[cfg(feature = "publish")]
+    Verb::ManifestInspect,
+    #[cfg(feature = "publish")]
+    Verb::ManifestPush,
+    #[cfg(feature = "publish")]
+    Verb::PushFromSpec,
+    #[cfg(feature = "publish")]
+    Verb::PushFromArgs,
+    #[cfg(feature = "publish")]
+    Verb::ManifestRm,
+];
+
+/// Lists the commands that find out which board this is.
+const CHOOSING: &[Verb] =
+    &[Verb::Platform, Verb::Inspect, Verb::Pull, Verb::Deploy, Verb::Update, Verb::Verify];
+
+/// Lists the commands that can be told which Arm variant is meant.
+const VARIANT: &[Verb] = &[
+    Verb::Platform,
+    Verb::Inspect,
+    Verb::Pull,
+    Verb::Deploy,
+    Verb::Update,
+    Verb::Verify,
+    #[cfg(feature = "publish")]
+    Verb::ManifestAnnotate,
+];
+
+/// Lists the commands that can be told which platform is meant.
+const PLATFORM: &[Verb] = &[
+    Verb::Platform,
+    Verb::Inspect,
+    Verb::Pull,
+    Verb::Deploy,
+    Verb::Update,
+    Verb::Verify,
+    #[cfg(feature = "publish")]
+    Verb::Copy,
+];
+
 /// The commands that take the state directory's lock.
 const CHANGING: &[Verb] =
     &[Verb::Deploy, Verb::Update, Verb::Rollback, Verb::Confirm, Verb::Verify, Verb::Gc];
@@ -246,57 +301,65 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "auto|v5|v6|v7|v8…",
         Complete::Words(VARIANTS),
         "take this Arm variant instead of finding it out (default auto)",
-    ),
+    )
+    .of(VARIANT),
     valued(
         Flag::Platform,
         "platform",
         "OS/ARCH[/VARIANT]",
         Complete::Words(PLATFORMS),
         "take this platform, whatever the board is",
-    ),
+    )
+    .of(PLATFORM),
     valued(
         Flag::Cpuinfo,
         "cpuinfo",
         "FILE",
         Complete::File,
         "decide by this recorded /proc/cpuinfo, not by this machine",
-    ),
+    )
+    .of(CHOOSING),
     valued(
         Flag::Machine,
         "machine",
         "NAME",
         Complete::Words(MACHINES),
         "decide by this recorded `uname -m`, not by this machine",
-    ),
-    option(Flag::PlainHttp, None, "plain-http", "the registry has no TLS"),
+    )
+    .of(CHOOSING),
+    option(Flag::PlainHttp, None, "plain-http", "the registry has no TLS").of(NETWORK),
     valued(
         Flag::CaFile,
         "ca-file",
         "FILE",
         Complete::File,
         "trust these certificates (PEM) instead of the system's",
-    ),
+    )
+    .of(NETWORK),
     valued(
         Flag::AuthFile,
         "auth-file",
         "FILE",
         Complete::File,
         "take credentials from this file only (docker's config.json)",
-    ),
+    )
+    .of(NETWORK),
     valued(
         Flag::HostsDir,
         "hosts-dir",
         "DIR",
         Complete::Directory,
         "mirrors and certificates by host (default /etc/edgepull/certs.d)",
-    ),
+    )
+    .of(NETWORK),
     valued(
         Flag::LimitRate,
         "limit-rate",
         "RATE",
         Complete::Words(RATES),
         "carry no more than so many bytes a second; k, M and G as in curl",
-    ),
+    )
+    .of(NETWORK),
     valued(
         Flag::LowestRate,
         "lowest-rate",
@@ -311,7 +374,8 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "SECONDS",
         Complete::Number,
         "how long to wait for a network that is not up yet (default 0)",
-    ),
+    )
+    .of(NETWORK),
     valued(
         Flag::StateDir,
         "state-dir",

@@ -122,6 +122,8 @@ pub enum PublishFlag {
     Template,
     Target,
     Tags,
+    Annotation,
+    Referrers,
     Annotations,
     Type,
     IgnoreMissing,

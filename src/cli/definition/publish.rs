@@ -17,6 +17,9 @@ const LISTS: &str = "Lists are kept in --state-dir if that is given, else in $XD
 /// The commands that push a list.
 const PUSHING: &[Verb] = &[Verb::ManifestPush, Verb::PushFromSpec, Verb::PushFromArgs];
 
+/// The commands that can refuse what they else warn of.
+const STRICT: &[Verb] = &[Verb::ManifestPush, Verb::PushFromSpec, Verb::PushFromArgs, Verb::Copy];
+
 /// The commands that push a list of manifest-tool's.
 const PUSHING_FROM: &[Verb] = &[Verb::PushFromSpec, Verb::PushFromArgs];
 
@@ -64,7 +67,8 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         "an image with all its entries, as it is, to another place",
     )
     .more(
-        "Between registries, layouts and archives; of the same registry, layers are mounted and not sent.\n\
+        "With --platform, once or several times, only these entries: the list gets another digest then.\n\
+         Between registries, layouts and archives; of the same registry, layers are mounted and not sent.\n\
          A docker-archive cannot be DST, as it has no manifest lists. What a run that was cut short has\n\
          brought there, the next one does not bring again.",
     ),
@@ -85,10 +89,13 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     command(
         Verb::ManifestAnnotate,
         "manifest annotate",
-        &[required("LIST", Complete::Image), required("IMAGE", Complete::Image)],
+        &[required("LIST", Complete::Image), optional("IMAGE", Complete::Image)],
         "say what an image of the list runs on; docker manifest annotate",
     )
-    .more("What is not given stays as the image's config has it. --variant is the image's here."),
+    .more(
+        "What is not given stays as the image's config has it. --variant is the image's here. Without IMAGE,\n\
+         --annotation is of the list, which is an OCI image index then.",
+    ),
     command(
         Verb::ManifestInspect,
         "manifest inspect",
@@ -106,6 +113,12 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         "manifest push from-spec",
         &[required("FILE", Complete::File)],
         "push the list that a YAML or JSON file describes; manifest-tool push from-spec",
+    ),
+    command(
+        Verb::PushFromSpec,
+        "manifest pushml",
+        &[required("FILE", Complete::File)],
+        "push from-spec, as manifest-tool called it at first",
     ),
     command(
         Verb::PushFromArgs,
@@ -127,6 +140,8 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
 
 /// The options of some of them.
 pub(super) const OPTIONS: &[OptionSpec] = &[
+    publishing(PublishFlag::Referrers, "referrers", "with what is attached to it: signatures, attestations…")
+        .of(&[Verb::Copy]),
     OptionSpec {
         short: Some('a'),
         ..publishing(PublishFlag::Amend, "amend", "add to a list that there is already")
@@ -184,6 +199,14 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     publishing_valued(PublishFlag::Tags, "tags", "TAG[,TAG…]", Complete::Line, "more tags for it")
         .of(&[Verb::PushFromArgs]),
     publishing_valued(
+        PublishFlag::Annotation,
+        "annotation",
+        "KEY=VALUE",
+        Complete::Line,
+        "an annotation of the list or its entry; more than once for several",
+    )
+    .of(&[Verb::ManifestCreate, Verb::ManifestAnnotate]),
+    publishing_valued(
         PublishFlag::Annotations,
         "annotations",
         "KEY=VALUE[,…]",
@@ -201,8 +224,8 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     .of(PUSHING_FROM),
     publishing(PublishFlag::IgnoreMissing, "ignore-missing", "leave out images that are not there")
         .of(PUSHING_FROM),
-    publishing(PublishFlag::Strict, "strict", "push no list with an entry that is not what its label says")
-        .of(PUSHING),
+    publishing(PublishFlag::Strict, "strict", "push no list with a false label, copy no incomplete image")
+        .of(STRICT),
     publishing(PublishFlag::NoCheck, "no-check", "do not read the entries' programs").of(PUSHING),
     publishing(PublishFlag::Insecure, "insecure", "the registry may have no TLS; certificates are checked")
         .of(PUBLISHING),
