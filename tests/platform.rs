@@ -188,8 +188,13 @@ fn variant_is_an_order() {
         (&a53, "armv5teb", "v5", "linux/arm/v5".to_owned()),
         (&a53, "aarch64", "auto", format!("linux/arm64/v8 {arm32}")),
     ] {
-        let inputs =
-            Inputs { cpuinfo: Some(cpuinfo), machine: Some(machine), variant: Some(variant), platform: None };
+        let inputs = Inputs {
+            cpuinfo: Some(cpuinfo),
+            machine: Some(machine),
+            variant: Some(variant),
+            platform: None,
+            ..Inputs::default()
+        };
         let host = Host::detect(&inputs).unwrap();
         assert_eq!(list(&host).join(" "), want, "{machine} {variant}");
         assert_eq!(host.evidence.cpuinfo.cores.len(), 1, "the evidence is still gathered");

@@ -175,7 +175,8 @@ fn reduce(
     let wanted: Vec<String> = entries
         .iter()
         .zip(&labels)
-        .filter_map(|(entry, label)| is_wanted(label).then(|| entry.digest.to_string()))
+        .filter(|(_, label)| is_wanted(label))
+        .map(|(entry, _)| entry.digest.to_string())
         .collect();
     let is_about_wanted = |entry: &Entry| {
         let about = entry.annotations.get("vnd.docker.reference.digest");

@@ -101,7 +101,7 @@ impl Client {
                 return Ok(());
             }
             Class::Unreachable if !answered => ATTEMPTS_UNKNOWN_MAX,
-            Class::Unreachable | Class::Passing => ATTEMPTS_MAX,
+            Class::Unreachable | Class::Passing | Class::Busy => ATTEMPTS_MAX,
         };
         match attempts.pause(most, failure.retry_after) {
             Some(pause) => {

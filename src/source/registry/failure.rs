@@ -8,8 +8,10 @@ use std::time::Duration;
 pub(super) enum Class {
     /// Nobody listens there: the connection was refused, or the name is unknown, which may be a typing error.
     Unreachable,
-    /// The trouble will pass: the connection was reset or has stalled, or the server is slow or overloaded.
+    /// The link is in trouble that will pass: the connection was reset, has stalled, or is slow.
     Passing,
+    /// The server has answered that it can't now: it is overloaded (429), or has tripped over something (5xx).
+    Busy,
     /// A mirror has failed, and is not asked any more: the next place is asked at once, and no try is lost by that.
     Elsewhere,
     /// A further try would change nothing.
@@ -25,8 +27,6 @@ pub(super) struct Failure {
     pub(super) no_tls: bool,
     /// Is set if there may be no network yet.
     pub(super) offline: bool,
-    /// Is set if a server has answered, so that the link is good.
-    pub(super) answered: bool,
     /// Gives the time for which the server wants to be left alone (Retry-After).
     pub(super) retry_after: Option<Duration>,
     /// Tells the user what has failed.
@@ -36,7 +36,7 @@ pub(super) struct Failure {
 impl Failure {
     /// Makes a failure of `class` without a Retry-After.
     pub(super) fn new(class: Class, error: Error) -> Failure {
-        Failure { class, no_tls: false, offline: false, answered: false, retry_after: None, error }
+        Failure { class, no_tls: false, offline: false, retry_after: None, error }
     }
 
     /// Returns it as one that was met behind a redirect: the host that was asked is there and speaks its protocol.

@@ -33,7 +33,7 @@ pub(super) fn passing(answer: Answer) -> Failure {
         true => error.hint("the registry limits how much is pulled: wait, or log in"),
         false => error,
     };
-    Failure { retry_after: asked, answered: true, ..Failure::new(Class::Passing, error) }
+    Failure { retry_after: asked, ..Failure::new(Class::Busy, error) }
 }
 
 /// Who gave an answer, for messages.

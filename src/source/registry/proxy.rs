@@ -254,7 +254,7 @@ impl Refused {
     pub(super) fn failure(&self) -> Failure {
         match self.2 {
             407 => Failure::last(wants_login(self.to_string())),
-            500.. => Failure::new(Class::Passing, Error::new(Kind::Network, self.to_string())),
+            500.. => Failure::new(Class::Busy, Error::new(Kind::Network, self.to_string())),
             _ => Failure::last(
                 Error::new(Kind::Network, self.to_string()).hint("does NO_PROXY have to name it?"),
             ),
@@ -364,7 +364,7 @@ mod tests {
         }
         for (answer, class) in [
             ("HTTP/1.1 403 Forbidden\r\n\r\n", Class::Final),
-            ("HTTP/1.1 503 Busy\r\n\r\n", Class::Passing),
+            ("HTTP/1.1 503 Busy\r\n\r\n", Class::Busy),
             ("SSH-2.0-OpenSSH_9.2\r\n\r\n", Class::Final),
         ] {
             let Err(ureq::Error::Other(other)) = tunnel(answer.as_bytes()) else { panic!("{answer}") };

@@ -149,7 +149,7 @@ impl Pusher {
         let answer = match self.client.write(&write, Content::Document(&[])) {
             // Who may not read there may still write here, which shows when he does. And a registry that is too busy to
             // mount, or has tripped over it, may well take the bytes.
-            Err(failure) if failure.error.kind() == Kind::Auth || failure.answered => {
+            Err(failure) if failure.error.kind() == Kind::Auth || failure.class == Class::Busy => {
                 log::info!("blob {} is not mounted: {}", blob.digest.short(), failure.error);
                 return Ok(false);
             }
