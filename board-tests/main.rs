@@ -23,6 +23,7 @@ mod output;
 mod packages;
 mod powercut;
 mod publish;
+mod readers;
 mod registries;
 mod remembered;
 mod secrets;

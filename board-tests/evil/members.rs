@@ -76,20 +76,25 @@ fn owners_and_times() {
     let mut family = Family::pulled_by("owners and times", &BOTH).and_deployed();
     let with = |head: fn(Head) -> Head| tar().add(head(Head::new(b'0', "f")), "");
     for (what, layer) in [
-        ("the highest owner", with(|head| head.owner256(u32::MAX.into(), 0))),
-        ("the highest group", with(|head| head.owner256(0, u32::MAX.into()))),
         ("an owner beyond", with(|head| head.owner256(1 << 32, 0))),
         ("an owner of 2^63", with(|head| head.put(108, b"\x80\xff\xff\xff\xff\xff\xff\xff"))),
-        ("a negative owner", with(|head| head.owner256(-1, 0))),
-        ("a negative group", with(|head| head.owner256(0, -2))),
         ("an owner in letters", with(|head| head.put(108, b"root\0\0\0\0"))),
+        ("an owner below the lowest", with(|head| head.owner256(-(1 << 31) - 1, 0))),
         ("a PAX owner beyond", tar().pax(&[("uid", b"4294967296")]).file("f", "")),
-        ("the highest PAX group", tar().pax(&[("gid", b"4294967295")]).file("f", "")),
     ] {
         family.refuses(what, [layer], "makes no sense");
     }
     family.refuses("a negative mode", [with(|head| head.mode256(-1))], "the mode of a tar member");
-    family.refuses("a negative PAX owner", [tar().pax(&[("uid", b"-1")]).file("f", "")], "malformed");
+    // chown(2) takes the highest for "leave it", and that is -1 (`readers` says who reads it so).
+    for (what, layer) in [
+        ("the highest owner", with(|head| head.owner256(u32::MAX.into(), 0))),
+        ("a negative owner", with(|head| head.owner256(-1, 0))),
+        ("a negative group", with(|head| head.owner256(0, -2))),
+        ("a negative PAX owner", tar().pax(&[("uid", b"-1")]).file("f", "")),
+        ("the highest PAX group", tar().pax(&[("gid", b"4294967295")]).file("f", "")),
+    ] {
+        family.keeps(what, [layer], &[("f", "")]);
+    }
     let last = with(|head| head.owner256(0xffff_fffe, 0xffff_fffe));
     family.keeps("the last owner there is", [last], &[("f", "")]);
     for seconds in [-1, -1 << 33, 1 << 33, 1 << 40, i64::MAX.into(), i64::MIN.into()] {

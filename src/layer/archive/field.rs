@@ -19,12 +19,11 @@ fn base256(field: &[u8]) -> Option<i64> {
     rest.iter().try_fold(start, |value, &byte| value.checked_mul(256)?.checked_add(i64::from(byte)))
 }
 
-/// Octal digits between blanks and NULs; an empty field is 0, as Go's and GNU's readers have it.
+/// Octal digits between blanks, behind which a NUL ends the field; an empty one is 0, as Go's reader has it, who skips
+/// NULs before the digits, too.
 fn octal(field: &[u8]) -> Option<i64> {
-    let blank = |byte: &u8| *byte == b' ' || *byte == 0;
-    let start = field.iter().position(|byte| !blank(byte)).unwrap_or(field.len());
-    let digits = &field[start..];
-    let digits = &digits[..digits.iter().position(blank).unwrap_or(digits.len())];
+    let start = field.iter().position(|byte| !matches!(byte, b' ' | 0)).unwrap_or(field.len());
+    let digits = text(&field[start..]).trim_ascii_end();
     digits.iter().try_fold(0i64, |value, byte| match byte {
         b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(byte - b'0')),
         _ => None,
@@ -92,6 +91,8 @@ mod tests {
             (b"644\0\0\0\0\0", Some(0o644)),
             (b"\0\0\0\0\0\0\0\0", Some(0)),
             (b"77777777777", Some(0o77777777777)),
+            (b"644\0 99x", Some(0o644)),
+            (b"644 99x\0", None),
             (b"0000648\0", None),
             (b"-000001\0", None),
         ] {

@@ -159,7 +159,7 @@ impl<R: BufRead> Archive<R> {
     /// Takes the header where it is about the next member; whether it was.
     fn extension(&mut self, budget: &mut u64) -> Result<bool> {
         let flag = self.header.as_old().linkflag[0];
-        if !matches!(flag, b'x' | b'g' | b'L' | b'K') {
+        if !matches!(flag, b'x' | b'X' | b'g' | b'L' | b'K') {
             return Ok(false);
         }
         let size = self.size()?;
@@ -170,7 +170,8 @@ impl<R: BufRead> Archive<R> {
             ))
         })?;
         match flag {
-            b'x' => {
+            // Sun's tar wrote `X` before POSIX had its `x` (pax(5) of libarchive, "Solaris Tar").
+            b'x' | b'X' => {
                 self.extensions.reset(&mut self.member);
                 self.extensions.take(&mut self.source, size, &mut self.member)?;
             }
