@@ -164,6 +164,36 @@ fn long_names_and_xattrs() {
 }
 
 #[test]
+fn attributes_that_cannot_be_set_are_left_out_for_the_reason_that_is_told() {
+    let sys_admin = "trusted.* or security.* attributes were left out, they take CAP_SYS_ADMIN";
+    let forbidden = "extended attributes were left out, this user may not set them";
+    let on_node = "user.* attributes were left out, Linux has them for files and directories only";
+    let all = [sys_admin, forbidden, on_node];
+    let capability = *b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let plain = |name: &str, value: &[u8]| Layer::new().pax(&[(name, value)]).file("file", "text");
+    let trusted = plain("SCHILY.xattr.trusted.note", b"x").pax(&[("SCHILY.xattr.trusted.n", b"x")]);
+    let rows = [
+        (trusted.symlink("link", "file"), sys_admin, sys_admin),
+        (plain("SCHILY.xattr.security.board", b"x"), sys_admin, sys_admin),
+        (plain("SCHILY.xattr.security.capability", &capability), "", forbidden),
+        (Layer::new().pax(&[("SCHILY.xattr.user.n", b"x")]).symlink("link", "file"), on_node, on_node),
+        (plain("SCHILY.xattr.user.note", b"x"), "", ""),
+    ];
+    for (number, (layer, by_root, by_nobody)) in rows.into_iter().enumerate() {
+        let (scratch, name) = (Scratch::new(), format!("image-{number}"));
+        let image = image([layer]).oci(&scratch, &name);
+        let nobody = Board::armv7().run_by_nobody(&scratch);
+        for (board, reason, root) in [(Board::armv7(), by_root, "root"), (nobody, by_nobody, "home/root")] {
+            let outcome = board.edgepull(["pull", &image, &scratch.at(root)]).succeeds();
+            let said = outcome.stderr();
+            for text in all {
+                assert_eq!(said.contains(text), text == reason, "{number}, {root}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
 fn sparse_files_of_every_format_that_gnu_tar_writes() {
     let scratch = Scratch::new();
     let file = scratch.at("tree/holes");

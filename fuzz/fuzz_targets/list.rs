@@ -47,7 +47,8 @@ fuzz_target!(|data: &[u8]| {
             after.sort_by_key(|digest| digest.0);
             assert_eq!(before, after, "all of them, and no others");
             let bytes = memory::within(limit, || list.bytes(style)).expect("it is not large");
-            let (read, _) = Entry::of_list(family.media_type(), &bytes).expect("what was written can be read");
+            let (read, _) =
+                Entry::of_list(family.media_type(), &bytes).expect("what was written can be read");
             let want: Vec<Entry> = list.entries().iter().cloned().map(written).collect();
             assert_eq!(read, want, "{family:?} in the style of {style:?}");
             let again = List::new(family, read, BTreeMap::new()).expect("a list").bytes(style);

@@ -4,7 +4,9 @@
 
 use edgepull::error::Result;
 use edgepull::image::manifest::{Descriptor, Document, media_type};
-use edgepull::image::select::{LOOKUPS_MAX, Lookup, Selection, Verdict, check_single, select};
+use edgepull::image::select::{
+    Ask, Entry as Seen, LOOKUPS_MAX, Lookup, Selection, Verdict, check_single, select,
+};
 use edgepull::platform::{Host, Inputs, Platform};
 use edgepull_fuzz::arbitrary::{self, Arbitrary};
 use edgepull_fuzz::{UpTo, assert_message, fuzz_target, memory};
@@ -24,6 +26,8 @@ const ARCHITECTURES: [&str; 10] =
     ["arm", "arm64", "amd64", "386", "armhf", "aarch64", "", "unknown", "ARM", "riscv64"];
 const VARIANTS: [&str; 10] = ["", "v5", "v6", "v7", "v8", "7", "v8.2", "V7L", "v9", "v2"];
 const FEATURES: [&str; 5] = ["neon", "vfp", "sse4", "win32k", "\u{1b}[2J"];
+/// In a byte that picks something: what is picked is not there, does not tell, or is asked for always.
+const FLAG: u8 = 0x80;
 const BOARDS: [(&str, &str); 7] = [
     ("armv7l", ""),
     ("armv5tejl", "Features: swp half fastmult edsp java\nCPU implementer: 0x41\nCPU part: 0x926\n"),
@@ -93,12 +97,34 @@ impl Lookup for Lookups<'_> {
         }
     }
 
-    fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Platform> {
+    fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Option<Platform>> {
         self.count += 1;
-        let entry = self.input.entries.0.get(descriptor.size as usize);
-        let (os, architecture, variant) = entry.map_or((0, 0, 0), |entry| entry.config);
-        Ok(Platform::new(pick(&SYSTEMS, os), pick(&ARCHITECTURES, architecture), pick(&VARIANTS, variant)))
+        let (os, architecture, variant) = self.config(descriptor);
+        let says = architecture & FLAG == 0;
+        let platform = || {
+            Platform::new(pick(&SYSTEMS, os), pick(&ARCHITECTURES, architecture), pick(&VARIANTS, variant))
+        };
+        Ok(says.then(platform))
     }
+
+    fn is_there(&mut self, descriptor: &Descriptor) -> bool {
+        self.config(descriptor).0 & FLAG == 0
+    }
+}
+
+impl Lookups<'_> {
+    fn config(&self, descriptor: &Descriptor) -> (u8, u8, u8) {
+        self.input.entries.0.get(descriptor.size as usize).map_or((0, 0, 0), |entry| entry.config)
+    }
+}
+
+/// Whether an entry says itself what it runs on: such a one comes before all whose config has to be asked.
+fn is_labelled(entry: &Seen) -> bool {
+    entry
+        .descriptor
+        .platform
+        .as_ref()
+        .is_some_and(|field| !field.os.is_empty() && !field.architecture.is_empty())
 }
 
 fuzz_target!(|input: Input<'_>| {
@@ -107,9 +133,10 @@ fuzz_target!(|input: Input<'_>| {
     let host = Host::detect(&inputs).expect("a board");
     let Ok(Document::Index(top)) = parsed(&index(&input.entries.0)) else { return };
     let mut lookups = Lookups { input: &input, count: 0 };
-    let selected = memory::within(4 << 20, || select(top, &host, &mut lookups));
+    let ask = if input.board & FLAG == 0 { Ask::IfNoLabelFits } else { Ask::Always };
+    let selected = memory::within(4 << 20, || select(top, &host, ask, &mut lookups));
     assert!(lookups.count <= LOOKUPS_MAX, "{} lookups", lookups.count);
-    let Selection { entries, taken } = match &selected {
+    let Selection { entries, unusable, taken } = match &selected {
         Ok(selection) => selection,
         Err(error) => return assert_message(&error.to_string()),
     };
@@ -130,10 +157,14 @@ fuzz_target!(|input: Input<'_>| {
     for (at, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.verdict == Verdict::Runnable) {
         let (taken, best) = taken.expect("there was one");
         let rank = runs(entry.platform.as_ref().expect("it is an image")).expect("it runs here");
-        assert!((best, taken) < (rank, at), "{at} is better than {taken}");
+        let taken_first = (!is_labelled(&entries[taken]), best, taken);
+        assert!(taken_first < (!is_labelled(entry), rank, at), "{at} is better than {taken}");
     }
     for entry in entries {
         assert_message(&entry.verdict.text());
+    }
+    for entry in unusable {
+        assert_message(&entry.why);
     }
     if taken.is_none() {
         assert_message(&selected.as_ref().expect("as above").refusal(&host).to_string());

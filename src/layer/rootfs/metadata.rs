@@ -144,7 +144,7 @@ impl Metadata {
             }
         }
         match sys::set_xattr(file, OWNER_NOTE, &note) {
-            Err(error) if refusal(&error).is_some() => self.drop_owner(member),
+            Err(error) if refusal(&error, OWNER_NOTE, member.kind).is_some() => self.drop_owner(member),
             other => other?,
         }
         Ok(())
@@ -169,7 +169,7 @@ impl Metadata {
             }
             match set(name, value) {
                 Ok(()) => self.inexact |= name == c"system.posix_acl_default",
-                Err(error) => match refusal(&error) {
+                Err(error) => match refusal(&error, name, member.kind) {
                     Some(kind) => self.warnings.add(kind, &member.path),
                     // ENOSPC too: an inode's room for attributes is small.
                     None => {
@@ -186,13 +186,30 @@ impl Metadata {
     }
 }
 
-/// Why an attribute was refused, where that is no failure.
-fn refusal(error: &io::Error) -> Option<WarningKind> {
+/// Says why the attribute `name` of something of `kind` was refused, where that is no failure. The kernel's error is the
+/// same for all that it does not permit (xattr(7); `xattr_permission` in fs/xattr.c, `cap_inode_setxattr` in
+/// security/commoncap.c).
+fn refusal(error: &io::Error, name: &CStr, kind: MemberKind) -> Option<WarningKind> {
+    let name = name.to_bytes();
     match error.raw_os_error()? {
         libc::ENOTSUP => Some(WarningKind::XattrUnsupported),
+        libc::EPERM | libc::EACCES if name.starts_with(b"user.") && !has_user_xattrs(kind) => {
+            Some(WarningKind::XattrOnNode)
+        }
+        libc::EPERM | libc::EACCES if takes_sys_admin(name) => Some(WarningKind::XattrSysAdmin),
         libc::EPERM | libc::EACCES => Some(WarningKind::XattrForbidden),
         _ => None,
     }
+}
+
+/// Whether `user.*` attributes exist on something of that kind: permission bits say who may write them.
+fn has_user_xattrs(kind: MemberKind) -> bool {
+    matches!(kind, MemberKind::File | MemberKind::Hardlink | MemberKind::Directory)
+}
+
+/// Whether the attribute is for holders of CAP_SYS_ADMIN on the machine itself, whoever owns the file.
+fn takes_sys_admin(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.") || name.starts_with(b"security.") && name != b"security.capability"
 }
 
 /// Attributes that mean something only where the image was made: labels of its SELinux policy, its

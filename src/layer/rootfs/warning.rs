@@ -15,6 +15,11 @@ pub enum WarningKind {
     XattrUnsupported,
     /// An extended attribute that only a more privileged user may set.
     XattrForbidden,
+    /// An extended attribute that takes CAP_SYS_ADMIN, which is given up before anything is unpacked
+    /// ([`crate::sandbox`]).
+    XattrSysAdmin,
+    /// A `user.*` attribute of something that can have none.
+    XattrOnNode,
     /// An extended attribute that has a meaning only on the machine where the image was made.
     XattrOfHost,
 }
@@ -27,6 +32,8 @@ impl WarningKind {
             WarningKind::DeviceSkipped => "device-skipped",
             WarningKind::XattrUnsupported => "xattr-unsupported",
             WarningKind::XattrForbidden => "xattr-forbidden",
+            WarningKind::XattrSysAdmin => "xattr-sys-admin",
+            WarningKind::XattrOnNode => "xattr-on-node",
             WarningKind::XattrOfHost => "xattr-of-host",
         }
     }
@@ -50,7 +57,14 @@ impl fmt::Display for Warning {
             WarningKind::OwnershipDropped => "owner and group could not be kept",
             WarningKind::DeviceSkipped => "device nodes were left out, only root can make them",
             WarningKind::XattrUnsupported => "extended attributes were left out, the file system has none",
-            WarningKind::XattrForbidden => "extended attributes were left out, only root may set them",
+            WarningKind::XattrForbidden => "extended attributes were left out, this user may not set them",
+            WarningKind::XattrSysAdmin => {
+                "trusted.* or security.* attributes were left out, they take CAP_SYS_ADMIN, \
+                 which edgepull gives up before it unpacks"
+            }
+            WarningKind::XattrOnNode => {
+                "user.* attributes were left out, Linux has them for files and directories only"
+            }
             WarningKind::XattrOfHost => "extended attributes of the image's build machine were left out",
         };
         write!(f, "{what} ({count} times, first at {first})")
