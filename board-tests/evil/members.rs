@@ -244,12 +244,12 @@ fn names() {
     let one_more = tar().file("p/".repeat(2047) + "xy", "deep").file("f", "f");
     family.keeps("a path of 4096 bytes", [one_more], &[("f", "f")]);
     family.image("names in an index", Expect::Refused(exit::USAGE, "several images"), |scratch| {
-        let image = EvilImage::new([tar().file("f", "")]);
-        image.layout(scratch, "image");
-        let manifest = image.manifest().to_string();
-        let mut one =
-            super::builder::descriptor("application/vnd.oci.image.manifest.v1+json", manifest.as_bytes());
-        let mut other = one.clone();
+        let [mut one, mut other] = ["f", "g"].map(|name| {
+            let image = EvilImage::new([tar().file(name, "")]);
+            image.layout(scratch, "image");
+            let manifest = image.manifest().to_string();
+            super::builder::descriptor("application/vnd.oci.image.manifest.v1+json", manifest.as_bytes())
+        });
         let key = "org.opencontainers.image.ref.name";
         one["annotations"] = serde_json::json!({ key: "\u{1b}[2J\nlatest" });
         other["annotations"] = serde_json::json!({ key: "\u{7}\u{9b}31m" });
