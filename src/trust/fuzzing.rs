@@ -3,7 +3,8 @@
 
 use super::key::Key;
 use super::payload::{self, Subject, verify};
-use super::policy::{Policy, Requirement};
+use super::policy::Policy;
+use super::requirement::Requirement;
 use crate::error::Result;
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;

@@ -16,6 +16,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+/// The kinds of keys that are read, for messages.
+pub(super) const KINDS: &str = "ECDSA on P-256 or P-384, or Ed25519";
 /// The largest key file, in bytes. A P-384 key takes 215.
 const KEY_FILE_MAX: u64 = 16 << 10;
 
@@ -93,7 +95,7 @@ impl Key {
     pub(super) fn parse(pem: &[u8], name: String) -> Result<Key> {
         let wrong = |what: &str| {
             Error::new(Kind::Usage, format!("key {name}: {what}"))
-                .hint("edgepull takes ECDSA P-256 or P-384 and Ed25519 public keys in PEM, one a file")
+                .hint(format!("edgepull reads public keys in PEM, one a file: {KINDS}"))
         };
         let mut rest = pem;
         let mut section = || from_buf(&mut rest).map_err(|_| wrong("broken PEM"));
@@ -115,7 +117,11 @@ impl Key {
         let fits = |form: &Form| der.starts_with(form.head) && der.len() == form.head.len() + form.length;
         let Some(form) = FORMS.iter().position(fits) else {
             let is_rsa = der.windows(RSA.len()).any(|window| window == RSA);
-            return Err(if is_rsa { "an RSA key" } else { "a kind of key that is not known" });
+            return Err(if is_rsa {
+                "an RSA key, and RSA keys are not read"
+            } else {
+                "a kind of key that is not read"
+            });
         };
         // The point's leading 4 belongs to the key.
         let start = FORMS[form].head.len() - usize::from(FORMS[form].length != 32);

@@ -3,6 +3,7 @@
 //! ```text
 //! Trust         what is demanded of one image; whether it is met
 //!   policy      policy.json: scopes -> requirements
+//!     requirement  one requirement, field by field
 //!     scope     which scopes an image is in, and which none can be in
 //!   identity    the name in a signature, and the one that was asked for
 //!   payload     what a signature is of: cosign's payload, DSSE statement, message signature
@@ -25,6 +26,7 @@ mod key;
 mod payload;
 mod point;
 mod policy;
+mod requirement;
 pub mod rollback;
 mod scope;
 
@@ -36,7 +38,8 @@ use crate::source::{Attached, Source};
 use identity::{Name, Rule};
 use key::Key;
 use payload::{Miss, verify};
-use policy::{KeySource, Policy, Requirement};
+use policy::Policy;
+use requirement::{KeySource, Requirement};
 use std::path::{Path, PathBuf};
 
 /// Where the policy is, unless `--policy` names another file. Without it, everything is accepted.
@@ -120,7 +123,7 @@ impl Trust {
             Requirement::Signed { keys, identity } => {
                 let read = |source: &KeySource| match source {
                     KeySource::Path(path) => Key::read(path),
-                    KeySource::Data(pem) => Key::parse(pem, "the key in the policy".to_owned()),
+                    KeySource::Data { field, pem } => Key::parse(pem, format!("{field} of the policy")),
                 };
                 let keys =
                     keys.iter().map(read).collect::<Result<_>>().map_err(|error| error.context(place))?;
@@ -197,6 +200,14 @@ impl Trust {
                 let names: Vec<_> = keys.iter().map(|key| key.name.as_str()).collect();
                 let why = format!("none of {seen} signatures is by {}", names.join(" or "));
                 (why, "sign it by one of these keys, or add the new key".to_owned())
+            }
+            Some(Near::Miss(Miss::OtherKeyRsa(size))) => {
+                let names: Vec<_> = keys.iter().map(|key| key.name.as_str()).collect();
+                let why = format!(
+                    "none of {seen} signatures is by {}; one has the {size} bytes of an RSA key's, and RSA keys are not read",
+                    names.join(" or ")
+                );
+                (why, format!("sign it by another kind of key: {}", key::KINDS))
             }
             Some(Near::Miss(Miss::OtherDigest(of))) => (
                 format!("its signature is that of {}", of.escape_debug()),

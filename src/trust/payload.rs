@@ -32,6 +32,10 @@ const BUNDLES: [&str; 4] = [
 /// The most signatures of one envelope that are tried.
 const ENVELOPE_SIGNATURES_MAX: usize = 8;
 
+/// How many bytes an RSA key's signature has: as many as its modulus (RFC 8017, 8.2.1) of 2048, 3072 or 4096 bits. One of
+/// an elliptic curve has 139 at most (P-521 in DER).
+const RSA_SIZES: [usize; 3] = [256, 384, 512];
+
 /// What a signature has to be of.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
@@ -48,6 +52,8 @@ pub(super) enum Miss {
     Unreadable(String),
     /// None of the keys has made it.
     OtherKey,
+    /// Nor this, which has so many bytes as only an RSA key's signature has.
+    OtherKeyRsa(usize),
     /// One of the keys has made it, but it is no signature of an image.
     NoSignature(String),
     /// It is of something else.
@@ -78,7 +84,10 @@ pub(super) fn verify<'a>(attached: &Attached, subject: Subject, keys: &'a [Key])
 
 /// The key that has made it.
 fn by<'a>(keys: &'a [Key], message: &[u8], signature: &[u8]) -> Result<&'a Key, Miss> {
-    keys.iter().find(|key| key.verifies(message, signature)).ok_or(Miss::OtherKey)
+    keys.iter().find(|key| key.verifies(message, signature)).ok_or(match signature.len() {
+        size if RSA_SIZES.contains(&size) => Miss::OtherKeyRsa(size),
+        _ => Miss::OtherKey,
+    })
 }
 
 fn base64(text: &str, what: &str) -> Result<Vec<u8>, Miss> {

@@ -5,46 +5,17 @@
 //! unusable. What edgepull cannot check (GPG, certificates, transparency logs) is read, and refuses the images
 //! that it is for.
 
-use super::identity::Rule;
 use super::json::Json;
+use super::requirement::{Requirement, fields, known, requirement};
 use super::scope;
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::Reference;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The largest policy file, in bytes.
 const POLICY_MAX: u64 = 256 << 10;
-
-/// One requirement of a list, all of which have to hold.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Requirement {
-    /// `insecureAcceptAnything`.
-    AcceptAnything,
-    /// `reject`.
-    Reject,
-    /// Something that edgepull does not know how to check.
-    Unsupported(&'static str),
-    /// `sigstoreSigned` by any of these keys, with this identity.
-    Signed {
-        /// At least one.
-        keys: Vec<KeySource>,
-        /// What the signature has to name.
-        identity: Rule,
-    },
-}
-
-/// Where a key is.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum KeySource {
-    /// In a file.
-    Path(PathBuf),
-    /// In the policy: PEM.
-    Data(Vec<u8>),
-}
 
 /// The whole file.
 #[derive(Debug)]
@@ -165,80 +136,10 @@ fn requirements(json: &Json, place: &str) -> Result<Vec<Requirement>, String> {
     list.iter().enumerate().map(one).collect()
 }
 
-fn requirement(json: &Json) -> Result<Requirement, String> {
-    match json.text_at("type").ok_or("no requirement, for it has no \"type\"")? {
-        "insecureAcceptAnything" => {
-            known(json, "the requirement", &["type"]).map(|()| Requirement::AcceptAnything)
-        }
-        "reject" => known(json, "the requirement", &["type"]).map(|()| Requirement::Reject),
-        "signedBy" => {
-            let keys = ["type", "keyType", "keyPath", "keyPaths", "keyData", "signedIdentity"];
-            known(json, "signedBy", &keys)?;
-            identity(json)?;
-            Ok(Requirement::Unsupported("signedBy (a GPG signature)"))
-        }
-        "sigstoreSigned" => sigstore_signed(json),
-        other => Err(format!("{other:?} is no type of requirement")),
-    }
-}
-
-fn sigstore_signed(json: &Json) -> Result<Requirement, String> {
-    const REKOR: [&str; 4] =
-        ["rekorPublicKeyPath", "rekorPublicKeyPaths", "rekorPublicKeyData", "rekorPublicKeyDatas"];
-    const SOURCES: [&str; 6] = ["keyPath", "keyPaths", "keyData", "keyDatas", "fulcio", "pki"];
-    known(json, "sigstoreSigned", &[&["type", "signedIdentity"], &REKOR[..], &SOURCES[..]].concat())?;
-    let identity = identity(json)?;
-    let mut sources = SOURCES.iter().filter_map(|key| json.get(key).map(|value| (*key, value)));
-    let (Some((key, value)), None) = (sources.next(), sources.next()) else {
-        return Err(format!("it needs one of {}, and only one", SOURCES.join(", ")));
-    };
-    let texts = match key {
-        "fulcio" => return Ok(Requirement::Unsupported("sigstoreSigned with fulcio (certificates)")),
-        "pki" => return Ok(Requirement::Unsupported("sigstoreSigned with pki (certificates)")),
-        "keyPath" | "keyData" => std::slice::from_ref(value),
-        _ => value.list(),
-    };
-    if texts.is_empty() {
-        return Err(format!("{key:?} is no list, or an empty one"));
-    }
-    let source = |text: &Json| {
-        let text = text.text().filter(|text| !text.is_empty()).ok_or(format!("{key:?} is no text"))?;
-        match key {
-            "keyPath" | "keyPaths" => Ok(KeySource::Path(text.into())),
-            _ => STANDARD.decode(text).map(KeySource::Data).map_err(|_| format!("{key:?} is no base64")),
-        }
-    };
-    let keys = texts.iter().map(source).collect::<Result<_, String>>()?;
-    match REKOR.iter().any(|key| json.get(key).is_some()) {
-        true => Ok(Requirement::Unsupported("sigstoreSigned with a rekor key (a transparency log)")),
-        false => Ok(Requirement::Signed { keys, identity }),
-    }
-}
-
-fn identity(json: &Json) -> Result<Rule, String> {
-    match json.get("signedIdentity") {
-        None => Ok(Rule::MatchRepoDigestOrExact),
-        Some(identity) => Rule::parse(identity).map_err(|why| format!("signedIdentity: {why}")),
-    }
-}
-
-/// The keys and values of an object; none where there is nothing.
-fn fields<'a>(json: Option<&'a Json>, place: &str) -> Result<&'a [(String, Json)], String> {
-    match json {
-        None => Ok(&[]),
-        Some(Json::Object(fields)) => Ok(fields),
-        Some(_) => Err(format!("{place}: no object")),
-    }
-}
-
-/// Refuses an object that has keys besides these.
-fn known(json: &Json, what: &str, keys: &[&str]) -> Result<(), String> {
-    let unknown = fields(Some(json), what)?.iter().find(|(key, _)| !keys.contains(&key.as_str()));
-    unknown.map_or(Ok(()), |(key, _)| Err(format!("{what} has {key:?}, which is not known")))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::identity::Rule;
+    use super::super::requirement::KeySource;
     use super::*;
 
     fn policy(text: &str) -> Result<Policy> {
@@ -293,6 +194,7 @@ mod tests {
                               "signedIdentity":{"type":"matchExact"}}],
                 "e.example":[{"type":"sigstoreSigned","fulcio":{"caPath":"/ca","oidcIssuer":"x","subjectEmail":"y"},
                               "rekorPublicKeyPath":"/r.pub"}],
+                "h.example":[{"type":"signedBaseLayer","baseLayerIdentity":{"type":"matchExact"}}],
                 "f.example":[{"type":"sigstoreSigned","keyData":"QUJD","rekorPublicKeyData":"QUJD"}],
                 "g.example":[{"type":"sigstoreSigned","pki":{"caRootsPath":"/ca","subjectEmail":"y"}}]}}}"#;
         let policy = policy(text).unwrap();
@@ -303,9 +205,12 @@ mod tests {
         assert_eq!(of("a"), [signed(vec![path("/k.pub")], by_default.clone())]);
         let both = signed(vec![path("/k.pub"), path("/l.pub")], repository);
         assert_eq!(of("b"), [both, Requirement::AcceptAnything]);
-        let data = [b"ABC", b"DEF"].map(|data| KeySource::Data(data.to_vec()));
+        let data = [("keyDatas[0]", b"ABC"), ("keyDatas[1]", b"DEF")];
+        let data = data.map(|(field, pem)| KeySource::Data { field: field.to_owned(), pem: pem.to_vec() });
         assert_eq!(of("c"), [signed(data.into(), by_default)]);
-        for (host, what) in [("d", "GPG"), ("e", "fulcio"), ("f", "transparency"), ("g", "pki")] {
+        for (host, what) in
+            [("d", "GPG"), ("e", "fulcio"), ("f", "transparency"), ("g", "pki"), ("h", "signedBaseLayer")]
+        {
             assert!(matches!(of(host), [Requirement::Unsupported(why)] if why.contains(what)), "{host}");
         }
     }
@@ -389,12 +294,12 @@ mod tests {
             (docker(r#"[{"type":"signedBy","keyPat":"x"}]"#), &["keyPat", "not known"]),
             (signed(r#""keyPath":"/a","keyData":"QUJD""#), &["[1]", "only one"]),
             (signed(r#""keypath":"/a""#), &["[1]", "keypath"]),
-            (signed(r#""signedIdentity":{"type":"matchExact"}"#), &["[1]", "needs one of keyPath"]),
+            (signed(r#""signedIdentity":{"type":"matchExact"}"#), &["[1]", "one of keyPath"]),
             (signed(r#""keyPaths":[]"#), &["[1]", "keyPaths", "empty"]),
-            (signed(r#""keyPaths":"/a""#), &["[1]", "no list"]),
-            (signed(r#""keyPath":"""#), &["[1]", "no text"]),
-            (signed(r#""keyPath":["/a"]"#), &["[1]", "no text"]),
-            (signed(r#""keyData":"!""#), &["[1]", "no base64"]),
+            (signed(r#""keyPaths":"/a""#), &["[1]", "not a list"]),
+            (signed(r#""keyPath":"""#), &["[1]", "\"keyPath\" is empty"]),
+            (signed(r#""keyPath":["/a"]"#), &["[1]", "not a text"]),
+            (signed(r#""keyData":"!""#), &["[1]", "not base64"]),
             (signed(r#""keyPath":"/a","signedIdentity":{"type":"x"}"#), &["[1]", "signedIdentity", "\"x\""]),
             (signed(r#""keyPath":"/a","signedIdentity":null"#), &["[1]", "signedIdentity"]),
             (docker("[]").replace("docker", "oci"), &["transports.oci", "absolute"]),

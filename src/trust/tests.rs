@@ -241,14 +241,14 @@ fn keys_that_are_none_are_named() {
         (good[..60].to_owned(), "broken PEM"),
         (good.replace("MFk", "M*k"), "broken PEM"),
         (good.repeat(2), "more than one"),
-        (pem(&der[..der.len() - 1]), "not known"),
-        (pem(&[&der[..], &[0]].concat()), "not known"),
-        (changed(20), "not known"),
-        (changed(26), "not known"),
+        (pem(&der[..der.len() - 1]), "not read"),
+        (pem(&[&der[..], &[0]].concat()), "not read"),
+        (changed(20), "not read"),
+        (changed(26), "not read"),
         (good.replace("PUBLIC KEY", "CERTIFICATE"), "a certificate"),
         (good.replace("PUBLIC KEY", "PRIVATE KEY"), "a private key"),
         (good.replace("PUBLIC KEY", "ENCRYPTED COSIGN PRIVATE KEY"), "a private key"),
-        (String::from_utf8(file("keys/rsa.pub")).unwrap(), "an RSA key"),
+        (String::from_utf8(file("keys/rsa.pub")).unwrap(), "RSA keys are not read"),
     ] {
         let error = Key::parse(text.as_bytes(), "k.pub".into()).unwrap_err();
         assert_eq!(error.kind(), Kind::Usage);
@@ -458,6 +458,12 @@ impl Source for Shelf {
     }
 }
 
+/// As a signer with an RSA key of 2048 bits leaves it.
+fn by_rsa(_: &Signer, root: &Digest) -> Attached {
+    let payload = simple_signing(&root.to_string(), "r.example/app:1").into_bytes();
+    Attached::SimpleSigning { payload, signature: STANDARD.encode([7; 256]) }
+}
+
 fn named(signer: &Signer, digest: &Digest) -> Attached {
     signer.payload(&simple_signing(&digest.to_string(), "r.example/app:1"))
 }
@@ -530,11 +536,20 @@ fn every_requirement_has_to_be_met() {
     assert_eq!(says(json!([accept]), &[]), "");
     assert!(says(json!([by_name, { "type": "reject" }]), &[]).contains("rejects"));
     assert!(says(json!([accept, gpg]), &[]).contains("GPG"));
-    assert!(says(json!([by_name, key]), &[]).contains("none of 1 signatures is by the key in the policy"));
+    assert!(says(json!([by_name, key]), &[]).contains("none of 1 signatures is by keyData of the policy"));
+    let base = json!({ "type": "signedBaseLayer", "baseLayerIdentity": { "type": "matchExact" } });
+    assert!(says(json!([accept, base]), &[]).contains("it demands signedBaseLayer"));
+    let why = says(json!([accept]), &[&theirs]);
+    assert!(!why.contains("RSA"), "{why}");
     // --verify-key demands more, and never less.
     assert!(says(json!([accept]), &[&theirs]).contains("--verify-key"));
     assert!(says(json!([{ "type": "reject" }]), &[&theirs]).contains("rejects"));
 
+    shelf = Shelf { signer: shelf.signer, attached: vec![(root, by_rsa)], ..Shelf::default() };
+    let error = judge(&mut shelf, json!([by_name]), &[]).unwrap_err().to_string();
+    for part in ["none of 1 signatures", "256 bytes", "RSA keys are not read", "P-384, or Ed25519"] {
+        assert!(error.contains(part), "{error}");
+    }
     shelf = Shelf {
         signer: shelf.signer,
         attached: vec![(root, elsewhere), (root, nameless)],
