@@ -192,7 +192,6 @@ fn variant_is_an_order() {
             cpuinfo: Some(cpuinfo),
             machine: Some(machine),
             variant: Some(variant),
-            platform: None,
             ..Inputs::default()
         };
         let host = Host::detect(&inputs).unwrap();
@@ -443,6 +442,69 @@ fn every_recorded_real_board_gets_its_platform() {
     }
     println!("{} recorded boards walked", rows.len());
     assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
+}
+
+/// A cpuinfo whose cores nobody knows, and which is otherwise the same.
+fn of_strangers(cpuinfo: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(cpuinfo);
+    let line = |line: &str| match line.starts_with("CPU implementer") {
+        true => "CPU implementer : 0xee\n".to_owned(),
+        false => format!("{line}\n"),
+    };
+    text.lines().map(line).collect::<String>().into_bytes()
+}
+
+#[test]
+fn recorded_boards_whose_cores_were_not_known_would_get_no_more_than_they_get() {
+    let Some(shared) = shared() else { return };
+    let text = fs::read_to_string(shared.join("cpuinfo/truth.tsv")).unwrap();
+    let (mut walked, mut proven) = (0, 0);
+    for row in table(&text).1.iter().filter(|row| row[1] == "aarch64") {
+        let cpuinfo = fs::read(shared.join(format!("cpuinfo/{}.cpuinfo", row[0]))).unwrap();
+        let known = list(&detect(Some(&cpuinfo), Some("aarch64")));
+        let stranger = list(&detect(Some(&of_strangers(&cpuinfo)), Some("aarch64")));
+        let more =
+            stranger.iter().filter(|platform| platform.contains("arm64/") && !known.contains(platform));
+        // What the table says of these is less than they are: QEMU emulates what it is told to, and is recorded as
+        // ARMv9.4-A; of the other no manual is public, and it has SVE2.
+        let is_more = ["hrw-qemu-max", "hrw-snapdragon-x2e"].contains(&row[0]);
+        assert!(is_more || more.count() == 0, "{}: {stranger:?}, not {known:?}", row[0]);
+        (walked, proven) = (walked + 1, proven + usize::from(stranger.len() > 1));
+    }
+    println!("{walked} recorded boards walked, {proven} of them more than v8 by their features");
+    assert!(proven > 0);
+}
+
+#[test]
+fn cores_that_are_not_known_are_what_their_features_prove_all_of_them() {
+    const V8_2: &str = "fp asimd crc32 atomics asimdrdm dcpop";
+    let core = |id: &str, features: &str| {
+        let (implementer, part) = id.split_once('/').unwrap();
+        format!(
+            "Features: {features}\nCPU implementer: {implementer}\nCPU architecture: 8\nCPU part: {part}\n\n"
+        )
+    };
+    let v8_4 = &format!("{V8_2} jscvt fcma lrcpc paca pacg asimddp dit flagm ilrcpc uscat");
+    for (cores, want) in [
+        (vec![("0xee/0x001", V8_2)], "v8 v8.2 v8.1"),
+        (vec![("0xee/0x001", v8_4)], "v8 v8.4 v8.3 v8.2 v8.1"),
+        (vec![("0xee/0x001", v8_4), ("0xee/0x002", V8_2)], "v8 v8.2 v8.1"),
+        (vec![("0xee/0x001", v8_4), ("0xee/0x002", "fp asimd crc32")], "v8"),
+        (vec![("0xee/0x001", V8_2), ("0xee/0x001", "fp asimd atomics crc32")], "v8"),
+        // A Cortex-A76, which is of v8.2, beside a core that is of more by what both are said to have.
+        (vec![("0x41/0xd0b", v8_4), ("0xee/0x001", v8_4)], "v8 v8.2 v8.1"),
+        // A core that is known is what it is known as.
+        (vec![("0x41/0xd03", v8_4)], "v8"),
+        (vec![("0xee/0x001", "half thumb neon")], "v8"),
+    ] {
+        let text: String = cores.iter().map(|(id, features)| core(id, features)).collect();
+        let got = list(&detect(Some(text.as_bytes()), Some("aarch64")));
+        let got: Vec<_> = got.iter().filter_map(|platform| platform.strip_prefix("linux/arm64/")).collect();
+        assert_eq!(got.join(" "), want, "{text}");
+    }
+    // A line that is cut proves what it has.
+    let long = core("0xee/0x001", &format!("{V8_2} {}", "x ".repeat(cpuinfo::MAX_LINE)));
+    assert_eq!(list(&detect(Some(long.as_bytes()), Some("aarch64")))[1], "linux/arm64/v8.2");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::fmt;
 use super::candidates::{self, Candidates, push, text};
 use super::cpuinfo::Family;
 use super::evidence::{Evidence, Origin, Source};
+use super::extensions;
 use super::machine::{Machine, Width, Word};
 use super::midr::{Aarch32, Core};
 use super::variant::{Name, Platform};
@@ -324,12 +325,18 @@ fn arm_on_64_bits(
         Why { evidence, core, level, width: Some(Source::Machine).filter(|_| evidence.machine.is_some()) };
     let later = if before { ", and the kernel is 64-bit" } else { "" };
     push(&mut list, candidates::arm64(8, 0), format_args!("{why}{later}"));
+    let has = |feature: &str| evidence.own_cpuinfo().and_then(|info| info.has(feature)) == Some(true);
     if let Some(core) = core.filter(|_| evidence.all_cores(|_| true)) {
         // Only the 64-bit view of Features could list it.
-        let has = |feature| evidence.cpuinfo.has(feature) == Some(true);
         let sve2 = has("sve2") || !has("asimd");
         let why = format_args!("{} is {}: entries that are labelled so run", core.name, core.isa);
         candidates::push_arm64_above(&mut list, core.isa, sve2, why);
+    } else {
+        // What all cores have; those that are known may be less than the others. Cores beyond a cut may have less.
+        let proven = extensions::proven(|feature| has(feature) && !evidence.cpuinfo.cut);
+        let isa = core.map(|core| core.isa).filter(|isa| isa.rank() < proven.rank()).unwrap_or(proven);
+        let why = format_args!("Features has all of {isa}: entries that are labelled so run");
+        candidates::push_arm64_above(&mut list, isa, true, why);
     }
     if let Some(proof) = proof {
         if !before {

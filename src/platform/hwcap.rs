@@ -44,11 +44,34 @@ const ARM64: [&str; 32] = [
     "asimdrdm", "jscvt", "fcma", "lrcpc", "dcpop", "sha3", "sm3", "sm4", "asimddp", "sha512", "sve",
     "asimdfhm", "dit", "uscat", "ilrcpc", "flagm", "ssbs", "sb", "paca", "pacg",
 ];
+/// A 64-bit program's AT_HWCAP2, as far as [`super::extensions`] asks.
+const ARM64_2: [&str; 20] = [
+    "dcpodp",
+    "sve2",
+    "sveaes",
+    "svepmull",
+    "svebitperm",
+    "svesha3",
+    "svesm4",
+    "flagm2",
+    "frint",
+    "svei8mm",
+    "svef32mm",
+    "svef64mm",
+    "svebf16",
+    "i8mm",
+    "bf16",
+    "dgh",
+    "rng",
+    "bti",
+    "mte",
+    "ecv",
+];
 
 /// The names of the bits that are set; `None` where none is, for no Arm kernel of this century says that.
 pub(super) fn features(hwcap: c_ulong, hwcap2: c_ulong, bits_32: bool) -> Option<Features> {
     let tables: [(c_ulong, &[&str]); 2] =
-        if bits_32 { [(hwcap, &ARM), (hwcap2, &ARM_2)] } else { [(hwcap, &ARM64), (0, &[])] };
+        if bits_32 { [(hwcap, &ARM), (hwcap2, &ARM_2)] } else { [(hwcap, &ARM64), (hwcap2, &ARM64_2)] };
     let mut list = Features::new();
     for (word, names) in tables {
         for (_, name) in names.iter().enumerate().filter(|(bit, _)| word >> bit & 1 == 1) {
@@ -91,6 +114,7 @@ mod tests {
                 false,
                 "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm fcma dcpop sve",
             ),
+            (0x1002, 0x000a_6001, false, "asimd asimdrdm dcpodp i8mm bf16 bti ecv"),
         ] {
             assert_eq!(read(hwcap, hwcap2, bits_32).as_deref(), Some(printed));
         }
@@ -98,5 +122,6 @@ mod tests {
         assert_eq!(read(0x197, 0, true).as_deref(), Some("swp half thumb fastmult edsp java"));
         assert_eq!(read(0, 0, true), None);
         assert!(read(c_ulong::MAX, c_ulong::MAX, true).is_some_and(|all| all.ends_with("ssbs")));
+        assert!(read(c_ulong::MAX, c_ulong::MAX, false).is_some_and(|all| all.ends_with("ecv")));
     }
 }

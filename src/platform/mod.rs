@@ -8,6 +8,7 @@ pub mod candidates;
 pub mod cpuinfo;
 mod decide;
 pub mod evidence;
+mod extensions;
 #[cfg(feature = "publish")]
 pub mod families;
 pub mod host;
