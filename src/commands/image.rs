@@ -76,6 +76,9 @@ pub(super) fn choose(
             notes = Some(index.annotations.clone());
             let mut selection = select::select(index, host, Ask::IfNoLabelFits, &mut documents)?;
             let Some((entry, candidate)) = selection.taken else { return Err(selection.refusal(host)) };
+            for warning in selection.passed_over(host) {
+                log::warn!("{}", Printable(&warning));
+            }
             let count = selection.entries.len();
             let entry = selection.entries.swap_remove(entry);
             let (fetched, manifest) = documents.image(&entry.descriptor)?;

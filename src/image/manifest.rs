@@ -346,7 +346,7 @@ impl Descriptor {
             }
             let media_type = media_type.needed_text().map_err(has("media type"))?.unwrap_or_default();
             let digest = digest.needed_text().map_err(has("digest"))?.ok_or("it has no digest")?;
-            let digest = digest.parse().map_err(|_| "its digest cannot be checked".to_owned())?;
+            let digest = digest.parse().map_err(|_| unchecked(&digest))?;
             let size = size.needed_number().map_err(has("size"))?.ok_or("it has no size")?;
             Ok((media_type, digest, size))
         };
@@ -368,6 +368,22 @@ impl Descriptor {
                 why,
             })),
         }
+    }
+}
+
+/// The longest name of a digest's algorithm that is told, in characters.
+const ALGORITHM_SHOWN_MAX: usize = 32;
+
+/// Says why a digest that could not be read is of no use.
+fn unchecked(digest: &str) -> String {
+    let algorithm = digest.split_once(':').map(|(algorithm, _)| algorithm);
+    let is_named = |algorithm: &&str| {
+        let is_plain = algorithm.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+._-".contains(&byte));
+        *algorithm != "sha256" && !algorithm.is_empty() && is_plain && algorithm.len() <= ALGORITHM_SHOWN_MAX
+    };
+    match algorithm.filter(is_named) {
+        Some(algorithm) => format!("its digest is of {algorithm}, which edgepull does not check"),
+        None => "its digest cannot be checked".to_owned(),
     }
 }
 
@@ -744,7 +760,14 @@ mod tests {
         }
         let sha512 = format!(r#"{{"manifests":[{{"digest":"sha512:{}","size":3}}]}}"#, "a".repeat(128));
         let unusable = &index(&sha512).unusable[0];
-        assert!(unusable.digest.starts_with("sha512:a") && unusable.why == "its digest cannot be checked");
+        assert!(
+            unusable.digest.starts_with("sha512:a")
+                && unusable.why == "its digest is of sha512, which edgepull does not check"
+        );
+        for odd in ["", "sha256:0", "sha256", ":0", "sha\\u001b:0", &format!("{}:0", "a".repeat(33))] {
+            let text = format!(r#"{{"manifests":[{{"digest":"{odd}","size":3}}]}}"#);
+            assert_eq!(index(&text).unusable[0].why, "its digest cannot be checked", "{odd}");
+        }
     }
 
     #[test]
@@ -761,7 +784,8 @@ mod tests {
                 .contains("layer 2: it has a size that is a string")
         );
         assert!(
-            of(&right, r#"{"digest":"md5:0","size":3}"#).contains("layer 2: its digest cannot be checked")
+            of(&right, r#"{"digest":"md5:0","size":3}"#)
+                .contains("layer 2: its digest is of md5, which edgepull")
         );
     }
 

@@ -179,7 +179,10 @@ fn verdict(entry: &Entry, host: &Host) -> Verdict {
 
 /// The first feature that the entry requires and the host does not have, as far as it tells; as written.
 pub fn missing<'a>(entry: &'a Entry, host: &Host) -> Option<&'a str> {
-    let field = entry.descriptor.platform.as_ref()?;
+    missing_of(entry.descriptor.platform.as_ref()?, host)
+}
+
+fn missing_of<'a>(field: &'a PlatformField, host: &Host) -> Option<&'a str> {
     let mut required = field.features.iter().chain(&field.os_features);
     required.find(|feature| host.has_feature(feature) != Some(true)).map(String::as_str)
 }
@@ -344,6 +347,39 @@ impl Selection {
         refuse(host, &format!("the image has {there_is}"))
     }
 
+    /// Returns what whoever pulls is warned of: for each entry that is labelled as a better match for the board than the
+    /// one that was taken, and cannot be used, its platform and the reason; each once, and no more than an error lists.
+    pub fn passed_over(&self, host: &Host) -> Vec<String> {
+        let Some((_, taken)) = self.taken else { return Vec::new() };
+        let instead = &host.candidates[taken].platform;
+        let mut warnings = Vec::new();
+        for (field, why) in self.all_unusable() {
+            let Some(platform) = field.filter(|field| missing_of(field, host).is_none()).and_then(label)
+            else {
+                continue;
+            };
+            if host.candidates[..taken].iter().all(|candidate| candidate.platform != platform) {
+                continue;
+            }
+            let warning = format!(
+                "{platform} would be better, but its entry cannot be used: {why}; {instead} is taken"
+            );
+            if warnings.len() < LISTED_MAX && !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        warnings
+    }
+
+    /// All entries that cannot be used: what they are labelled as, and why.
+    fn all_unusable(&self) -> impl Iterator<Item = (Option<&PlatformField>, &str)> {
+        let found = self.entries.iter().filter_map(|entry| match &entry.verdict {
+            Verdict::Unusable(why) => Some((entry.descriptor.platform.as_ref(), why.as_str())),
+            _ => None,
+        });
+        found.chain(self.unusable.iter().map(|entry| (entry.platform.as_ref(), entry.why.as_str())))
+    }
+
     /// What could have been for this board, and cannot be used; each reason once.
     fn left_out(&self) -> String {
         let mut reasons: Vec<String> = Vec::new();
@@ -356,13 +392,8 @@ impl Selection {
                 reasons.push(reason);
             }
         };
-        for entry in &self.entries {
-            if let Verdict::Unusable(why) = &entry.verdict {
-                add(entry.descriptor.platform.as_ref().and_then(label), why);
-            }
-        }
-        for entry in &self.unusable {
-            add(entry.platform.as_ref().and_then(label), &entry.why);
+        for (field, why) in self.all_unusable() {
+            add(field.and_then(label), why);
         }
         match reasons.is_empty() {
             true => String::new(),
@@ -605,6 +636,51 @@ mod tests {
     }
 
     #[test]
+    fn a_better_entry_that_cannot_be_used_is_told_and_no_other() {
+        let mut shelf = Shelf { missing: vec![Digest::of(b"left out")], ..Shelf::default() };
+        let of = |digest: &str, platform: &str| {
+            format!(
+                r#"{{"mediaType":"{IMAGE}","digest":"{digest}","size":1,"platform":{{"os":"linux","architecture":"arm",{platform}}}}}"#
+            )
+        };
+        let sha512 = &format!("sha512:{}", "a".repeat(128));
+        let mut warned = |odd: &[String], machine: &str| {
+            let host = board(machine);
+            let entries = [odd, &[arm("six", "v6"), arm("five", "v5")]].concat();
+            choose(&mut shelf, &entries, &host).unwrap().passed_over(&host)
+        };
+        let better = of(sha512, r#""variant":"v7""#);
+        let told = warned(std::slice::from_ref(&better), "armv7l");
+        assert_eq!(told.len(), 1, "{told:?}");
+        for part in [
+            "linux/arm/v7 would be better",
+            "its digest is of sha512, which edgepull does not check",
+            "linux/arm/v6 is taken",
+        ] {
+            assert!(told[0].contains(part), "{told:?}");
+        }
+        let told = warned(&[arm("left out", "v7")], "armv7l");
+        assert!(told[0].contains("linux/arm/v7 would be better") && told[0].contains("not in this layout"));
+        assert_eq!(warned(&vec![better.clone(); 40], "armv7l").len(), 1, "once");
+        let odd = (1..=40).map(|size| better.replace("\"size\":1", &format!("\"size\":-{size}")));
+        assert!(warned(&odd.collect::<Vec<_>>(), "armv7l").len() <= LISTED_MAX);
+        // As good, worse, for no board of this kind, and what this board lacks a feature for.
+        for odd in [
+            of(sha512, r#""variant":"v6""#),
+            of(sha512, r#""variant":"v5""#),
+            of(sha512, r#""variant":"v8""#),
+            of(sha512, r#""variant":"v7","features":["sve"]"#),
+            better.replace("\"linux\"", "\"windows\""),
+            better.replace("\"os\":\"linux\",", ""),
+            "null".to_owned(),
+            entry("left out", INDEX, ""),
+        ] {
+            assert_eq!(warned(std::slice::from_ref(&odd), "armv7l"), [""; 0], "{odd}");
+        }
+        assert_eq!(warned(&[better], "armv6l"), [""; 0], "that board does not run it");
+    }
+
+    #[test]
     fn an_entry_that_nobody_can_use_ends_nothing() {
         let mut shelf = Shelf::default();
         shelf.configs.insert(Digest::of(b"old").0, "");
@@ -629,7 +705,7 @@ mod tests {
             (arm("left out", "v7"), "not in this layout"),
             (entry("left out, too", INDEX, ""), "not in this layout"),
             (artifact, "not an image"),
-            (sha512, "its digest cannot be checked"),
+            (sha512, "its digest is of sha512, which edgepull does not check"),
             ("null".to_owned(), "it is null"),
         ];
         let host = board("armv7l");
@@ -649,7 +725,7 @@ mod tests {
         let entries = odd.map(|(entry, _)| entry);
         let refusal = choose(&mut shelf, &entries, &host).unwrap().refusal(&host).to_string();
         for part in
-            ["one for linux/arm/v7: not in this layout", "one for linux/arm/v7: its digest cannot be checked"]
+            ["one for linux/arm/v7: not in this layout", "one for linux/arm/v7: its digest is of sha512"]
         {
             assert!(refusal.contains(part), "{refusal}");
         }

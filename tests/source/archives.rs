@@ -229,7 +229,13 @@ fn several_images_are_never_silently_one() {
             vec![b.replace("sha256:", "blake3:"), a.clone()],
             &[
                 ("", Ok(&one.manifest)),
-                (":b", Err(&["\"b\" of oci", "cannot be used: its digest cannot be checked"])),
+                (
+                    ":b",
+                    Err(&[
+                        "\"b\" of oci",
+                        "cannot be used: its digest is of blake3, which edgepull does not check",
+                    ]),
+                ),
                 (":@0", Err(&["no usable entry with number 0"])),
                 (":@1", Ok(&one.manifest)),
             ],
