@@ -39,6 +39,8 @@ mod tls;
 #[cfg(feature = "publish")]
 #[path = "source/uploads.rs"]
 mod uploads;
+#[path = "source/with_or_without_tls.rs"]
+mod with_or_without_tls;
 #[cfg(feature = "publish")]
 #[path = "source/written_archives.rs"]
 mod written_archives;

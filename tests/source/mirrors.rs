@@ -12,10 +12,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 /// A `hosts.toml` for all hosts, as long as the test lives.
-struct Hosts(tempfile::TempDir);
+pub struct Hosts(tempfile::TempDir);
 
 impl Hosts {
-    fn new(toml: &str) -> Hosts {
+    pub fn new(toml: &str) -> Hosts {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("_default")).unwrap();
         std::fs::write(directory.path().join("_default/hosts.toml"), toml).unwrap();
@@ -27,7 +27,7 @@ impl Hosts {
         Hosts::new(&format!("[host.\"http://{mirror}\"]\ncapabilities = [\"pull\"]\n"))
     }
 
-    fn options(&self) -> Options {
+    pub fn options(&self) -> Options {
         Options { hosts_dir: Some(self.0.path().to_owned()), ..options() }
     }
 }

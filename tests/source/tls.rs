@@ -82,6 +82,24 @@ impl Pki {
         Some(pki)
     }
 
+    /// One of X.509 version 1, as `openssl x509 -req` writes it where nobody gives it extensions; `None` where there is no
+    /// openssl, or one that writes version 3.
+    fn version_1() -> Option<Pki> {
+        let pki = Pki::new()?;
+        let run = |arguments: &str| {
+            let arguments = arguments.split(' ');
+            let output = Command::new("openssl").current_dir(&pki.0).args(arguments).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        run("x509 -req -in request.pem -signkey key.pem -days 30 -out cert.pem");
+        if !run("x509 -in cert.pem -noout -text").contains("Version: 1 ") {
+            println!("skipped: this openssl writes no X.509 version 1");
+            return None;
+        }
+        Some(pki)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
@@ -166,12 +184,32 @@ fn a_server_may_show_a_trusted_certificate_itself() {
 }
 
 #[test]
+fn a_trusted_certificate_of_version_1_is_refused_for_what_it_lacks() {
+    let Some(pki) = Pki::version_1() else { return };
+    let key = PrivateKeyDer::from_pem_file(pki.path("key.pem")).unwrap();
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+    let chain = vec![CertificateDer::from_pem_file(pki.path("cert.pem")).unwrap()];
+    let resolver = rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(chain, key));
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(resolver));
+    let server =
+        Server::start_tls(Arc::new(config), |_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
+    let words = ["is of X.509 version 1, which has no names to check (subjectAltName)"];
+    refused(registry(server.address, &trusting(&pki.path("cert.pem"))).root(), Kind::Network, &words);
+}
+
+#[test]
 fn a_certificate_for_another_name() {
     let Some(pki) = Pki::new() else { return };
     let server = Server::start_tls(pki.server(), |_, _| Reply::typed(media_type::OCI_INDEX, crate::INDEX));
     let reference = format!("localhost:{}/team/app:v1", server.address.port()).parse().unwrap();
     let mut source = open(&reference, &trusting(&pki.path("ca.pem"))).unwrap();
-    refused(source.root(), Kind::Network, &["is for another name"]);
+    let text = refused(source.root(), Kind::Network, &["is for another name: for 127.0.0.1"]);
+    assert!(!text.contains("IpAddress"), "{text}");
 }
 
 #[test]

@@ -13,7 +13,8 @@ use crate::error::{Error, Kind, Result};
 use crate::image::reference::RegistryReference;
 use crate::source::Options;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use ureq::http::{HeaderName, Method, Uri, header};
+use ureq::http::uri::Scheme;
+use ureq::http::{HeaderName, Method, Uri, Version, header};
 
 /// One place that is asked about one repository.
 pub(super) struct Endpoint {
@@ -97,6 +98,8 @@ struct State {
     secure: Option<bool>,
     /// Has it ever answered?
     answered: bool,
+    /// And otherwise than by asking for TLS?
+    understands: bool,
     /// The `Authorization` header that it last took.
     authorization: Option<Secret>,
 }
@@ -129,7 +132,12 @@ impl Endpoint {
             host: host.clone(),
             repository: repository.to_owned(),
             credentials: credentials(host, repository, is_mirror, options),
-            state: Mutex::new(State { secure: place.secure, answered: false, authorization: None }),
+            state: Mutex::new(State {
+                secure: place.secure,
+                answered: false,
+                understands: false,
+                authorization: None,
+            }),
             place,
         }
     }
@@ -185,7 +193,7 @@ impl Endpoint {
             401 | 403 if answer.same_origin => Err(self.denied(answer, access)),
             // A signed URL that has expired; the next try gets a new one.
             401 | 403 => Err(passing(answer)),
-            _ => may_pass(answer),
+            _ => self.asks_for_tls(may_pass(answer)?),
         }
     }
 
@@ -220,11 +228,51 @@ impl Endpoint {
                 log::info!("{}: no TLS there; going on without, as this is the machine itself", self.host);
             }
         }
-        let answer = result?;
+        let answer = result.map_err(|failure| self.with_or_without(failure, secure))?;
         let mut state = self.state();
         state.secure = Some(secure);
         state.answered = true;
         Ok(answer)
+    }
+
+    /// Adds what to change where the place may speak TLS and was asked without it, or the other way round.
+    fn with_or_without(&self, failure: Failure, secure: bool) -> Failure {
+        let is_mirror = self.place.namespace.is_some();
+        // Many servers that speak TLS only just close the connection.
+        let is_shut = failure.class == Class::Passing && !failure.offline;
+        let hint = match secure {
+            true if !failure.no_tls => return failure,
+            true if is_mirror => {
+                format!("write http://{} in hosts.toml if this mirror has no TLS", self.host)
+            }
+            true => "--plain-http, or http:// in its hosts.toml, if this registry has no TLS".to_owned(),
+            false if !failure.wants_tls && (!is_shut || self.answered()) => return failure,
+            false if is_mirror => format!("write https://{} in hosts.toml if it speaks TLS only", self.host),
+            false => {
+                "without --plain-http, or with https:// in its hosts.toml, if it speaks TLS only".to_owned()
+            }
+        };
+        Failure { error: failure.error.hint(hint), ..failure }
+    }
+
+    /// Returns the failure that an answer stands for with which a server asks for TLS, if the place has never answered otherwise:
+    /// a 400 to a request without TLS that is no document of a registry's. Go's servers write it as HTTP/1.0 and without a
+    /// Content-Type, nginx and Apache as a page of HTML.
+    fn asks_for_tls(&self, answer: Answer) -> Result<Answer, Failure> {
+        let is_plain = answer.url.scheme() == Some(&Scheme::HTTP) && self.place.own().is(&answer.url);
+        let is_from_elsewhere = match answer.header(header::CONTENT_TYPE) {
+            Some(kind) => kind.starts_with("text/"),
+            None => answer.response.version() == Version::HTTP_10,
+        };
+        let mut state = self.state();
+        if state.understands || answer.status() != 400 || !is_plain || !is_from_elsewhere {
+            state.understands = true;
+            return Ok(answer);
+        }
+        drop(state);
+        let message = format!("{}: {}, as servers answer that speak TLS only", self.host, outcome(answer));
+        let failure = Failure::last(Error::new(Kind::Network, message));
+        Err(self.with_or_without(Failure { wants_tls: true, ..failure }, false))
     }
 
     /// Is that this place, and reached as it has been so far?

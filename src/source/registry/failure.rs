@@ -25,6 +25,8 @@ pub(super) struct Failure {
     pub(super) class: Class,
     /// Is set if the peer answered the TLS handshake with something else, or not at all.
     pub(super) no_tls: bool,
+    /// Is set if the peer answered a request without TLS as servers do that speak nothing else.
+    pub(super) wants_tls: bool,
     /// Is set if there may be no network yet.
     pub(super) offline: bool,
     /// Gives the time for which the server wants to be left alone (Retry-After).
@@ -36,12 +38,13 @@ pub(super) struct Failure {
 impl Failure {
     /// Makes a failure of `class` without a Retry-After.
     pub(super) fn new(class: Class, error: Error) -> Failure {
-        Failure { class, no_tls: false, offline: false, retry_after: None, error }
+        Failure { class, no_tls: false, wants_tls: false, offline: false, retry_after: None, error }
     }
 
     /// Returns it as one that was met behind a redirect: the host that was asked is there and speaks its protocol.
     pub(super) fn behind_redirect(mut self) -> Failure {
         self.no_tls = false;
+        self.wants_tls = false;
         self.offline = false;
         if self.class == Class::Unreachable {
             self.class = Class::Passing;

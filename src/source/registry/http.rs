@@ -13,6 +13,7 @@ use super::hosts::Place;
 use super::near::{self, Ranges};
 use super::pace::{Pace, TooSlow};
 use super::proxy::{Proxies, Refused, Tunnel};
+use super::refusal;
 use super::retry::retry_after;
 use super::tcp::Tcp;
 use super::tls::{HandshakeFailed, Setup, Tls};
@@ -26,6 +27,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::request::Builder;
+use ureq::http::uri::Scheme;
 use ureq::http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use ureq::unversioned::resolver::{DefaultResolver, Resolver};
 use ureq::unversioned::transport::Connector;
@@ -375,10 +377,14 @@ impl Http {
                 "the head of the answer, or of a chunk of it, is larger than 16 KiB".into(),
             )),
             ureq::Error::Io(error) => self.io(error, &host),
-            ureq::Error::Protocol(_) => Failure::last(
-                network("the answer is no HTTP".into())
-                    .hint("is this a registry, and does it speak http (--plain-http) or https?"),
-            ),
+            ureq::Error::Protocol(_) if url.scheme() == Some(&Scheme::HTTP) => Failure {
+                wants_tls: true,
+                ..Failure::last(network("the answer is no HTTP, as of servers that speak TLS only".into()))
+            },
+            ureq::Error::Protocol(_) => {
+                Failure::last(network("the answer is no HTTP".into()).hint("is this a registry?"))
+            }
+            ureq::Error::Rustls(error) => Failure::last(network(refusal::tls(&error))),
             other => Failure::last(network(other.to_string())),
         }
     }
@@ -398,7 +404,7 @@ impl Http {
         if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return match wants_certificate(tls) {
                 true => Failure::last(unknown_to(host, tls)),
-                false => Failure::new(Class::Passing, network(format!("TLS: {tls}"))),
+                false => Failure::new(Class::Passing, network(refusal::tls(tls))),
             };
         }
         match error.kind() {
@@ -424,13 +430,14 @@ impl Http {
     fn handshake(&self, error: io::Error, url: &Uri, host: &str) -> Failure {
         let network = |message: String| Error::new(Kind::Network, format!("{host}: {message}"));
         let mut failure = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidMessage(_)) => Failure::last(network("the answer is no TLS".into())),
+            Some(rustls::Error::InvalidMessage(_)) => {
+                Failure::last(network("the server does not speak TLS".into()))
+            }
             Some(other) if wants_certificate(other) => return Failure::last(unknown_to(host, other)),
-            Some(other) => return Failure::last(network(format!("TLS: {other}"))),
+            Some(other) => return Failure::last(network(refusal::tls(other))),
             None => self.failure(error.into(), url),
         };
         failure.no_tls = true;
-        failure.error = failure.error.hint("--plain-http if this registry has no TLS");
         failure
     }
 }
@@ -454,8 +461,10 @@ fn wants_certificate(error: &rustls::Error) -> bool {
 }
 
 fn unknown_to(host: &str, alert: &rustls::Error) -> Error {
-    let message =
-        format!("{host}: the server does not take this board's certificate, or there is none ({alert})");
+    let message = format!(
+        "{host}: the server does not take this board's certificate, or there is none: {}",
+        refusal::tls(alert)
+    );
     Error::new(Kind::Auth, message).hint(
         "client certificates are HOST/*.cert with *.key in /etc/edgepull/certs.d or --hosts-dir, or `client` in its \
          hosts.toml",

@@ -5,14 +5,15 @@
 
 use super::file::warn_if_readable;
 use super::network::Network;
+use super::verify;
 use crate::error::{Error, Kind, Result};
-use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::ring::sign::{RsaSigningKey, any_ecdsa_type};
 use rustls::crypto::{CryptoProvider, KeyProvider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::{InconsistentKeys, SignatureScheme};
 use std::fs::File;
 use std::io::{BufReader, Read, Take};
 use std::path::{Path, PathBuf};
@@ -77,10 +78,18 @@ fn one(certificate: &Path, key: &Path, provider: &CryptoProvider, network: &Netw
     }
     let secret = PrivateKeyDer::from_pem_reader(open(key, Some(network))?)
         .map_err(|_| wrong(key, "no private key in it (-----BEGIN PRIVATE KEY-----, not encrypted)"))?;
-    CertifiedKey::from_der(chain, secret, provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => wrong(key, "this is not the certificate's key"),
-        _ => wrong(key, "this kind of key is not supported: RSA, ECDSA P-256 or P-384"),
-    })
+    let secret = provider
+        .key_provider
+        .load_private_key(secret)
+        .map_err(|_| wrong(key, "this kind of key is not supported: RSA, ECDSA P-256 or P-384"))?;
+    let pair = CertifiedKey::new(chain, secret);
+    match pair.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(pair),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(wrong(key, "this is not the certificate's key")),
+        // webpki does not read version 1 of X.509, which `openssl x509 -req` writes: the server decides about it.
+        Err(error) if verify::reason(&error) == Some(&webpki::Error::UnsupportedCertVersion) => Ok(pair),
+        Err(_) => Err(wrong(certificate, "the certificate cannot be read")),
+    }
 }
 
 /// A file; with `secret`, it is not for everybody.
@@ -117,5 +126,31 @@ mod tests {
         assert!(refused(&root.repeat(CHAIN_MAX)).contains("no private key"));
         assert!(refused(&root.repeat(CHAIN_MAX + 1)).contains("CHAIN_MAX"));
         assert!(refused(&"#\n".repeat(FILE_MAX as usize)).contains("FILE_MAX"));
+    }
+    #[test]
+    fn a_certificate_of_version_1_is_shown_and_another_s_key_is_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = |arguments: &str| {
+            let mut openssl = std::process::Command::new("openssl");
+            openssl.current_dir(&directory).args(arguments.split(' ')).output()
+        };
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=board";
+        if run(&format!("req {key} -keyout key.pem -out request.pem")).is_err() {
+            println!("skipped: no openssl on this machine");
+            return;
+        }
+        run("x509 -req -in request.pem -signkey key.pem -days 30 -out old.pem").unwrap();
+        run(&format!("req -x509 {key} -keyout other.pem -days 30 -out new.pem")).unwrap();
+        let load = |certificate: &str, key: &str| {
+            let pair = (directory.path().join(certificate), directory.path().join(key));
+            let loaded = load(&[pair], &rustls::crypto::ring::default_provider(), &Network::default());
+            loaded.map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(load("old.pem", "key.pem"), Ok(()));
+        assert_eq!(load("new.pem", "other.pem"), Ok(()));
+        assert!(load("new.pem", "key.pem").unwrap_err().contains("not the certificate's key"));
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        std::fs::write(directory.path().join("broken.pem"), broken).unwrap();
+        assert!(load("broken.pem", "key.pem").unwrap_err().contains("broken.pem: the certificate cannot"));
     }
 }

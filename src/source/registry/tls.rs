@@ -76,7 +76,10 @@ pub(super) struct HandshakeFailed(pub(super) io::Error);
 
 impl fmt::Display for HandshakeFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TLS handshake: {}", self.0)
+        match self.0.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(error) => f.write_str(&refusal::tls(error)),
+            None => write!(f, "TLS handshake: {}", self.0),
+        }
     }
 }
 

@@ -96,7 +96,7 @@ impl Judge {
 }
 
 /// Returns why webpki refuses a certificate, for what rustls has no word of its own.
-fn reason(error: &Error) -> Option<&webpki::Error> {
+pub(super) fn reason(error: &Error) -> Option<&webpki::Error> {
     match error {
         Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
         _ => None,
