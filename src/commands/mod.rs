@@ -247,3 +247,22 @@ impl Lookup for Documents<'_> {
         self.0.has(descriptor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    #[test]
+    fn a_named_auth_file_that_is_not_there_ends_every_command_before_anybody_is_asked() {
+        for command in [["inspect", "r.invalid/app:1"], ["pull", "r.invalid/app:1"], ["update", "--all"]] {
+            let mut words = vec!["--auth-file=/nonexistent/auth.json"];
+            words.extend(command);
+            words.extend((command[0] == "pull").then_some("/nonexistent/tree"));
+            let invocation = crate::cli::parse(words.into_iter().map(OsString::from)).unwrap();
+            let error = dispatch(&invocation).unwrap_err();
+            assert_eq!(error.kind(), Kind::Usage);
+            assert_eq!(error.to_string(), "--auth-file /nonexistent/auth.json: no such file");
+        }
+    }
+}
