@@ -68,7 +68,9 @@ fn digests_and_sizes() {
     for size in
         ["-1", "1e3", "1.5", "\"100\"", "null", "18446744073709551616", "1e400", "[]", "{}", "0x10", "01"]
     {
-        family.image(&format!("a size of {size}"), refused("not valid"), move |scratch| {
+        let is_json = serde_json::from_str::<Value>(size).is_ok() || size == "1e400";
+        let words = if is_json { "the manifest's layer 1: it has" } else { "not valid" };
+        family.image(&format!("a size of {size}"), refused(words), move |scratch| {
             let mut manifest = image().manifest();
             manifest["layers"][0]["size"] = json!("SIZE");
             with_manifest(scratch, MANIFEST, &manifest.to_string().replace("\"SIZE\"", size))
@@ -95,7 +97,7 @@ fn digests_and_sizes() {
             let what = format!("{place} {}", digest.escape_debug());
             family.image(
                 &what,
-                refused("not valid"),
+                refused("its digest cannot be checked"),
                 changed(move |manifest| {
                     *manifest.pointer_mut(place).expect("a place") = digest.clone().into();
                 }),
@@ -192,25 +194,25 @@ fn layers_and_diff_ids() {
         EvilImage::new([super::builder::Wire::of(bytes.clone(), &bytes)]).layout(scratch, "image")
     });
     let too_many: Vec<Value> = vec![json!(digest_of(b"x")); 1025];
-    family.image("1025 diff-ids", refused("not valid"), |scratch| {
+    family.image("1025 diff-ids", refused("LAYERS_MAX"), |scratch| {
         let mut image = image();
         image.config["rootfs"]["diff_ids"] = too_many.clone().into();
         image.layout(scratch, "image")
     });
     family.image(
         "1025 layers",
-        refused("not valid"),
+        refused("LAYERS_MAX"),
         changed(|manifest| {
             manifest["layers"] = vec![manifest["layers"][0].clone(); 1025].into();
         }),
     );
+    // A layer whose type is not known is what its bytes are, as containerd and podman have it.
     for (what, media_type) in [
-        ("no media type", ""),
+        ("no", ""),
         ("a config's", CONFIG),
         ("a manifest's", MANIFEST),
         ("an index'", INDEX),
         ("a Helm chart's", "application/vnd.cncf.helm.chart.content.v1.tar+gzip"),
-        ("an encrypted layer's", "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"),
         ("bzip2's", "application/vnd.oci.image.layer.v1.tar+bzip2"),
         ("estargz with a parameter", "application/vnd.oci.image.layer.v1.tar+gzip; x=y"),
         ("control characters'", "\u{1b}[2J\n"),
@@ -218,12 +220,20 @@ fn layers_and_diff_ids() {
     ] {
         family.image(
             &format!("a layer of {what} media type"),
-            refused("no layer that can be unpacked"),
+            kept(),
             changed(move |manifest| {
                 manifest["layers"][0]["mediaType"] = media_type.into();
             }),
         );
     }
+    family.image(
+        "a layer of an encrypted layer's media type",
+        refused("encrypted"),
+        changed(|manifest| {
+            manifest["layers"][0]["mediaType"] =
+                "application/vnd.oci.image.layer.v1.tar+gzip+encrypted".into();
+        }),
+    );
     for compression in ["", "+gzip", "+zstd"] {
         family.image(
             &format!("a tar that is said to be {compression:?}"),
@@ -287,10 +297,13 @@ fn manifests_that_are_indexes_too() {
                 );
             }
             if says_other || (own.is_empty() && image_type(announced)) {
+                // Docker's list and OCI's index mean the same.
+                let expect = if image_type(own) || image_type(announced) { refused("") } else { kept() };
                 family.image(
                     &format!("an index of type {own:?} announced as {announced:?}"),
-                    refused(""),
+                    expect,
                     |scratch| {
+                        blob(scratch, "image", MANIFEST, image().manifest().to_string().as_bytes());
                         let index = json!({ "schemaVersion": 2, "mediaType": own, "manifests": [entry()] });
                         with_manifest(scratch, announced, &index.to_string())
                     },
@@ -332,7 +345,8 @@ fn circles_and_depth() {
         family.image(&format!("{depth} deep"), kept(), move |scratch| nested(scratch, depth));
     }
     for depth in [4, 5, 50] {
-        family.image(&format!("{depth} deep"), refused("NESTING_MAX"), move |scratch| nested(scratch, depth));
+        let expect = Expect::Refused(exit::NO_PLATFORM, "NESTING_MAX");
+        family.image(&format!("{depth} deep"), expect, move |scratch| nested(scratch, depth));
     }
     family.image("an index that names itself", verification(""), |scratch| {
         let size = 500;
@@ -364,9 +378,11 @@ fn circles_and_depth() {
             name
         }
     };
-    family.image("33 entries without a platform", refused("LOOKUPS_MAX"), wide(33, MANIFEST));
-    family.image("1025 entries", refused("not valid"), wide(1025, MANIFEST));
-    family.image("33 indexes in an index", refused(""), wide(33, INDEX));
+    // The first of them is for this board: what is not looked at any more does it no harm.
+    family.image("33 entries without a platform", kept(), wide(33, MANIFEST));
+    family.image("1025 entries", refused("ENTRIES_MAX"), wide(1025, MANIFEST));
+    let none = Expect::Refused(exit::NO_PLATFORM, "was announced as");
+    family.image("33 indexes in an index", none, wide(33, INDEX));
     family.end();
 }
 
@@ -429,15 +445,20 @@ fn json() {
     family.image("100000 brackets without an end", refused("not valid"), field("[".repeat(100_000)));
     for place in ["layers", "config", "schemaVersion", "mediaType", "manifests", "annotations"] {
         let (manifest, deep) = (manifest.clone(), deep.clone());
-        family.image(&format!("100000 brackets as {place}"), refused(""), move |scratch| {
+        let expect = match place {
+            "layers" | "config" | "manifests" => refused(""),
+            _ => kept(),
+        };
+        family.image(&format!("100000 brackets as {place}"), expect, move |scratch| {
             let mut changed: Value = serde_json::from_str(&manifest).expect("JSON");
             changed[place] = "DEEP".into();
             with_manifest(scratch, MANIFEST, &changed.to_string().replace("\"DEEP\"", &deep))
         });
     }
+    // Of a name that stands there twice, Go's readers take the last, and so do all of these.
     for name in ["layers", "config", "mediaType", "schemaVersion"] {
         let manifest = manifest.clone();
-        family.image(&format!("{name} twice"), refused("duplicate field"), move |scratch| {
+        family.image(&format!("{name} twice"), kept(), move |scratch| {
             let value = &serde_json::from_str::<Value>(&manifest).expect("JSON")[name];
             let text = format!("{{\"{name}\":{value},{}", &manifest[1..]);
             with_manifest(scratch, MANIFEST, &text)
@@ -451,7 +472,7 @@ fn json() {
     }
     for name in ["digest", "size", "mediaType"] {
         let manifest = manifest.clone();
-        family.image(&format!("{name} of a descriptor twice"), refused("duplicate field"), move |scratch| {
+        family.image(&format!("{name} of a descriptor twice"), kept(), move |scratch| {
             let text =
                 manifest.replacen(&format!("\"{name}\":"), &format!("\"{name}\":\"x\",\"{name}\":"), 1);
             let text = text.replacen("\"size\":\"x\"", "\"size\":1", 1).replacen(
@@ -466,13 +487,13 @@ fn json() {
     let index = index_of_one();
     for name in ["digest", "size", "mediaType", "platform", "os", "architecture", "variant"] {
         let index = index.clone();
-        family.image(&format!("{name} of an entry twice"), refused("duplicate field"), move |scratch| {
+        family.image(&format!("{name} of an entry twice"), kept(), move |scratch| {
             with_index(scratch, &twice(&index, name))
         });
     }
     for name in ["manifests", "schemaVersion"] {
         let index = index.clone();
-        family.image(&format!("{name} of an index twice"), refused("duplicate field"), move |scratch| {
+        family.image(&format!("{name} of an index twice"), kept(), move |scratch| {
             with_index(scratch, &twice(&index, name))
         });
     }
@@ -488,7 +509,7 @@ fn json() {
         "User",
         "Labels",
     ] {
-        family.image(&format!("{name} of a config twice"), refused("duplicate field"), move |scratch| {
+        family.image(&format!("{name} of a config twice"), kept(), move |scratch| {
             let mut image = image();
             image.config["config"] =
                 json!({ "Entrypoint": ["/d/f"], "Env": ["A=b"], "User": "0", "Labels": { "a": "b" } });
@@ -517,17 +538,17 @@ fn json() {
     }
     let digits = "9".repeat(1_000_000);
     family.image("a number of a million digits, skipped", kept(), field(digits.clone()));
-    family.image("as a size", refused("not valid"), move |scratch| {
+    family.image("as a size", refused("it has a size"), move |scratch| {
         let text = manifest.replacen("\"size\":", &format!("\"size\":{digits}"), 1);
         with_manifest(scratch, MANIFEST, &text)
     });
-    for (what, config) in [
-        ("an environment of 4097", json!({ "Env": vec!["A=b"; 4097] })),
-        ("4097 arguments", json!({ "Cmd": vec!["x"; 4097] })),
-        ("numbers as arguments", json!({ "Entrypoint": [1, 2] })),
-        ("an object as the user", json!({ "User": {} })),
+    for (what, config, words) in [
+        ("an environment of 4097", json!({ "Env": vec!["A=b"; 4097] }), "LIST_MAX"),
+        ("4097 arguments", json!({ "Cmd": vec!["x"; 4097] }), "LIST_MAX"),
+        ("numbers as arguments", json!({ "Entrypoint": [1, 2] }), "config.Entrypoint"),
+        ("an object as the user", json!({ "User": {} }), "config.User"),
     ] {
-        family.image(&format!("a config with {what}"), refused("not valid"), move |scratch| {
+        family.image(&format!("a config with {what}"), refused(words), move |scratch| {
             let mut image = image();
             image.config["config"] = config.clone();
             image.layout(scratch, "image")

@@ -84,17 +84,18 @@ fn owners_and_times() {
     ] {
         family.refuses(what, [layer], "makes no sense");
     }
-    family.refuses("a negative mode", [with(|head| head.mode256(-1))], "the mode of a tar member");
-    // chown(2) takes the highest for "leave it", and that is -1 (`readers` says who reads it so).
+    // -1 is nobody's: chown(2) leaves the owner as it is with it, which is how others unpack these.
     for (what, layer) in [
         ("the highest owner", with(|head| head.owner256(u32::MAX.into(), 0))),
+        ("the highest group", with(|head| head.owner256(0, u32::MAX.into()))),
         ("a negative owner", with(|head| head.owner256(-1, 0))),
         ("a negative group", with(|head| head.owner256(0, -2))),
-        ("a negative PAX owner", tar().pax(&[("uid", b"-1")]).file("f", "")),
         ("the highest PAX group", tar().pax(&[("gid", b"4294967295")]).file("f", "")),
+        ("a negative PAX owner", tar().pax(&[("uid", b"-1")]).file("f", "")),
     ] {
         family.keeps(what, [layer], &[("f", "")]);
     }
+    family.refuses("a negative mode", [with(|head| head.mode256(-1))], "the mode of a tar member");
     let last = with(|head| head.owner256(0xffff_fffe, 0xffff_fffe));
     family.keeps("the last owner there is", [last], &[("f", "")]);
     for seconds in [-1, -1 << 33, 1 << 33, 1 << 40, i64::MAX.into(), i64::MIN.into()] {

@@ -203,7 +203,7 @@ fn archives() {
             "a negative size",
             layout().add(head(b'0', "x").size256(-512), "").file("index.json", &index).end(),
             exit::BAD_IMAGE,
-            "size overflow",
+            "not a sound tar file",
         ),
         (
             "a size of 2^63 - 1",

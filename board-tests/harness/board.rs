@@ -206,9 +206,9 @@ impl Board {
         let mut command = Command::new(program.next().expect("a program"));
         command.args(program).env("TZ", "UTC").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         let args: Vec<&str> = args.into_iter().collect();
-        // Only these commands ask which board it is.
+        // Only these commands ask which board it is; `manifest inspect` does not.
         let asks = ["platform", "inspect", "pull", "deploy", "update", "verify"];
-        if args.iter().any(|word| asks.contains(word)) {
+        if args.iter().any(|word| asks.contains(word)) && !args.contains(&"manifest") {
             command.args(&self.evidence);
         }
         command.args(["--state-dir", &self.state.at("state")]).args(args);

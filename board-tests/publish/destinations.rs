@@ -261,7 +261,7 @@ fn answers_without_an_end() {
         Answer::Flood(head.into(), format!("1000\r\n{}\r\n", "x".repeat(4096)).into())
     };
     cases.push(case("a body that is not needed", small(), &format!("POST {UPLOADS}"), body(202), 0, ""));
-    cases.push(case("a reason", small(), &format!("POST {UPLOADS}"), body(400), exit::NETWORK, "400"));
+    cases.push(case("a reason", small(), &format!("POST {UPLOADS}"), body(400), exit::BAD_IMAGE, "400"));
     let read_back = "GET /v2/board/app/manifests/latest";
     cases.push(case("what is read back", small(), read_back, body(200), exit::BAD_IMAGE, "DOCUMENT_MAX"));
     judge(cases);

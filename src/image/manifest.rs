@@ -382,7 +382,7 @@ fn unchecked(digest: &str) -> String {
         *algorithm != "sha256" && !algorithm.is_empty() && is_plain && algorithm.len() <= ALGORITHM_SHOWN_MAX
     };
     match algorithm.filter(is_named) {
-        Some(algorithm) => format!("its digest is of {algorithm}, which edgepull does not check"),
+        Some(algorithm) => format!("its digest cannot be checked: it is of {algorithm}, not sha256"),
         None => "its digest cannot be checked".to_owned(),
     }
 }
@@ -762,7 +762,7 @@ mod tests {
         let unusable = &index(&sha512).unusable[0];
         assert!(
             unusable.digest.starts_with("sha512:a")
-                && unusable.why == "its digest is of sha512, which edgepull does not check"
+                && unusable.why == "its digest cannot be checked: it is of sha512, not sha256"
         );
         for odd in ["", "sha256:0", "sha256", ":0", "sha\\u001b:0", &format!("{}:0", "a".repeat(33))] {
             let text = format!(r#"{{"manifests":[{{"digest":"{odd}","size":3}}]}}"#);

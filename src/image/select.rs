@@ -340,11 +340,14 @@ impl Selection {
                 let _ = write!(there_is, " (needs {feature})");
             }
         }
-        if there_is.is_empty() {
-            there_is.push_str("no image at all");
-        }
-        there_is.push_str(&self.left_out());
-        refuse(host, &format!("the image has {there_is}"))
+        let unusable = self.cannot_be_used();
+        let there_is = match (there_is.is_empty(), unusable.is_empty()) {
+            (true, true) => "the list names no image at all".to_owned(),
+            (true, false) => format!("none of the image's entries can be used: {unusable}"),
+            (false, true) => format!("the image has {there_is}"),
+            (false, false) => format!("the image has {there_is}; entries that cannot be used: {unusable}"),
+        };
+        refuse(host, &there_is)
     }
 
     /// Returns what whoever pulls is warned of: for each entry that is labelled as a better match for the board than the
@@ -380,8 +383,8 @@ impl Selection {
         found.chain(self.unusable.iter().map(|entry| (entry.platform.as_ref(), entry.why.as_str())))
     }
 
-    /// What could have been for this board, and cannot be used; each reason once.
-    fn left_out(&self) -> String {
+    /// Says which entries could have been for this board, and cannot be used; each reason once.
+    fn cannot_be_used(&self) -> String {
         let mut reasons: Vec<String> = Vec::new();
         let mut add = |platform: Option<Platform>, why: &str| {
             let reason = match platform {
@@ -395,10 +398,7 @@ impl Selection {
         for (field, why) in self.all_unusable() {
             add(field.and_then(label), why);
         }
-        match reasons.is_empty() {
-            true => String::new(),
-            false => format!("; entries that cannot be used: {}", reasons.join("; ")),
-        }
+        reasons.join("; ")
     }
 }
 
@@ -602,10 +602,7 @@ mod tests {
         assert_eq!(selection.taken.unwrap().0, 1, "the others are chosen among");
         assert!(selection.entries[0].verdict.text().contains("NESTING_MAX"));
         let error = choose(&mut shelf, &top[..1], &host).unwrap().refusal(&host).to_string();
-        assert!(
-            error.contains("no image at all; entries that cannot be used: one: nested deeper"),
-            "{error}"
-        );
+        assert!(error.contains("none of the image's entries can be used: one: nested deeper"), "{error}");
     }
 
     #[test]
@@ -654,7 +651,7 @@ mod tests {
         assert_eq!(told.len(), 1, "{told:?}");
         for part in [
             "linux/arm/v7 would be better",
-            "its digest is of sha512, which edgepull does not check",
+            "its digest cannot be checked: it is of sha512, not sha256",
             "linux/arm/v6 is taken",
         ] {
             assert!(told[0].contains(part), "{told:?}");
@@ -705,7 +702,7 @@ mod tests {
             (arm("left out", "v7"), "not in this layout"),
             (entry("left out, too", INDEX, ""), "not in this layout"),
             (artifact, "not an image"),
-            (sha512, "its digest is of sha512, which edgepull does not check"),
+            (sha512, "its digest cannot be checked: it is of sha512, not sha256"),
             ("null".to_owned(), "it is null"),
         ];
         let host = board("armv7l");
@@ -724,9 +721,10 @@ mod tests {
         }
         let entries = odd.map(|(entry, _)| entry);
         let refusal = choose(&mut shelf, &entries, &host).unwrap().refusal(&host).to_string();
-        for part in
-            ["one for linux/arm/v7: not in this layout", "one for linux/arm/v7: its digest is of sha512"]
-        {
+        for part in [
+            "one for linux/arm/v7: not in this layout",
+            "one for linux/arm/v7: its digest cannot be checked: it is of sha512",
+        ] {
             assert!(refusal.contains(part), "{refusal}");
         }
         // A place that does not answer says nothing about an entry.

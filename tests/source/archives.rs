@@ -233,7 +233,7 @@ fn several_images_are_never_silently_one() {
                     ":b",
                     Err(&[
                         "\"b\" of oci",
-                        "cannot be used: its digest is of blake3, which edgepull does not check",
+                        "cannot be used: its digest cannot be checked: it is of blake3, not sha256",
                     ]),
                 ),
                 (":@0", Err(&["no usable entry with number 0"])),

@@ -99,6 +99,11 @@ fn each(
             for unusable in unusable {
                 log::warn!("an entry cannot be used: {} {}", unusable.digest, unusable.why);
             }
+            let is_usable = |entry: &select::Entry| !matches!(entry.verdict, Verdict::Unusable(_));
+            if let (Some(first), false) = (entries.first(), entries.iter().any(is_usable)) {
+                let why = first.verdict.text();
+                return Err(Error::new(Kind::BadImage, format!("none of its entries can be used: {why}")));
+            }
             for select::Entry { descriptor, verdict, .. } in entries {
                 let row = row(temporary, source, &descriptor, &verdict)?;
                 told(row)?;
