@@ -34,6 +34,8 @@ mod publish;
 mod push;
 #[path = "source/server.rs"]
 mod server;
+#[path = "source/statuses.rs"]
+mod statuses;
 #[path = "source/tls.rs"]
 mod tls;
 #[cfg(feature = "publish")]

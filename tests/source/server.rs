@@ -257,7 +257,10 @@ impl Server {
         std::thread::spawn(move || {
             for connection in listener.incoming() {
                 let (script, care, seen, tls) = (script.clone(), care.clone(), seen.clone(), tls.clone());
-                let connection = Counted(connection.unwrap(), all_sent.clone());
+                let connection = connection.unwrap();
+                // Head and body are written apart: Nagle's algorithm would wait 40 ms for the client to acknowledge.
+                connection.set_nodelay(true).unwrap();
+                let connection = Counted(connection, all_sent.clone());
                 std::thread::spawn(move || match tls {
                     None => serve(connection, &*care, &*script, &seen),
                     Some(config) => {

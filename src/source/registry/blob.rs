@@ -8,6 +8,7 @@ use super::body::BodyStream;
 use super::client::Client;
 use super::endpoint::Ask;
 use super::http::{Answer, Class, Failure};
+use super::no_registry;
 use super::outcome::{asked_host, outcome};
 use super::retry::Attempts;
 use super::url::{absolute, shown};
@@ -191,6 +192,10 @@ impl BlobReader {
     fn check_length(&self, answer: &Answer) -> Result<(), Failure> {
         let given = answer.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
         match given {
+            Some(given) if given != self.size && (given == 0 || is_page(answer)) => {
+                let message = format!("{}: its answer is not the blob", shown(&answer.url));
+                Err(self.client.broke_off(answer.place, no_registry(message)))
+            }
             Some(given) if given != self.size => {
                 let error = Error::new(
                     Kind::Verification,
@@ -238,6 +243,12 @@ impl BlobReader {
             _ => Ok(0),
         }
     }
+}
+
+/// Whether the answer is for a person, or about an error: a login page, or what a proxy says instead of what it has blocked.
+fn is_page(answer: &Answer) -> bool {
+    let content_type = answer.header(header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
+    content_type.starts_with("text/") || content_type.contains("json")
 }
 
 impl Read for BlobReader {

@@ -183,10 +183,15 @@ impl Registry {
             Look::Schema1 => return Ok(()),
             Look::Neither => "its answer is no manifest",
         };
-        let error = Error::new(Kind::Network, format!("{host}: {message}"));
-        let failure = Failure::last(error.hint("it is not a registry, or a login page is before it"));
-        Err(self.client.broke_off(place, failure))
+        Err(self.client.broke_off(place, no_registry(format!("{host}: {message}"))))
     }
+}
+
+/// Makes a failure of whoever has answered with something that is not what a registry has.
+fn no_registry(message: String) -> Failure {
+    Failure::last(
+        Error::new(Kind::Network, message).hint("it is not a registry, or a login page is before it"),
+    )
 }
 
 /// What the head of an answer promises that the body would be.
