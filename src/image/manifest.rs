@@ -785,7 +785,7 @@ mod tests {
         );
         assert!(
             of(&right, r#"{"digest":"md5:0","size":3}"#)
-                .contains("layer 2: its digest is of md5, which edgepull")
+                .contains("layer 2: its digest cannot be checked: it is of md5")
         );
     }
 
