@@ -209,7 +209,7 @@ fn archives() {
             "a size of 2^63 - 1",
             layout().add(head(b'0', "x").size256(i64::MAX.into()), "").file("index.json", &index).end(),
             exit::BAD_IMAGE,
-            "out of bounds",
+            "not a sound tar file",
         ),
         ("nothing", vec![], exit::NOT_FOUND, "no file oci-layout"),
         ("garbage", vec![b'?'; 10_000], exit::BAD_IMAGE, "not a sound tar file"),

@@ -49,16 +49,16 @@ impl Answer {
 pub struct Request {
     pub method: String,
     pub path: String,
-    headers: HashMap<String, String>,
+    headers: Vec<(String, String)>,
 }
 
 impl Request {
     /// A header field by its lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(String::as_str)
+        self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
-    /// All header fields, their names in lower case, in no order.
+    /// All header fields, their names in lower case, as often and in the order in which they came.
     pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -315,12 +315,12 @@ pub(super) fn read_request(stream: &mut impl BufRead) -> std::io::Result<Option<
     stream.read_line(&mut first)?;
     let mut words = first.split_whitespace().map(str::to_owned);
     let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(None) };
-    let mut headers = HashMap::new();
+    let mut headers = Vec::new();
     loop {
         let mut line = String::new();
         stream.read_line(&mut line)?;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
     Ok(Some(Request { method, path, headers }))
 }

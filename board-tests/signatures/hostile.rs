@@ -72,7 +72,7 @@ fn signatures_behind_the_tag() {
             manifest["layers"] = vec![layer; count].into();
         })
     };
-    refused("10,000 layers", by_tag(many(COUNT), &honest), "at most 1024");
+    refused("10,000 layers", by_tag(many(COUNT), &honest), "more than 1024");
     refused("1,000 layers", by_tag(many(1000), &honest), "SIGNATURES_MAX");
     let size = |size: u64| changed(&manifest, |manifest| manifest["layers"][0]["size"] = size.into());
     refused("a payload of 1 TiB", by_tag(size(1 << 40), &honest), "PAYLOAD_MAX");
@@ -110,7 +110,7 @@ fn signatures_among_referrers() {
             list["manifests"] = vec![entry; count].into();
         })
     };
-    refused("10,000 referrers", among_referrers(many(COUNT), &honest), "at most 1024");
+    refused("10,000 referrers", among_referrers(many(COUNT), &honest), "more than 1024");
     refused("5 MiB", among_referrers(vec![b' '; 5 << 20], &honest), "4 MiB");
     refused("no list", among_referrers(manifest.clone(), &honest), "announced as");
     refused("no JSON", among_referrers(b"<html>".to_vec(), &honest), "not valid");
