@@ -4,8 +4,8 @@
 //! | reference | source | destination |
 //! |---|---|---|
 //! | `host/repository:tag` | `registry` | `registry` (its `push`) |
-//! | `oci:DIR[:TAG]` | `layout` | `layout_writer` |
-//! | `oci-archive:FILE[:TAG]` | `layout` over the members of a tar (`archive`) | `archive_writer` |
+//! | `oci:DIR[:NAME]` | `layout` | `layout_writer` |
+//! | `oci-archive:FILE[:NAME]` | `layout` over the members of a tar (`archive`) | `archive_writer` |
 //! | `docker-archive:FILE[:NAME]` | `docker_archive` | none: it has no lists |
 //!
 //! `transfer` is an image's way from one to the other; `partial` and `entries` are what both writers of files have in

@@ -308,7 +308,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "platform",
         "OS/ARCH[/VARIANT]",
         Complete::Words(PLATFORMS),
-        "take this platform, whatever the board is",
+        "this platform, whatever the board is",
     )
     .of(PLATFORM),
     valued(

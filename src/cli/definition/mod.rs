@@ -300,17 +300,17 @@ pub const IMAGES: &[ImageForm] = &[
         prefix: None,
     },
     ImageForm {
-        form: "oci:DIR[:TAG]",
+        form: "oci:DIR[:NAME]",
         help: "an OCI image layout",
         prefix: Some(("oci:", Complete::Directory)),
     },
     ImageForm {
-        form: "oci-archive:FILE[:TAG]",
+        form: "oci-archive:FILE[:NAME]",
         help: "the same in a tar file",
         prefix: Some(("oci-archive:", Complete::File)),
     },
     ImageForm {
-        form: "docker-archive:FILE[:TAG]",
+        form: "docker-archive:FILE[:NAME]",
         help: "what `docker save` writes",
         prefix: Some(("docker-archive:", Complete::File)),
     },
