@@ -21,6 +21,10 @@ struct Attached {
 
 /// The image is refused, for this reason.
 fn refused(what: &str, attached: Attached, reason: &str) {
+    refused_with(exit::VERIFICATION, what, attached, reason);
+}
+
+fn refused_with(code: i32, what: &str, attached: Attached, reason: &str) {
     let image = image("a");
     let blobs = attached.blobs.into_iter().chain([b"{}".to_vec()]);
     let served =
@@ -38,7 +42,7 @@ fn refused(what: &str, attached: Attached, reason: &str) {
     let board = Board::this_machine();
     let (key, root) = (data("keys/a.pub"), scratch.at("root"));
     let outcome = board.edgepull(["-v", "--verify-key", &key, "pull", &registry.image(), &root]);
-    let outcome = outcome.fails_with(exit::VERIFICATION).saying(reason).saying(image.digest());
+    let outcome = outcome.fails_with(code).saying(reason).saying(&image.digest()["sha256:".len()..]);
     let said = outcome.stderr();
     let peak = said.split("(VmHWM): ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
     assert!(peak.is_some_and(|peak: u64| peak < PEAK_MAX), "{what}: {said}");
@@ -83,14 +87,15 @@ fn signatures_behind_the_tag() {
             manifest["layers"][0]["annotations"]["dev.cosignproject.cosign/signature"] = text.into();
         })
     };
-    refused("a signature of 1 MiB", by_tag(signature(&"A".repeat(1 << 20)), &honest), "STRING_MAX");
+    refused("a signature of 1 MiB", by_tag(signature(&"A".repeat(1 << 20)), &honest), "has no signature");
     refused("a signature of 2 KiB", by_tag(signature(&"A".repeat(2 << 10)), &honest), "no signature");
     refused("no base64", by_tag(signature("%%%"), &honest), "base64");
     refused("no DER", by_tag(signature("AAAA"), &honest), "none of 1 signatures is by");
     let unsigned = changed(&manifest, |manifest| manifest["layers"][0]["annotations"] = json!({}));
     refused("no annotation", by_tag(unsigned, &honest), "no signature");
     refused("no payload", by_tag(manifest.clone(), &[]), "does not have it");
-    refused("no manifest", by_tag(b"[]".to_vec(), &[]), "neither an index nor an image manifest");
+    // Says nothing of who has signed: it is no registry that answers so.
+    refused_with(exit::NETWORK, "no manifest", by_tag(b"[]".to_vec(), &[]), "its answer is no manifest");
     refused("5 MiB", by_tag(vec![b' '; 5 << 20], &[]), "4 MiB");
     let (payload, of_another) = simple_signing(&scratch, &digest_of(b"x"), "r.example/app:1");
     refused("another's", by_tag(of_another, &[payload]), "its signature is that of sha256:2d711642b726b044");
