@@ -124,7 +124,7 @@ fn subject(fetched: &Fetched) -> Subject<'_> {
 fn ordinal(candidate: usize) -> String {
     match candidate {
         0 => "the best match".to_owned(),
-        _ => format!("fallback {candidate}, for nothing better is there,"),
+        _ => format!("fallback {candidate}, as nothing better can be used,"),
     }
 }
 

@@ -20,7 +20,7 @@ pub const LOOKUPS_MAX: usize = 32;
 /// The most entries that an error message lists.
 const LISTED_MAX: usize = 16;
 
-/// What selection has to ask of the place where the image is.
+/// Answers what selection has to ask of the place where the image is.
 pub trait Lookup {
     /// A nested index or a manifest, parsed.
     fn document(&mut self, descriptor: &Descriptor) -> Result<Document>;
@@ -69,7 +69,7 @@ impl Entry {
     }
 }
 
-/// What became of an entry.
+/// Says what became of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// This one is pulled.
@@ -147,7 +147,7 @@ pub fn expand(index: Index, lookup: &mut dyn Lookup) -> Result<(Vec<Entry>, Vec<
     Ok((expansion.entries, expansion.unusable))
 }
 
-/// What `host` takes of entries that a [`Selection`] has, whichever host that was made for: the entry's index, and its
+/// Finds what `host` takes of entries that a [`Selection`] has, whichever host that was made for: the entry's index, and its
 /// platform's in the host's candidates. It asks nobody: whatever choosing needs was looked up when they were expanded.
 /// An entry that is labelled comes before all whose configs had to be asked, as those are not asked if one fits.
 pub fn choose(entries: &[Entry], host: &Host) -> Option<(usize, usize)> {
@@ -164,7 +164,7 @@ pub fn choose(entries: &[Entry], host: &Host) -> Option<(usize, usize)> {
     among(&|entry| entry.is_labelled).or_else(|| among(&|_| true))
 }
 
-/// What becomes of an entry that is not taken.
+/// Says what becomes of an entry that is not taken.
 fn verdict(entry: &Entry, host: &Host) -> Verdict {
     let Some(platform) = &entry.platform else { return entry.verdict.clone() };
     if !host.candidates.iter().any(|candidate| candidate.platform == *platform) {
@@ -296,12 +296,12 @@ impl Expansion<'_> {
     }
 }
 
-/// Of an entry whose document was left out by `docker save --platform` and its like.
+/// Is said of an entry whose document was left out by `docker save --platform` and its like.
 const NOT_HERE: &str = "not in this layout";
-/// Of an entry that would take one more look-up than there may be.
+/// Is said of an entry that would take one more look-up than there may be.
 const TOO_MANY: &str = "not looked at: more than 32 entries without a platform (limit LOOKUPS_MAX)";
 
-/// What is wrong with an entry, where a look-up fails by what it found.
+/// Says what is wrong with an entry, where a look-up fails by what it found.
 ///
 /// # Errors
 /// Returns `error` where it is the place's that was asked: that says nothing about the entry.

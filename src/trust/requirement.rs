@@ -29,7 +29,7 @@ pub(super) enum Requirement {
     },
 }
 
-/// Where a key is.
+/// Names the place of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum KeySource {
     /// In a file.
@@ -45,7 +45,7 @@ pub(super) enum KeySource {
 
 /// The fields of `signedBy` that say where its keys are.
 const GPG_SOURCES: [&str; 3] = ["keyPath", "keyPaths", "keyData"];
-/// What `keyType` may be; all but the first are reserved, and nobody checks them.
+/// Lists what `keyType` may be; all but the first are reserved, and nobody checks them.
 const KEY_TYPES: [&str; 4] = ["GPGKeys", "signedByGPGKeys", "X509Certificates", "signedByX509CAs"];
 /// The fields of `sigstoreSigned` that say who has to have signed.
 const SOURCES: [&str; 6] = ["keyPath", "keyPaths", "keyData", "keyDatas", "fulcio", "pki"];
