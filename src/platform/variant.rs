@@ -60,12 +60,21 @@ impl Platform {
         let os = name(os);
         // Lists made by hand have both in one field: `arm/v7`, `arm64/v8`.
         let (arch, inner) = arch.split_once('/').unwrap_or((arch, ""));
-        let variant = if variant.trim().is_empty() { inner } else { variant };
+        // What the word for the architecture says itself: `armv7`, `arm/v7`. `armhf` says no more than that something is
+        // meant that has an FPU: Debian's v7, Raspbian's v6.
+        let says_version = !inner.is_empty() || numbered_architecture(&name(arch)).is_some();
         let (architecture, implied) = architecture(name(arch));
+        let inner = normal_variant(&architecture, &name(inner));
+        let implied = if inner.is_empty() { implied } else { inner };
         let variant = name(variant);
         let variant = match variant.as_str() {
             "" => implied,
-            given => normal_variant(&architecture, given),
+            given => {
+                let given = normal_variant(&architecture, given);
+                // Of two versions the higher one: code for it is not to be met by a board that has the lower.
+                let is_higher = matches!(&*architecture, "arm" | "arm64") && says_version && implied > given;
+                if is_higher { implied } else { given }
+            }
         };
         let variant = match (architecture.as_str(), variant.as_str()) {
             // The oldest hard-float label: Docker's and containerd's default for plain `arm`.
@@ -240,6 +249,8 @@ fn numbered_architecture(text: &str) -> Option<(Name, Name)> {
 /// stays as it is and so equals nothing: `v7b` is big-endian, `v7m` a microcontroller.
 fn normal_variant(architecture: &str, text: &str) -> Name {
     match architecture {
+        "arm" if matches!(text, "armhf" | "armhfp") => return name("v7"),
+        "arm" if text == "armel" => return name("v5"),
         "arm" | "arm64" | "amd64" => {}
         "riscv64" if matches!(text, "rva20" | "rva22" | "rva23") => return name(&format!("{text}u64")),
         _ => return name(text),
@@ -316,6 +327,15 @@ mod tests {
             ("armv6l", "", "linux/arm/v6"),
             ("armv7l", "", "linux/arm/v7"),
             ("armv7", "v7", "linux/arm/v7"),
+            ("armv7", "v6", "linux/arm/v7"),
+            ("arm/v7", "v6", "linux/arm/v7"),
+            ("arm/v6", "v7", "linux/arm/v7"),
+            ("armv7l", "v5", "linux/arm/v7"),
+            ("arm64/v8", "v8.2", "linux/arm64/v8.2"),
+            ("arm64/v9", "v8", "linux/arm64/v9"),
+            ("aarch64", "v7", "linux/arm64/v7"),
+            ("arm", "armhf", "linux/arm/v7"),
+            ("arm", "armel", "linux/arm/v5"),
             ("armv8", "", "linux/arm/v8"),
             ("armv8l", "", "linux/arm/v8"),
             ("arm32v6", "", "linux/arm/v6"),
