@@ -3,7 +3,7 @@
 
 use super::archive::{Archive, Member};
 use super::codec::Input;
-use super::decode::{Decoder, FrozenDecoder};
+use super::decode::{BEGINNING, Decoder, FrozenDecoder};
 use super::members::Reader;
 use super::{Compression, archive};
 use crate::error::{Error, Kind, Result};
@@ -18,7 +18,10 @@ use std::os::fd::OwnedFd;
 /// Those that a broken stream gives.
 pub fn decode(wire: &[u8], piece: usize, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<()> {
     let reader = BufReader::with_capacity(piece, wire);
-    drain(&mut Decoder::new(reader, &wire[..wire.len().min(4)], Compression::None, "layer", scratch()), each)
+    drain(
+        &mut Decoder::new(reader, &wire[..wire.len().min(BEGINNING)], Compression::None, "layer", scratch()),
+        each,
+    )
 }
 
 /// The same, but frozen and thawed at the first place where that is possible after `after` bytes of the tar. Whether
@@ -27,7 +30,8 @@ pub fn decode(wire: &[u8], piece: usize, each: &mut dyn FnMut(&[u8]) -> bool) ->
 /// # Errors
 /// Those that a broken stream gives.
 pub fn decode_in_two(wire: &[u8], after: usize, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool> {
-    let mut decoder = Decoder::new(wire, &wire[..wire.len().min(4)], Compression::None, "layer", scratch());
+    let mut decoder =
+        Decoder::new(wire, &wire[..wire.len().min(BEGINNING)], Compression::None, "layer", scratch());
     let mut done = 0;
     loop {
         decoder.stop_at_boundaries(done >= after);

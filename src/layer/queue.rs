@@ -12,6 +12,7 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use super::codec::put_number;
+use super::decode::BEGINNING;
 use super::hash::{Sha, Tally, Wire};
 use super::meter::{Meter, Stage};
 use crate::error::{Error, Kind, Result};
@@ -150,9 +151,9 @@ impl WireReader<'_, '_> {
         Ok(())
     }
 
-    /// The beginning of the stream: at most four bytes, and how many there are.
-    pub(crate) fn beginning(&mut self) -> Result<([u8; 4], usize)> {
-        let mut known = [0; 4];
+    /// Returns the beginning of the stream: at most [`BEGINNING`] bytes, and how many there are.
+    pub(crate) fn beginning(&mut self) -> Result<([u8; BEGINNING], usize)> {
+        let mut known = [0; BEGINNING];
         let buffer = self.fill_buf().map_err(|error| Error::from_io(Kind::Other, error))?;
         let count = buffer.len().min(known.len());
         known[..count].copy_from_slice(&buffer[..count]);

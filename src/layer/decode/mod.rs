@@ -25,12 +25,17 @@ pub(crate) enum Decoder<W> {
     Gzip(GzipDecoder<W>),
     /// RFC 8878.
     Zstd(Box<ZstdDecoder<W>>),
+    /// Another one, of this name, which containers/image reads and edgepull does not.
+    Unknown(W, &'static str),
 }
+
+/// The most of a stream's beginning that tells what it is, in bytes: bzip2's, as others are told by four.
+pub(crate) const BEGINNING: usize = 10;
 
 impl<W: BufRead> Decoder<W> {
     /// A decoder for what `wire` really carries. Registries do hold layers whose media type is wrong;
     /// like containerd and umoci, the magic number decides, and `declared` only where there is none.
-    /// `start` is how the wire begins: four bytes, or all there are. In the directory `scratch` there may be files
+    /// `start` is how the wire begins: [`BEGINNING`] bytes, or all there are. In the directory `scratch` there may be files
     /// without names.
     pub(crate) fn new(
         wire: W,
@@ -39,6 +44,9 @@ impl<W: BufRead> Decoder<W> {
         name: &str,
         scratch: OwnedFd,
     ) -> Decoder<W> {
+        if let Some(unknown) = unknown(start) {
+            return Decoder::Unknown(wire, unknown);
+        }
         let found = sniff(start);
         if found != declared {
             log::debug!("{name}: declared as {declared:?}, but it is {found:?}");
@@ -53,7 +61,7 @@ impl<W: BufRead> Decoder<W> {
     /// What the decoder reads from.
     pub(crate) fn wire(&self) -> &W {
         match self {
-            Decoder::None(wire) => wire,
+            Decoder::None(wire) | Decoder::Unknown(wire, _) => wire,
             Decoder::Gzip(gzip) => gzip.wire(),
             Decoder::Zstd(zstd) => zstd.wire(),
         }
@@ -71,6 +79,7 @@ impl<W: BufRead> Decoder<W> {
     pub(crate) fn can_freeze(&self) -> bool {
         match self {
             Decoder::None(_) => true,
+            Decoder::Unknown(..) => false,
             Decoder::Gzip(gzip) => gzip.can_freeze(),
             Decoder::Zstd(zstd) => zstd.can_freeze(),
         }
@@ -79,7 +88,8 @@ impl<W: BufRead> Decoder<W> {
     /// Writes down what [`FrozenDecoder`] needs, the bytes that were not consumed included.
     pub(crate) fn freeze(&self, out: &mut Vec<u8>) {
         match self {
-            Decoder::None(_) => out.push(NONE),
+            // Nothing is read by the latter, and it begins with the wire.
+            Decoder::None(_) | Decoder::Unknown(..) => out.push(NONE),
             Decoder::Gzip(gzip) => {
                 out.push(GZIP);
                 gzip.freeze(out);
@@ -94,7 +104,7 @@ impl<W: BufRead> Decoder<W> {
     /// What the decoder reads from.
     pub(crate) fn into_wire(self) -> W {
         match self {
-            Decoder::None(wire) => wire,
+            Decoder::None(wire) | Decoder::Unknown(wire, _) => wire,
             Decoder::Gzip(gzip) => gzip.into_wire(),
             Decoder::Zstd(zstd) => zstd.into_wire(),
         }
@@ -143,9 +153,25 @@ fn sniff(start: &[u8]) -> Compression {
     }
 }
 
+/// Names a compression that edgepull does not read.
+fn unknown(start: &[u8]) -> Option<&'static str> {
+    match start {
+        // The number of the first block follows at once (pi), so that no name of a tar member is taken for it.
+        [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', b'&', b'S', b'Y', ..] => Some("bzip2"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
+        _ => None,
+    }
+}
+
 impl<W: BufRead> BufRead for Decoder<W> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         match self {
+            Decoder::Unknown(_, name) => Err(Error::new(
+                Kind::BadImage,
+                format!("it is compressed by {name}, which edgepull does not read"),
+            )
+            .hint("publish the image with gzip or zstd")
+            .into()),
             Decoder::None(wire) => wire.fill_buf(),
             Decoder::Gzip(gzip) => gzip.fill_buf(),
             Decoder::Zstd(zstd) => zstd.fill_buf(),
@@ -154,7 +180,7 @@ impl<W: BufRead> BufRead for Decoder<W> {
 
     fn consume(&mut self, amount: usize) {
         match self {
-            Decoder::None(wire) => wire.consume(amount),
+            Decoder::None(wire) | Decoder::Unknown(wire, _) => wire.consume(amount),
             Decoder::Gzip(gzip) => gzip.consume(amount),
             Decoder::Zstd(zstd) => zstd.consume(amount),
         }
@@ -198,6 +224,12 @@ mod tests {
                 assert_eq!(out, tar);
             }
         }
+        for (start, name) in [(&b"BZh91AY&SY"[..], "bzip2"), (b"\xfd7zXZ\0\0\x04\xe6\xd6", "xz")] {
+            let mut decoder = Decoder::new(start, start, Compression::Gzip, "layer", scratch());
+            let error = decoder.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("gzip or zstd"), "{error}");
+        }
+        assert_eq!(unknown(b"BZh9-notes"), None);
         assert_eq!(sniff(b""), Compression::None);
         assert_eq!(sniff(&[0x1f]), Compression::None);
         assert_eq!(sniff(&[0x52, 0x2a, 0x4d, 0x18]), Compression::Zstd);
