@@ -213,23 +213,12 @@ impl Documents<'_> {
 
     /// As [`Documents::config`], not parsed yet.
     fn config_bytes(&mut self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        if !is_image_config(descriptor) {
+        if !descriptor.is_image_config() {
             let message = format!("this is no container image: its config is {:?}", descriptor.media_type);
             return Err(Error::new(Kind::BadImage, message));
         }
         Ok(self.0.config(descriptor)?.bytes)
     }
-}
-
-/// Is this the config of a container image, and not of some other artifact? Docker has written the last three
-/// types, and takes them (moby, distribution/registry.go, `ImageTypes`); what is in the config decides then.
-fn is_image_config(descriptor: &Descriptor) -> bool {
-    const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-    use crate::image::manifest::media_type::OCI_CONFIG;
-    matches!(
-        descriptor.media_type.as_str(),
-        "" | OCI_CONFIG | DOCKER_CONFIG | "application/octet-stream" | "application/json" | "text/html"
-    )
 }
 
 impl Lookup for Documents<'_> {

@@ -34,6 +34,8 @@ pub mod media_type {
     pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     /// Docker's image manifest, schema 2.
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// Docker's image config.
+    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
     /// An OCI image config.
     pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
     /// An uncompressed OCI layer.
@@ -169,9 +171,22 @@ impl Descriptor {
             || self.media_type.starts_with(media_type::DOCKER_SCHEMA1)
     }
 
-    /// Does the entry say of itself that it is an artifact? (image-spec descriptor.md, `artifactType`)
+    /// Does the entry say of itself that it is an artifact? (image-spec descriptor.md, `artifactType`) Registries give
+    /// images the type of their config there.
     pub fn is_artifact(&self) -> bool {
-        self.artifact_type.as_deref().is_some_and(|kind| !kind.is_empty())
+        self.artifact_type
+            .as_deref()
+            .is_some_and(|kind| !matches!(kind, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG))
+    }
+
+    /// Is this the config of a container image, and not of some other artifact? Docker has written the last three types, and
+    /// takes them (moby, distribution/registry.go, `ImageTypes`); what is in the config decides then.
+    pub fn is_image_config(&self) -> bool {
+        use media_type::{DOCKER_CONFIG, OCI_CONFIG};
+        matches!(
+            self.media_type.as_str(),
+            "" | OCI_CONFIG | DOCKER_CONFIG | "application/octet-stream" | "application/json" | "text/html"
+        )
     }
 
     /// Does BuildKit's annotation say that this is an attestation and no image?
@@ -441,7 +456,9 @@ impl Document {
         {
             return Err(bad(format!("the manifest says it is {own:?}, but was announced as {declared:?}")));
         }
-        let media_type = if own.is_empty() { declared } else { &own };
+        // A type that is none of a manifest says nothing against one that is.
+        let says_nothing = own.is_empty() || (!is_manifest_type(&own) && is_manifest_type(declared));
+        let media_type = if says_nothing { declared } else { &own };
         let annotations = Annotations::of(annotations);
         let has = |value: &Value| *value != Value::Missing;
         if has(&manifests) && (has(&config) || has(&layers)) {
@@ -768,6 +785,13 @@ mod tests {
             let text = format!(r#"{{"manifests":[{{"digest":"{odd}","size":3}}]}}"#);
             assert_eq!(index(&text).unusable[0].why, "its digest cannot be checked", "{odd}");
         }
+    }
+
+    #[test]
+    fn a_type_of_its_own_that_is_none_hides_no_contradiction() {
+        let index = r#"{"mediaType":"x","manifests":[]}"#;
+        assert!(refusal(OCI_MANIFEST, index).contains("not what its media type"));
+        assert!(matches!(Document::parse(OCI_INDEX, index.as_bytes()), Ok(Document::Index(_))));
     }
 
     #[test]
