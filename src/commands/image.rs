@@ -10,7 +10,7 @@ use crate::image::manifest::{Document, ImageConfig, Manifest};
 use crate::image::program::{self, Finding};
 use crate::image::reference::Reference;
 use crate::image::runtime::{self, Process};
-use crate::image::select::{self, Ask};
+use crate::image::select::{self, Ask, Selection, Verdict};
 use crate::layer::rootfs::{self, Summary, Warning, open_in_root};
 use crate::platform::{Host, Platform};
 use crate::source::{Fetched, Source};
@@ -75,16 +75,26 @@ pub(super) fn choose(
         Document::Index(index) => {
             notes = Some(index.annotations.clone());
             let mut selection = select::select(index, host, Ask::IfNoLabelFits, &mut documents)?;
-            let Some((entry, candidate)) = selection.taken else { return Err(selection.refusal(host)) };
+            let (fetched, manifest) = match confirm(&mut selection, host, &mut documents)? {
+                Some(confirmed) => confirmed,
+                // Whoever names the platform knows what the only entry that says nothing is.
+                None => match selection.only_mute().filter(|_| force || host.is_ordered()) {
+                    Some(mute) => documents.image(&selection.entries[mute].descriptor)?,
+                    None => return Err(selection.refusal(host)),
+                },
+            };
             for warning in selection.passed_over(host) {
                 log::warn!("{}", Printable(&warning));
             }
             let count = selection.entries.len();
-            let entry = selection.entries.swap_remove(entry);
-            let (fetched, manifest) = documents.image(&entry.descriptor)?;
-            let best = &host.candidates[candidate];
-            let why = format!("{} of {count} entries: {}", ordinal(candidate), best.reason);
-            (Some(fetched), Some(best.platform.clone()), manifest, why)
+            let best = selection.taken.map(|(_, candidate)| (candidate, &host.candidates[candidate]));
+            let why = match best {
+                Some((candidate, best)) => {
+                    format!("{} of {count} entries: {}", ordinal(candidate), best.reason)
+                }
+                None => format!("the only one of {count} entries that does not say what it is for"),
+            };
+            (Some(fetched), best.map(|(_, best)| best.platform.clone()), manifest, why)
         }
         Document::Manifest(manifest) => (None, None, manifest, "the only image there is".to_owned()),
     };
@@ -114,6 +124,28 @@ pub(super) fn choose(
     })?;
     let age = Age::of(&manifest.annotations, notes.as_deref(), &config);
     Ok(Chosen { root: root_digest, media_type, size, digest, platform, manifest, config, age })
+}
+
+/// Fetches the manifest of the entry that was taken. One that is no image, or broken, is passed over, and another taken.
+///
+/// # Errors
+/// Those of the source that say nothing about an entry, and [`Kind::NotFound`]: what a registry lacks now, it may have soon.
+pub(super) fn confirm(
+    selection: &mut Selection,
+    host: &Host,
+    documents: &mut Documents,
+) -> Result<Option<(Fetched, Box<Manifest>)>> {
+    while let Some((taken, _)) = selection.taken {
+        let verdict = match documents.image(&selection.entries[taken].descriptor) {
+            Ok((_, manifest)) if !manifest.config.is_image_config() => Verdict::NotAnImage,
+            Ok(confirmed) => return Ok(Some(confirmed)),
+            Err(error) if error.kind() == Kind::BadImage => Verdict::Unusable(error.message().to_owned()),
+            Err(error) => return Err(error),
+        };
+        log::info!("{}: {}", selection.entries[taken].descriptor.digest, Printable(&verdict.text()));
+        selection.pass_over(taken, verdict, host, documents)?;
+    }
+    Ok(None)
 }
 
 fn subject(fetched: &Fetched) -> Subject<'_> {

@@ -12,6 +12,7 @@ use super::manifest::{Descriptor, Document, Index, PlatformField, Unusable};
 use crate::error::{Error, Kind, Result};
 use crate::platform::{Host, Platform, shown_name};
 use std::fmt::Write as _;
+use std::mem;
 
 /// How deep indexes may lie in indexes.
 pub const NESTING_MAX: usize = 3;
@@ -112,6 +113,10 @@ pub struct Selection {
     pub unusable: Vec<Unusable>,
     /// The taken entry's index in `entries` and its platform's index in the host's candidates.
     pub taken: Option<(usize, usize)>,
+    /// How many documents were looked up so far.
+    lookups: usize,
+    /// Whether the configs of entries without a label were asked.
+    is_asked: bool,
 }
 
 /// Chooses from `index` for `host`. Not finding anything is no error here: [`Selection::refusal`] words it.
@@ -121,18 +126,10 @@ pub struct Selection {
 pub fn select(index: Index, host: &Host, ask: Ask, lookup: &mut dyn Lookup) -> Result<Selection> {
     let mut expansion = Expansion { lookup, lookups: 0, entries: Vec::new(), unusable: Vec::new() };
     expansion.expand(index, 1)?;
-    if ask == Ask::Always || choose(&expansion.entries, host).is_none() {
-        expansion.label()?;
-    }
-    let Expansion { mut entries, unusable, .. } = expansion;
-    let taken = choose(&entries, host);
-    for (at, entry) in entries.iter_mut().enumerate() {
-        entry.verdict = match taken {
-            Some((taken, _)) if taken == at => Verdict::Taken,
-            _ => verdict(entry, host),
-        };
-    }
-    Ok(Selection { entries, unusable, taken })
+    let Expansion { lookups, entries, unusable, .. } = expansion;
+    let mut selection = Selection { entries, unusable, taken: None, lookups, is_asked: false };
+    selection.settle(host, ask, lookup)?;
+    Ok(selection)
 }
 
 /// The entries of `index` that are no indexes, nested ones in the place of their index, for whoever asks about all of
@@ -285,7 +282,7 @@ impl Expansion<'_> {
         }
         Ok(match self.lookup.config_platform(&self.entries[at].descriptor) {
             Ok(Some(platform)) => Ok(platform),
-            Ok(None) => Err("its config does not say what it runs on".to_owned()),
+            Ok(None) => Err(MUTE.to_owned()),
             Err(error) => Err(own_trouble(error)?),
         })
     }
@@ -296,6 +293,8 @@ impl Expansion<'_> {
     }
 }
 
+/// Is said of an entry without a label whose config has no architecture.
+const MUTE: &str = "its config does not say what it runs on";
 /// Is said of an entry whose document was left out by `docker save --platform` and its like.
 const NOT_HERE: &str = "not in this layout";
 /// Is said of an entry that would take one more look-up than there may be.
@@ -312,12 +311,14 @@ pub fn own_trouble(error: Error) -> Result<String> {
     }
 }
 
-/// The platform of a label; `None` where it does not say at least OS and architecture.
+/// The platform of a label; `None` where it does not say at least the architecture. Without an OS it is Linux, which
+/// containerd's matcher makes of it on every board that edgepull is for.
 fn label(field: &PlatformField) -> Option<Platform> {
-    if field.os.is_empty() || field.architecture.is_empty() {
+    if field.architecture.is_empty() {
         return None;
     }
-    Some(Platform::new(&field.os, &field.architecture, field.variant.as_deref().unwrap_or_default()))
+    let os = if field.os.is_empty() { "linux" } else { &field.os };
+    Some(Platform::new(os, &field.architecture, field.variant.as_deref().unwrap_or_default()))
 }
 
 fn is_bare_arm(field: &PlatformField) -> bool {
@@ -325,6 +326,50 @@ fn is_bare_arm(field: &PlatformField) -> bool {
 }
 
 impl Selection {
+    /// Chooses among the entries as far as they are known, and says of each what becomes of it.
+    fn settle(&mut self, host: &Host, ask: Ask, lookup: &mut dyn Lookup) -> Result<()> {
+        if !self.is_asked && (ask == Ask::Always || choose(&self.entries, host).is_none()) {
+            let (lookups, entries) = (self.lookups, mem::take(&mut self.entries));
+            let mut expansion = Expansion { lookup, lookups, entries, unusable: Vec::new() };
+            let labelled = expansion.label();
+            Expansion { lookups: self.lookups, entries: self.entries, .. } = expansion;
+            labelled?;
+            self.is_asked = true;
+        }
+        self.taken = choose(&self.entries, host);
+        for (at, entry) in self.entries.iter_mut().enumerate() {
+            entry.verdict = match self.taken {
+                Some((taken, _)) if taken == at => Verdict::Taken,
+                _ => verdict(entry, host),
+            };
+        }
+        Ok(())
+    }
+
+    /// Chooses anew without the entry at `at`: its manifest has shown that it is no image, or one that cannot be used.
+    ///
+    /// # Errors
+    /// Returns those of [`select`].
+    pub fn pass_over(
+        &mut self,
+        at: usize,
+        verdict: Verdict,
+        host: &Host,
+        lookup: &mut dyn Lookup,
+    ) -> Result<()> {
+        self.entries[at].platform = None;
+        self.entries[at].verdict = verdict;
+        self.settle(host, Ask::IfNoLabelFits, lookup)
+    }
+
+    /// Finds the one entry that says nowhere what it runs on, for whoever knows better; `None` if there are several.
+    pub fn only_mute(&self) -> Option<usize> {
+        let is_mute = |entry: &Entry| matches!(&entry.verdict, Verdict::Unusable(why) if why == MUTE);
+        let mut mute = self.entries.iter().enumerate().filter(|(_, entry)| is_mute(entry));
+        let (at, _) = mute.next()?;
+        mute.next().is_none().then_some(at)
+    }
+
     /// The error for a board that finds nothing: who the board is, and what there is instead.
     pub fn refusal(&self, host: &Host) -> Error {
         let mut there_is = String::new();
@@ -549,6 +594,49 @@ mod tests {
     }
 
     #[test]
+    fn what_shows_that_it_is_no_image_is_chosen_without() {
+        let host = board("armv7l");
+        let mut shelf = Shelf::default();
+        shelf.configs.insert(Digest::of(b"mute").0, "linux/arm/v7");
+        let labelled = [arm("chart", "v7"), arm("six", "v6")];
+        let mute = [arm("chart", "v7"), entry("mute", IMAGE, "")];
+        for (entries, asked) in [(&labelled, 0), (&mute, 1)] {
+            let mut selection = choose(&mut shelf, entries, &host).unwrap();
+            assert_eq!((selection.taken.unwrap().0, shelf.asked), (0, 0), "no config is asked");
+            selection.pass_over(0, Verdict::NotAnImage, &host, &mut shelf).unwrap();
+            assert_eq!((selection.taken.unwrap().0, shelf.asked), (1, asked));
+            assert_eq!(selection.entries[0].verdict, Verdict::NotAnImage);
+            selection.pass_over(1, Verdict::Unusable("broken".into()), &host, &mut shelf).unwrap();
+            assert!(selection.taken.is_none());
+            let refusal = selection.refusal(&host).to_string();
+            assert!(
+                refusal.contains("none of the image's entries can be used") && refusal.contains("broken")
+            );
+        }
+    }
+
+    #[test]
+    fn one_entry_alone_may_say_nowhere_what_it_runs_on() {
+        let mut shelf = Shelf::default();
+        for name in [&b"mute"[..], b"too"] {
+            shelf.configs.insert(Digest::of(name).0, "");
+        }
+        let (mute, too) = (entry("mute", IMAGE, ""), entry("too", IMAGE, r#""os":"linux""#));
+        let host = board("armv7l");
+        let mut only = |entries: &[String]| choose(&mut shelf, entries, &host).unwrap().only_mute();
+        assert_eq!(only(&[arm("eight", "v8"), mute.clone()]), Some(1));
+        assert_eq!(only(std::slice::from_ref(&too)), Some(0));
+        assert_eq!(only(&[mute, too]), None, "which of them is meant is not known");
+        assert_eq!(only(&[arm("eight", "v8")]), None);
+    }
+
+    #[test]
+    fn a_label_without_a_system_is_for_linux() {
+        let bare = entry("bare", IMAGE, r#""architecture":"arm","variant":"v6""#);
+        assert_eq!(taken(&mut Shelf::default(), &[bare], "armv7l", &["bare"]), Some("bare"));
+    }
+
+    #[test]
     fn required_features_are_held_against_the_board_s() {
         let cpuinfo = b"processor\t: 0\nFeatures\t: half thumb fastmult vfp edsp vfpv3 vfpv3d16\n\
             CPU implementer\t: 0x41\nCPU architecture: 7\nCPU part\t: 0xc09\n";
@@ -668,7 +756,7 @@ mod tests {
             of(sha512, r#""variant":"v8""#),
             of(sha512, r#""variant":"v7","features":["sve"]"#),
             better.replace("\"linux\"", "\"windows\""),
-            better.replace("\"os\":\"linux\",", ""),
+            better.replace("\"architecture\":\"arm\",", ""),
             "null".to_owned(),
             entry("left out", INDEX, ""),
         ] {

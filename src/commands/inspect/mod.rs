@@ -157,13 +157,17 @@ fn of_index(
     documents: &mut Documents,
     closer: &mut Closer,
 ) -> Result<(Vec<Row>, Option<Error>)> {
-    let selection = select::select(index, host, Ask::Always, &mut Lookups { documents, closer })?;
+    let mut selection = select::select(index, host, Ask::Always, &mut Lookups { documents, closer })?;
+    let mut confirmed = super::image::confirm(&mut selection, host, documents)?;
     let refusal = selection.taken.is_none().then(|| selection.refusal(host));
     let Selection { mut entries, unusable, .. } = selection;
     closer.coverage(&entries);
     let mut rows = Vec::with_capacity(entries.len() + unusable.len());
     for entry in &mut entries {
         let image = match entry.platform {
+            Some(_) if entry.verdict == Verdict::Taken && confirmed.is_some() => {
+                confirmed.take().map(|(fetched, manifest)| (manifest, fetched.bytes))
+            }
             Some(_) => image(entry, documents)?,
             None => None,
         };
@@ -203,7 +207,9 @@ fn row(entry: &Entry, manifest: Option<&Manifest>) -> Row {
     Row {
         platform: match (&entry.platform, &entry.descriptor.platform) {
             (Some(platform), _) => platform.to_string(),
-            (None, Some(field)) if matches!(entry.verdict, Verdict::Unusable(_)) => label(field),
+            (None, Some(field)) if matches!(entry.verdict, Verdict::Unusable(_) | Verdict::NotAnImage) => {
+                label(field)
+            }
             (None, _) => "-".into(),
         },
         digest: entry.descriptor.digest.to_string(),
