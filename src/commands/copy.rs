@@ -4,7 +4,7 @@ use super::confined::confined;
 use super::report::Report;
 use super::{Documents, clock_of, open, open_destination, traffic};
 use crate::cli::Options;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Printable, Result};
 use crate::image::compose::Entry;
 use crate::image::digest::Digest;
 use crate::image::manifest::{Document, Index};
@@ -93,18 +93,36 @@ fn between(
     };
     let mut progress = traffic::progress(report, true);
     let (totals, missing, documents) = (Totals::default(), Vec::new(), Vec::new());
-    let mut transfer =
-        Transfer { source, from, to: &mut *to, progress: &mut progress, totals, missing, documents };
-    transfer.document(&root)?;
+    let mut transfer = Transfer {
+        source,
+        from,
+        to: &mut *to,
+        progress: &mut progress,
+        totals,
+        missing,
+        documents,
+        is_of_source: false,
+    };
+    let done = transfer.document(&root);
+    for entry in &transfer.missing {
+        log::warn!("{from}: {}; it is not copied", Printable(entry));
+    }
+    done.map_err(|error| match transfer.missing.is_empty() {
+        true => error,
+        // Some registries want a list's entries before the list.
+        false => error.hint("not all of the list is there: name the entries that are by --platform"),
+    })?;
+    if (which.strict || !which.platforms.is_empty()) && !transfer.missing.is_empty() {
+        let message =
+            format!("{from} is not complete: {} of its entries are missing", transfer.missing.len());
+        let hint = match which.strict {
+            true => "without --strict, what is there is copied",
+            false => "name only entries that are there",
+        };
+        return Err(Error::new(Kind::NotFound, message).hint(hint));
+    }
     let attached = if which.referrers { attach(&mut transfer)? } else { 0 };
-    let Transfer { totals, missing, .. } = transfer;
-    for entry in &missing {
-        log::warn!("{from}: {entry}; it is not copied");
-    }
-    if which.strict && !missing.is_empty() {
-        let message = format!("{from} is not complete: {} of its entries are missing", missing.len());
-        return Err(Error::new(Kind::NotFound, message).hint("without --strict, what is there is copied"));
-    }
+    let Transfer { totals, .. } = transfer;
     to.publish(&root, &[])?;
     Ok(Copied { digest: root.digest, totals, reduced, attached })
 }

@@ -198,6 +198,7 @@ fn bring(
             progress: &mut progress,
             totals,
             missing: Vec::new(),
+            is_of_source: false,
             documents: Vec::new(),
         };
         for entry in &opened.entries {

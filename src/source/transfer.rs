@@ -10,9 +10,10 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Document, PlatformField};
 use crate::image::reference::Reference;
-use crate::image::select::NESTING_MAX;
+use crate::image::select::{NESTING_MAX, own_trouble};
 use crate::platform::Platform;
 use serde::{Deserialize, Serialize};
+use std::mem;
 
 /// What came of it, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,8 @@ pub struct Transfer<'a> {
     pub missing: Vec<String>,
     /// The digests of the documents that are there now, of each of which something may be attached.
     pub documents: Vec<Digest>,
+    /// Whether the last error was about what the source has, and not about the destination.
+    pub is_of_source: bool,
 }
 
 impl Transfer<'_> {
@@ -89,8 +92,15 @@ impl Transfer<'_> {
             self.documents.push(entry.digest);
             return Ok(());
         }
-        let fetched = self.source.manifest(entry)?;
+        let fetched = self.source.manifest(entry);
+        let fetched = self.of_source(fetched)?;
         self.beneath(&fetched, depth)
+    }
+
+    /// Notes where an error has come from.
+    fn of_source<T>(&mut self, result: Result<T>) -> Result<T> {
+        self.is_of_source = result.is_err();
+        result
     }
 
     fn beneath(&mut self, document: &Fetched, depth: usize) -> Result<()> {
@@ -113,7 +123,8 @@ impl Transfer<'_> {
     }
 
     fn parts(&mut self, document: &Fetched, depth: usize) -> Result<()> {
-        match Document::parse(&document.media_type, &document.bytes)? {
+        let parsed = Document::parse(&document.media_type, &document.bytes);
+        match self.of_source(parsed)? {
             Document::Index(_) if depth > NESTING_MAX => {
                 let message = format!("indexes are nested deeper than {NESTING_MAX} (limit NESTING_MAX)");
                 return Err(Error::new(Kind::BadImage, message));
@@ -123,15 +134,18 @@ impl Transfer<'_> {
                     self.lacks(&entry.digest, entry.platform.as_ref(), &entry.why);
                 }
                 for entry in &index.entries {
-                    if self.source.has(entry) {
-                        self.entry_at(entry, depth + 1)?;
+                    let why = if self.source.has(entry) {
+                        match self.entry_at(entry, depth + 1) {
+                            Err(error) if mem::take(&mut self.is_of_source) => own_trouble(error)?,
+                            other => {
+                                other?;
+                                continue;
+                            }
+                        }
                     } else {
-                        self.lacks(
-                            &entry.digest.to_string(),
-                            entry.platform.as_ref(),
-                            "it is not in this layout",
-                        );
-                    }
+                        "it is not in this layout".to_owned()
+                    };
+                    self.lacks(&entry.digest.to_string(), entry.platform.as_ref(), &why);
                 }
             }
             Document::Manifest(manifest) => {
@@ -171,10 +185,17 @@ impl Transfer<'_> {
         let Transfer { source, to, progress, totals, .. } = self;
         let mut sent = |bytes| progress(blob, Step::Sent(bytes));
         if is_config {
-            let config = source.config(blob)?;
-            to.blob(blob, &mut in_memory(&config.bytes), &mut sent)?;
+            let config = source.config(blob);
+            self.is_of_source = config.is_err();
+            to.blob(blob, &mut in_memory(&config?.bytes), &mut sent)?;
         } else {
-            to.blob(blob, &mut |offset| source.layer(blob, offset), &mut sent)?;
+            let is_of_source = &mut self.is_of_source;
+            let mut open = |offset| {
+                let layer = source.layer(blob, offset);
+                *is_of_source = layer.is_err();
+                layer
+            };
+            to.blob(blob, &mut open, &mut sent)?;
         }
         totals.sent += 1;
         totals.bytes += blob.size;

@@ -7,7 +7,7 @@
 use super::confined::{Question, confined};
 use super::plan::Plan;
 use super::report::Report;
-use super::{Documents, is_image_config, open};
+use super::{Documents, open};
 use crate::cli::Options;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Printable, Result};
@@ -128,8 +128,13 @@ fn row(
         _ => {
             let name = format!("entry {} {digest}", platform.as_deref().unwrap_or(UNLABELLED));
             log::info!("{name}");
-            let outcome = entry(temporary, source, descriptor, Label::Entry(label));
-            outcome.map_err(|error| error.context(name))?
+            match entry(temporary, source, descriptor, Label::Entry(label)) {
+                // An image that is not all there says nothing about the others.
+                Err(error) if error.kind() == Kind::NotFound => {
+                    Outcome::Unchecked(error.message().to_owned())
+                }
+                outcome => outcome.map_err(|error| error.context(name))?,
+            }
         }
     };
     Ok(Checked { platform, digest, outcome })
@@ -148,7 +153,7 @@ pub(super) fn entry(
 ) -> Result<Outcome> {
     let mut documents = Documents(source);
     let (_, manifest) = documents.image(manifest)?;
-    if !is_image_config(&manifest.config) {
+    if !manifest.config.is_image_config() {
         return Ok(Outcome::Unchecked("no container image".into()));
     }
     let config = documents.config(&manifest.config)?;
