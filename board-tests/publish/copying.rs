@@ -103,3 +103,85 @@ fn what_was_killed_is_carried_on() {
         assert_eq!(skopeo(["inspect", "--raw", &to]), raw(&name), "{to}");
     }
 }
+
+/// A list of three images in a layout, without what `missing` says of the second: its manifest, or one of its parts.
+fn incomplete(scratch: &Scratch, missing: &str) -> (String, String) {
+    let image = |variant: &str| Image::running(&format!("linux/arm/{variant}"), variant).build();
+    let list = Index::new().with(image("v5")).with(image("v6")).with(image("v7")).build();
+    let name = list.oci(scratch, missing);
+    let digest = image("v6").digest().to_owned();
+    let manifest = image("v6").manifest();
+    let gone = match missing {
+        "manifest" => digest.clone(),
+        "config" => manifest["config"]["digest"].as_str().expect("a digest").to_owned(),
+        _ => image("v6").layer(0),
+    };
+    std::fs::remove_file(scratch.path(&format!("{missing}/blobs/{}", gone.replace(':', "/"))))
+        .expect("a blob");
+    (name, digest)
+}
+
+#[test]
+fn of_an_incomplete_list_what_is_there_is_copied_and_the_rest_is_named() {
+    let scratch = Scratch::new();
+    let edgepull = publisher(&scratch);
+    // A blob that all three share would be missed by all.
+    for missing in ["manifest", "config"] {
+        let (from, digest) = incomplete(&scratch, missing);
+        let to = |name: &str| format!("oci:{}", scratch.at(&format!("{missing}-{name}")));
+        edgepull.edgepull(["copy", &from, &to("all")]).succeeds().saying(&digest).saying("is not copied");
+        let strict = edgepull.edgepull(["copy", "--strict", &from, &to("strict")]);
+        strict.fails_with(exit::NOT_FOUND).saying("not complete").saying(&digest);
+        let parts = ["copy", "--platform", "linux/arm/v5", "--platform", "linux/arm/v7"];
+        let copied = edgepull.edgepull(parts.into_iter().chain([&*from, &*to("parts")]));
+        let only = copied.succeeds().stdout();
+        assert!(only.contains("a list of 2 of its 3 entries"), "{only}");
+        let wanted = edgepull.edgepull(["copy", "--platform", "linux/arm/v6", &from, &to("wanted")]);
+        wanted.fails_with(exit::NOT_FOUND).saying("not complete");
+        edgepull.edgepull(["manifest", "check", &from]).succeeds();
+        // What was copied is what boards take.
+        let root = scratch.at(&format!("{missing}-root"));
+        Board::armv7().edgepull(["pull", &to("parts"), &root]).succeeds();
+    }
+}
+
+#[test]
+fn a_name_that_is_written_is_what_it_means_afterwards() {
+    let scratch = Scratch::new();
+    let edgepull = publisher(&scratch);
+    let [one, two] =
+        ["v5", "v6"].map(|variant| Image::running(&format!("linux/arm/{variant}"), variant).build());
+    let (one, two) = (one.oci(&scratch, "one"), two.oci(&scratch, "two"));
+    let layout = scratch.at("layout");
+    // As `ctr export` and `docker save` name two images.
+    edgepull.edgepull(["copy", &one, &format!("oci:{layout}:a")]).succeeds();
+    edgepull.edgepull(["copy", &two, &format!("oci:{layout}:b")]).succeeds();
+    let path = scratch.path("layout/index.json");
+    let mut index: Value = serde_json::from_slice(&std::fs::read(&path).expect("an index")).expect("JSON");
+    for (at, name) in ["docker.io/library/a:latest", "docker.io/library/b:latest"].into_iter().enumerate() {
+        index["manifests"][at]["annotations"] = serde_json::json!({
+            "io.containerd.image.name": name,
+            "org.opencontainers.image.ref.name": "latest",
+        });
+    }
+    std::fs::write(&path, index.to_string()).expect("an index");
+    let a = format!("oci:{layout}:docker.io/library/a:latest");
+    edgepull.edgepull(["copy", &two, &a]).succeeds();
+    assert_eq!(skopeo(["inspect", "--raw", &two]), {
+        let to = format!("oci:{}:x", scratch.at("again"));
+        edgepull.edgepull(["copy", &a, &to]).succeeds();
+        skopeo(["inspect", "--raw", &to])
+    });
+    let index: Value = serde_json::from_slice(&std::fs::read(&path).expect("an index")).expect("JSON");
+    assert_eq!(
+        index["manifests"].as_array().map(Vec::len),
+        Some(2),
+        "it took the place of the other: {index}"
+    );
+    // A tag that other images have, too, and a number, would mean something else.
+    for name in ["latest", "@0", "@7"] {
+        edgepull.edgepull(["copy", &one, &format!("oci:{layout}:{name}")]).fails_with(exit::USAGE);
+    }
+    let unchanged: Value = serde_json::from_slice(&std::fs::read(&path).expect("an index")).expect("JSON");
+    assert_eq!(index, unchanged);
+}

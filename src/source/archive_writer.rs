@@ -58,6 +58,7 @@ impl ArchiveWriter {
     /// (`BLOBS_MAX`); [`Kind::Disk`] if it cannot be read or written.
     pub fn open(reference: &LocalReference) -> Result<ArchiveWriter> {
         let place = reference.path.display();
+        entries::check_name(&place.to_string(), reference.tag.as_deref())?;
         let path = links::resolve(&reference.path)?;
         if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
             return Err(Error::new(Kind::Usage, format!("{place} is no regular file"))

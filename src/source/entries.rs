@@ -4,9 +4,11 @@
 //! Other images' entries are somebody else's: they are kept as JSON values, with fields that edgepull does not know.
 
 use super::destination::in_memory;
-use super::layout::{is_attachment, name_of};
+use super::layout::{is_attachment, name_of, names_of};
+use super::names;
 use super::{Attachment, Destination, Fetched};
 use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
 use crate::image::manifest::{DOCUMENT_MAX, Descriptor, Document, media_type};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -39,6 +41,21 @@ pub(super) fn names<'a>(tag: &'a Option<String>, further: &'a [String]) -> Vec<O
     names
 }
 
+/// Refuses a name that means something else where it is read.
+///
+/// # Errors
+/// [`Kind::Usage`] for `@N`, which is the Nth image whatever it is called.
+pub(super) fn check_name(place: &str, name: Option<&str>) -> Result<()> {
+    match name.and_then(names::number) {
+        None => Ok(()),
+        Some(number) => {
+            let message =
+                format!("{place}: @{number} is the image with that number, and no name to write one under");
+            Err(Error::new(Kind::Usage, message).hint("write a tag or a name behind the path"))
+        }
+    }
+}
+
 /// `index.json` as it is to be: `before`, with an entry for the document under each of `names`. It takes the place of
 /// those that had the name; all others stay as they are. `place` is for messages.
 ///
@@ -57,6 +74,17 @@ pub(super) fn merged(
         }
     })?;
     check(place, &bytes, document, names)?;
+    if let Document::Index(index) = Document::parse(media_type::OCI_INDEX, &bytes)? {
+        let named: Vec<(&str, Digest)> = (index.entries.iter())
+            .flat_map(|entry| names_of(entry).map(|name| (name, entry.digest)))
+            .collect();
+        for name in names.iter().flatten() {
+            if names::find(name, &named) != [document.digest] {
+                let message = format!("{place}: {name:?} is what another image there is called, too");
+                return Err(Error::new(Kind::Usage, message).hint("write the whole name, or another one"));
+            }
+        }
+    }
     Ok(bytes)
 }
 
@@ -164,8 +192,14 @@ fn put(entries: &mut Vec<Value>, new: Value, name: Option<&str>) {
 /// signature, which must not be lost.
 fn has_name(entry: &Value, name: Option<&str>) -> bool {
     let Ok(entry) = Descriptor::read(entry.to_string().as_bytes()) else { return false };
-    let is_artifact = entry.artifact_type.as_deref().is_some_and(|kind| !kind.is_empty());
-    name_of(&entry) == name && (name.is_some() || !(is_artifact || is_attachment(&entry)))
+    let full_name = entry.annotations.as_ref().and_then(|annotations| annotations.full_name.as_deref());
+    match full_name.filter(|full_name| !full_name.is_empty()) {
+        // containerd's other annotation is the tag alone, which other images have, too.
+        Some(full_name) => name == Some(full_name),
+        None => {
+            name_of(&entry) == name && (name.is_some() || !(entry.is_artifact() || is_attachment(&entry)))
+        }
+    }
 }
 
 fn entry(document: &Fetched, media_type: &str, name: Option<&str>) -> Value {

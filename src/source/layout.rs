@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Document, Index, Unusable, media_type};
 use crate::image::reference::LocalReference;
+use crate::image::select::LOOKUPS_MAX;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -165,7 +166,14 @@ impl Layout {
             };
         }
         let places = numbered(entries.len(), &unusable);
-        let mut images = Image::among(&entries, &places);
+        // What has neither a name nor a platform may be a signature or a chart, which only its manifest tells.
+        let is_bare = |entry: &&Descriptor| names_of(entry).next().is_none() && entry.platform.is_none();
+        let bare = entries.iter().filter(is_bare).filter(|_| self.tag.is_none() && entries.len() > 1);
+        let about: Vec<Digest> = (bare.take(LOOKUPS_MAX))
+            .filter(|entry| self.is_about_another(entry))
+            .map(|entry| entry.digest)
+            .collect();
+        let mut images = Image::among(&entries, &places, &about);
         let chosen = match &self.tag {
             Some(tag) => {
                 let named = images.iter().enumerate();
@@ -219,6 +227,20 @@ impl Layout {
         }
     }
 
+    /// Whether the manifest that `entry` points at is no image, but a signature, a chart or something else about one: its
+    /// config is none of an image, or it says what it belongs to (image-spec manifest.md, `subject`). What cannot be read
+    /// may be an image.
+    fn is_about_another(&self, entry: &Descriptor) -> bool {
+        let parsed =
+            self.document(entry, "manifest").and_then(|it| Document::parse(&it.media_type, &it.bytes));
+        match parsed {
+            Ok(Document::Manifest(manifest)) => {
+                !manifest.config.is_image_config() || manifest.subject.is_some()
+            }
+            _ => false,
+        }
+    }
+
     /// The digests of the entries of the lists that have names.
     fn listed_in(&self, entries: &[Descriptor], images: &[Image]) -> Result<BTreeSet<Digest>> {
         let mut listed = BTreeSet::new();
@@ -251,12 +273,13 @@ struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// All images among `entries`, whose places are `places`. Entries without a name are one image for several platforms.
-    fn among(entries: &'a [Descriptor], places: &[usize]) -> Vec<Image<'a>> {
+    /// All images among `entries`, whose places are `places`, without those that are `about` images. Entries without a name are one image for several platforms.
+    fn among(entries: &'a [Descriptor], places: &[usize], about: &[Digest]) -> Vec<Image<'a>> {
         let mut images: Vec<Image> = Vec::new();
         for (at, entry) in entries.iter().enumerate() {
             let names: Vec<&str> = names_of(entry).collect();
-            if is_attachment(entry) || (names.is_empty() && entry.is_artifact()) {
+            let is_image = (entry.is_index() || entry.is_manifest()) && !about.contains(&entry.digest);
+            if is_attachment(entry) || !is_image || (names.is_empty() && entry.is_artifact()) {
                 continue;
             }
             let same = images.iter_mut().find(|image| image.names.first() == names.first());
@@ -421,7 +444,7 @@ pub(super) fn name_of(entry: &Descriptor) -> Option<&str> {
 }
 
 /// The names of an image, the full one first.
-fn names_of(entry: &Descriptor) -> impl Iterator<Item = &str> {
+pub(super) fn names_of(entry: &Descriptor) -> impl Iterator<Item = &str> {
     let annotations = entry.annotations.as_ref();
     let full = annotations.and_then(|annotations| annotations.full_name.as_deref());
     let name = annotations.and_then(|annotations| annotations.ref_name.as_deref());

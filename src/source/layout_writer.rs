@@ -40,6 +40,7 @@ impl LayoutWriter {
     pub fn open(reference: &LocalReference) -> Result<LayoutWriter> {
         let root = links::resolve(&reference.path)?;
         let place = reference.path.display().to_string();
+        entries::check_name(&place, reference.tag.as_deref())?;
         let blobs = root.join("blobs/sha256");
         let writer = LayoutWriter { root, blobs, tag: reference.tag.clone(), place };
         partial::make_directory(&writer.root).map_err(|error| match error.kind() {

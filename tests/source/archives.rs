@@ -264,6 +264,30 @@ fn several_images_are_never_silently_one() {
     }
 }
 
+/// Something about an image, without a name: only its manifest says that it is none.
+#[test]
+fn what_is_about_an_image_is_no_other_one() {
+    let image = Image::new();
+    let own = String::from_utf8(image.manifest.clone()).unwrap();
+    let subject = format!(r#"{{"subject":{{"digest":"{}","size":1}},"#, Digest::of(&image.manifest));
+    let signature = own.replacen('{', &subject, 1);
+    let chart =
+        own.replace("application/vnd.oci.image.config.v1+json", "application/vnd.cncf.helm.config.v1+json");
+    for odd in [signature, chart] {
+        assert_ne!(odd, own);
+        let files = layout(
+            &[entry(odd.as_bytes(), None, None), entry(&image.manifest, None, None)],
+            &[&image.manifest, odd.as_bytes()],
+        );
+        let root = Place::directory(&files).open("oci", "").unwrap().root().unwrap();
+        assert!(root.bytes == image.manifest, "{odd}");
+    }
+    // Types that no image has.
+    let thing = entry(&image.manifest, None, None).replace("image.manifest", "artifact.manifest");
+    let files = layout(&[thing, entry(&image.manifest, None, None)], &[&image.manifest]);
+    assert!(Place::directory(&files).open("oci", "").unwrap().root().unwrap().bytes == image.manifest);
+}
+
 #[test]
 fn a_list_beside_whose_name_its_own_entries_stand_is_one_image() {
     let (one, two) = (Image::new(), Image::with_layer(b"two".to_vec()));
