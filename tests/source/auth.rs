@@ -207,7 +207,9 @@ fn token_servers_that_misbehave() {
         (Reply::new(200, "{}"), Kind::Auth, "holds no token"),
         (Reply::new(200, r#"{"token":["hunter2"]}"#), Kind::Auth, "holds no token"),
         (Reply::new(200, r#"{"token":"a\r\nHost: evil"}"#), Kind::Auth, "characters"),
-        (Reply::new(200, [b' '; 4096]).endless(), Kind::Auth, "TOKEN_MAX"),
+        (Reply::new(200, r#"{"token":{"token":"hunter2"}}"#), Kind::Auth, "holds no token"),
+        (Reply::new(200, format!(r#"{{"x":"{}"}}"#, "y".repeat(160 << 10))), Kind::Auth, "TOKEN_MAX"),
+        (Reply::new(200, [b' '; 4096]).endless(), Kind::Network, "no JSON object"),
         (Reply::new(503, ""), Kind::Network, "tried 6 times: token server: 127.0.0.1:"),
         (Reply::new(408, ""), Kind::Network, "tried 6 times"),
         (Reply::new(425, ""), Kind::Network, "tried 6 times"),
@@ -221,6 +223,61 @@ fn token_servers_that_misbehave() {
     for realm in ["", "ftp://127.0.0.1/", "token", "http://user:pw@127.0.0.1/"] {
         let server = guarded(realm.to_owned(), |_| false);
         refused(registry(server.address, &options()).root(), Kind::Auth, &["no http or https URL"]);
+    }
+}
+
+#[test]
+fn a_page_before_the_token_server_says_nothing_of_anybody_s_rights() {
+    let large = format!("<html>{}</html>", "please log in ".repeat(20_000));
+    for page in [
+        "",
+        "  ",
+        "<html>log in</html>",
+        "log in",
+        "\u{feff}{",
+        "[]",
+        "null",
+        "\"hunter2\"",
+        "{\"token\":",
+        &large,
+    ] {
+        for entry in [r#"{"username":"user","password":"hunter2"}"#, r#"{"identitytoken":"hunter2"}"#] {
+            let page = page.to_owned();
+            let tokens = Server::start(move |_, _| Reply::typed("text/html", page.clone()));
+            let server = guarded(format!("http://{}/token", tokens.address), |_| false);
+            let file = File::new(server.address, entry);
+            let text = refused(
+                registry(server.address, &file.options()).root(),
+                Kind::Network,
+                &["token server", "not a registry, or a login page is before it"],
+            );
+            assert!(!text.contains("hunter2"), "{text}");
+            assert_eq!(tokens.requests().len(), 1, "{text}");
+        }
+    }
+    // A form that is posted follows no redirect to a page.
+    let tokens = Server::start(|_, _| Reply::new(302, "").with("Location", "http://127.0.0.1/login"));
+    let server = guarded(format!("http://{}/token", tokens.address), |_| false);
+    let file = File::new(server.address, r#"{"identitytoken":"hunter2"}"#);
+    let root = registry(server.address, &file.options()).root();
+    refused(root, Kind::Network, &["HTTP 302", "a login page is before it"]);
+}
+
+#[test]
+fn a_token_is_read_as_go_reads_it() {
+    for answer in [
+        r#"{"Token":"T"}"#,
+        r#"{"ACCESS_TOKEN":"T"}"#,
+        r#"{"token":"X","token":"T"}"#,
+        r#"{"token":"T","token":null}"#,
+        r#"{"token":null,"access_token":"T","expires_in":"soon","issued_at":7}"#,
+        r#"{"token":"\u0054"}"#,
+        " {\"token\":\"T\"}\n",
+    ] {
+        let tokens = Server::start(move |_, _| Reply::typed("text/plain", answer));
+        let server = guarded(format!("http://{}/token", tokens.address), |token| token == "Bearer T");
+        let root = registry(server.address, &options()).root();
+        assert!(root.is_ok(), "{answer}: {:?}", root.err());
     }
 }
 

@@ -8,10 +8,11 @@ use super::challenge::Challenge;
 use super::credentials::{Credential, Lookup, Secret};
 use super::endpoint::{Access, Endpoint};
 use super::http::{Answer, Class, Failure};
+use super::no_registry;
 use super::outcome::{asked_host, may_pass, outcome};
 use super::url::{Origin, absolute, encode, shown, with_query};
 use crate::error::{Error, Kind};
-use serde::Deserialize;
+use crate::image::json::{self, Shape, Value};
 use std::io::Read;
 use ureq::http::{HeaderValue, header};
 
@@ -123,33 +124,37 @@ fn fetch_token(
     token_of(client, answer, access)
 }
 
+/// Reads the token that a token server has answered with, as Go's encoding/json reads it ([`json`]).
+///
+/// # Errors
+/// Returns [`Kind::Auth`] where the server gives no token, and [`Kind::Network`] where the answer is no JSON object at all:
+/// then a page stands before the server, which says nothing of anybody's rights.
 fn token_of(client: &Endpoint, answer: Answer, access: &Access) -> Result<Secret, Failure> {
-    #[derive(Deserialize)]
-    struct Token {
-        token: Option<Secret>,
-        access_token: Option<Secret>,
-    }
+    const SHAPE: Shape = Shape::Object(&[("token", Shape::Text), ("access_token", Shape::Text)]);
     let server = asked_host(&answer);
     let answer = may_pass(answer)
         .map_err(|failure| Failure { error: failure.error.context("token server"), ..failure })?;
-    if answer.status() != 200 {
-        let message = format!("{}: token server {server}: {}", client.host, outcome(answer));
-        return Err(Failure::last(explain(client, message, access)));
+    let said = |what: &str| format!("{}: token server {server}: {what}", client.host);
+    match answer.status() {
+        200..=299 => {}
+        // What is posted follows no redirect, and a token server has none: that leads to a page.
+        301 | 302 | 303 | 307 | 308 => return Err(no_registry(said(&outcome(answer)))),
+        _ => return Err(Failure::last(explain(client, said(&outcome(answer)), access))),
     }
-    let wrong = |what: &str| {
-        Failure::last(Error::new(Kind::Auth, format!("{}: token server {server}: {what}", client.host)))
-    };
+    let wrong = |what: &str| Failure::last(Error::new(Kind::Auth, said(what)));
     let mut bytes = Vec::new();
     (answer.into_body().take(TOKEN_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| Failure::new(Class::Passing, Error::from_io(Kind::Network, error)))?;
-    if bytes.len() as u64 > TOKEN_MAX {
+    if bytes.len() as u64 > TOKEN_MAX && bytes.trim_ascii_start().starts_with(b"{") {
         return Err(wrong("the answer is larger than 160 KiB (edgepull's limit TOKEN_MAX)"));
     }
-    // No serde text here: it quotes what it could not take.
-    let token: Token = serde_json::from_slice(&bytes).map_err(|_| wrong("the answer holds no token"))?;
-    let filled = |token: &Secret| !token.reveal().is_empty();
-    let token = token.token.filter(filled).or(token.access_token.filter(filled));
-    header_value("Bearer", token.ok_or_else(|| wrong("the answer holds no token"))?.reveal())
+    let Ok(object @ Value::Fields(_)) = json::read(&bytes, &SHAPE) else {
+        return Err(no_registry(said("its answer is no JSON object")));
+    };
+    let [token, access_token] = object.fields().map(Value::text);
+    let filled = |token: &String| !token.is_empty();
+    let token = token.filter(filled).or(access_token.filter(filled));
+    header_value("Bearer", &token.ok_or_else(|| wrong("the answer holds no token"))?)
 }
 
 /// `scheme secret`, if that can stand in a header.
