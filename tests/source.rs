@@ -32,6 +32,8 @@ mod publish;
 #[cfg(feature = "publish")]
 #[path = "source/push.rs"]
 mod push;
+#[path = "source/referrers.rs"]
+mod referrers;
 #[path = "source/server.rs"]
 mod server;
 #[path = "source/statuses.rs"]

@@ -209,7 +209,7 @@ fn token_servers_that_misbehave() {
         (Reply::new(200, r#"{"token":"a\r\nHost: evil"}"#), Kind::Auth, "characters"),
         (Reply::new(200, r#"{"token":{"token":"hunter2"}}"#), Kind::Auth, "holds no token"),
         (Reply::new(200, format!(r#"{{"x":"{}"}}"#, "y".repeat(160 << 10))), Kind::Auth, "TOKEN_MAX"),
-        (Reply::new(200, [b' '; 4096]).endless(), Kind::Network, "no JSON object"),
+        (Reply::new(200, [b' '; 4096]).endless(), Kind::Auth, "TOKEN_MAX"),
         (Reply::new(503, ""), Kind::Network, "tried 6 times: token server: 127.0.0.1:"),
         (Reply::new(408, ""), Kind::Network, "tried 6 times"),
         (Reply::new(425, ""), Kind::Network, "tried 6 times"),

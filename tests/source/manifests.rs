@@ -155,6 +155,20 @@ fn an_endless_manifest_is_cut_at_the_limit() {
     let server = Server::start(|_, _| Reply::typed(media_type::OCI_INDEX, [b' '; 65536]).endless());
     refused(registry(server.address, &options()).root(), Kind::BadImage, &["4 MiB", "DOCUMENT_MAX"]);
     assert_eq!(server.requests().len(), 1);
+    let large = format!("{{\"manifests\":[{}]}}", " ".repeat(4 << 20));
+    let server = Server::start(move |_, _| Reply::typed(media_type::OCI_INDEX, large.clone()));
+    refused(registry(server.address, &options()).root(), Kind::BadImage, &["4 MiB", "DOCUMENT_MAX"]);
+}
+
+#[test]
+fn a_page_is_one_however_long_it_is() {
+    for begins in ["<html>", " \n<!DOCTYPE html>", "\u{feff}<html>", "please log in", "["] {
+        let page = format!("{begins}{}", "log in ".repeat(1 << 20));
+        let server = Server::start(move |_, _| Reply::typed(media_type::OCI_INDEX, page.clone()));
+        let parts = ["no manifest", "not a registry, or a login page"];
+        refused(registry(server.address, &options()).root(), Kind::Network, &parts);
+        assert_eq!(server.requests().len(), 1, "{begins}");
+    }
 }
 
 #[test]
@@ -198,6 +212,23 @@ fn referrers_come_in_pages() {
         format!("{path}?last=1"),
     ] {
         assert_eq!(referrers(move |_| Some(elsewhere.clone())), 1);
+    }
+}
+
+/// Go's clients take every 2xx; what comes by it is seen by its bytes. A mirror's are taken, too.
+#[test]
+fn a_manifest_may_come_by_any_status_of_success() {
+    for status in (200..=299).filter(|status| !matches!(status, 204 | 205)) {
+        let answers = move |request: &crate::server::Request, _| match request.method.as_str() {
+            "HEAD" => Reply::new(status, "").with("Docker-Content-Digest", &Digest::of(b"x").to_string()),
+            _ => Reply::new(status, crate::INDEX).with("Content-Type", media_type::OCI_INDEX),
+        };
+        let server = Server::start(answers);
+        let mut source = registry(server.address, &options());
+        assert_eq!(source.current().unwrap(), Some(Digest::of(b"x")), "{status}");
+        assert_eq!(source.root().unwrap().bytes, crate::INDEX.as_bytes(), "{status}");
+        let by_digest = descriptor(media_type::OCI_INDEX, crate::INDEX.as_bytes());
+        assert_eq!(source.manifest(&by_digest).unwrap().bytes, crate::INDEX.as_bytes(), "{status}");
     }
 }
 

@@ -145,7 +145,8 @@ fn token_of(client: &Endpoint, answer: Answer, access: &Access) -> Result<Secret
     let mut bytes = Vec::new();
     (answer.into_body().take(TOKEN_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| Failure::new(Class::Passing, Error::from_io(Kind::Network, error)))?;
-    if bytes.len() as u64 > TOKEN_MAX && bytes.trim_ascii_start().starts_with(b"{") {
+    let begins = bytes.trim_ascii_start().first();
+    if bytes.len() as u64 > TOKEN_MAX && begins.is_none_or(|first| *first == b'{') {
         return Err(wrong("the answer is larger than 160 KiB (edgepull's limit TOKEN_MAX)"));
     }
     let Ok(object @ Value::Fields(_)) = json::read(&bytes, &SHAPE) else {

@@ -5,20 +5,24 @@
 //! not asked again in the same run, unless the registry fails, too; one that has given wrong bytes never is. That
 //! it lacks something is no failure.
 
+use super::body::BodyStream;
 use super::dns;
 use super::endpoint::{Access, Ask, Endpoint};
 use super::hosts::{Place, places};
 use super::http::{Answer, Class, Failure};
 use super::network::Network;
-use super::outcome::{may_pass, outcome};
+use super::no_registry;
+use super::outcome::{asked_host, may_pass, outcome};
 use super::proxy::Proxies;
 use super::retry::{ATTEMPTS_MAX, ATTEMPTS_UNKNOWN_MAX, Attempts};
 use super::roots;
 use crate::decimal::Decimal;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
+use crate::image::manifest::{self, Look};
 use crate::image::reference::RegistryReference;
 use crate::source::{Options, read_document};
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -128,7 +132,7 @@ impl Client {
                     self.network.online();
                     return Ok(Answer { place: at, ..answer });
                 }
-                Ok(answer) if matches!(answer.status(), 404 | 410) => {
+                Ok(answer) if matches!(answer.status(), 404 | 410) || ask.is_for_referrers() => {
                     log::info!("the mirror {} does not have {}", mirror.host, ask.path);
                     // Read to its end, the connection is free for the next request.
                     outcome(answer);
@@ -199,14 +203,43 @@ impl Client {
     }
 
     /// Reads a document whole. `size` is what a descriptor promised.
+    ///
+    /// # Errors
+    /// Returns [`Kind::BadImage`] for one that is too large; or [`Kind::Network`] if what nobody has promised does not begin
+    /// as JSON's objects do, which is a page.
     pub(super) fn read(&self, answer: Answer, size: Option<u64>, what: &str) -> Result<Vec<u8>, Failure> {
-        let place = answer.place;
-        read_document(answer.into_body(), size, Kind::Network, what).map_err(|error| match error.kind() {
+        let (place, host) = (answer.place, asked_host(&answer));
+        let mut body = Beginning { body: answer.into_body(), first: None };
+        read_document(&mut body, size, Kind::Network, what).map_err(|error| match error.kind() {
             Kind::Network => self.broke_off(place, Failure::new(Class::Passing, error)),
+            _ if size.is_none() && body.first.is_some_and(|first| first != b'{') => {
+                self.broke_off(place, no_registry(format!("{host}: its answer is no manifest")))
+            }
             _ => self.wrong(place, error),
         })
     }
 
+    /// Bytes that no digest names are a manifest only if they look like one. Else it is whoever answered that is not what it
+    /// should be: a login page stands before it, or it is no registry at all. That says nothing of the image.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Network`]; from a mirror, another place is asked then. A mirror is not believed either when it says
+    /// that the image is of Docker's schema 1; from the registry itself that goes on, and is refused by its name.
+    pub(super) fn check(
+        &self,
+        bytes: &[u8],
+        content_type: &str,
+        host: &str,
+        place: usize,
+    ) -> Result<(), Failure> {
+        let message = match manifest::look(content_type, bytes) {
+            Look::Manifest => return Ok(()),
+            Look::Schema1 if self.is_mirror(place) => "its answer is a Docker schema 1 manifest",
+            Look::Schema1 => return Ok(()),
+            Look::Neither => "its answer is no manifest",
+        };
+        Err(self.broke_off(place, no_registry(format!("{host}: {message}"))))
+    }
     fn given(&self) -> MutexGuard<'_, Vec<(Digest, u32)>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -241,5 +274,20 @@ impl Client {
     ) -> Result<Answer, Failure> {
         let answer = self.registry().http.get_foreign(url, headers)?;
         may_pass(Answer { place: self.mirrors().len(), ..answer })
+    }
+}
+
+/// Keeps in mind how a body begins.
+struct Beginning {
+    body: BodyStream,
+    /// Holds the first byte that is no blank.
+    first: Option<u8>,
+}
+
+impl Read for Beginning {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.body.read(buffer)?;
+        self.first = self.first.or_else(|| buffer[..read].trim_ascii_start().first().copied());
+        Ok(read)
     }
 }

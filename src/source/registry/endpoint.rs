@@ -44,10 +44,16 @@ impl Ask<'_> {
         self.path.starts_with("blobs/") || named.contains(':')
     }
 
+    /// Is it for a list of referrers, which not everybody has who has manifests?
+    pub(super) fn is_for_referrers(&self) -> bool {
+        self.path.starts_with("referrers/")
+    }
+
     /// Whether an answer of this status may be what was asked for.
     pub(super) fn may_get(&self, status: u16) -> bool {
         let is_ranged = self.headers.iter().any(|(name, _)| name == header::RANGE);
-        status == 200 || (is_ranged && matches!(status, 206 | 416))
+        let is_document = self.path.starts_with("manifests/") && matches!(status, 200..=299);
+        status == 200 || is_document || (is_ranged && matches!(status, 206 | 416))
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Failure {
     pub(super) wants_tls: bool,
     /// Is set if there may be no network yet.
     pub(super) offline: bool,
+    /// Gives the status of the answer that it stands for, if there was one.
+    pub(super) status: Option<u16>,
     /// Gives the time for which the server wants to be left alone (Retry-After).
     pub(super) retry_after: Option<Duration>,
     /// Tells the user what has failed.
@@ -38,7 +40,8 @@ pub(super) struct Failure {
 impl Failure {
     /// Makes a failure of `class` without a Retry-After.
     pub(super) fn new(class: Class, error: Error) -> Failure {
-        Failure { class, no_tls: false, wants_tls: false, offline: false, retry_after: None, error }
+        let (no_tls, wants_tls, offline) = (false, false, false);
+        Failure { class, no_tls, wants_tls, offline, status: None, retry_after: None, error }
     }
 
     /// Returns it as one that was met behind a redirect: the host that was asked is there and speaks its protocol.

@@ -88,7 +88,7 @@ use super::Attachment;
 use super::{Fetched, Found, Options, Source, read_document, verified};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{self, Descriptor, Look, media_type};
+use crate::image::manifest::{Descriptor, media_type};
 use crate::image::reference::RegistryReference;
 use crate::sys::{self, Randomness};
 use std::io::Read;
@@ -136,7 +136,8 @@ impl Registry {
         let answer = self.client.attempt(&Ask { method: Method::GET, path: &path, headers: &headers })?;
         let host = asked_host(&answer);
         match answer.status() {
-            200 => {}
+            // Go's clients take any of these. What is none is seen by its bytes.
+            200..=299 => {}
             404 => {
                 let error =
                     Error::new(Kind::NotFound, format!("{host} does not have it: {}", outcome(answer)));
@@ -154,7 +155,7 @@ impl Registry {
         let digest = Digest::of(&bytes);
         let wrong = |message: String| Error::new(Kind::Verification, format!("{host}: {message}"));
         if name.parse().ok() != Some(digest) {
-            self.check(&bytes, &content_type, &host, place)?;
+            self.client.check(&bytes, &content_type, &host, place)?;
         }
         match (name.parse::<Digest>(), promised) {
             // A mirror's answer is judged at once, as another one can be had; the registry's by who has asked.
@@ -166,24 +167,6 @@ impl Registry {
             }
             _ => Ok(Fetched { bytes, digest, media_type: content_type }),
         }
-    }
-}
-
-impl Registry {
-    /// Bytes that no digest names are a manifest only if they look like one. Else it is whoever answered that is not what it
-    /// should be: a login page stands before it, or it is no registry at all. That says nothing of the image.
-    ///
-    /// # Errors
-    /// Returns [`Kind::Network`]; from a mirror, another place is asked then. A mirror is not believed either when it says
-    /// that the image is of Docker's schema 1; from the registry itself that goes on, and is refused by its name.
-    fn check(&self, bytes: &[u8], content_type: &str, host: &str, place: usize) -> Result<(), Failure> {
-        let message = match manifest::look(content_type, bytes) {
-            Look::Manifest => return Ok(()),
-            Look::Schema1 if self.client.is_mirror(place) => "its answer is a Docker schema 1 manifest",
-            Look::Schema1 => return Ok(()),
-            Look::Neither => "its answer is no manifest",
-        };
-        Err(self.client.broke_off(place, no_registry(format!("{host}: {message}"))))
     }
 }
 
@@ -237,7 +220,7 @@ impl Source for Registry {
         // Whoever does not answer this, or not with a digest, is asked for the manifest itself, which decides: there are
         // registries, and things before them, that refuse HEAD alone.
         match self.client.attempt(&Ask { method: Method::HEAD, path: &path, headers: &headers }) {
-            Ok(answer) => Ok(promised(&answer).filter(|_| answer.status() == 200)),
+            Ok(answer) => Ok(promised(&answer).filter(|_| matches!(answer.status(), 200..=299))),
             Err(failure) => {
                 log::info!("{}; asking for the manifest itself", failure.error);
                 Ok(None)

@@ -27,13 +27,13 @@ pub(super) fn may_pass(answer: Answer) -> Result<Answer, Failure> {
 /// The failure that an answer stands for, which will pass.
 pub(super) fn passing(answer: Answer) -> Failure {
     let asked = answer.retry_after();
-    let busy = answer.status() == 429;
+    let status = answer.status();
     let error = Error::new(Kind::Network, format!("{}: {}", asked_host(&answer), outcome(answer)));
-    let error = match busy {
-        true => error.hint("the registry limits how much is pulled: wait, or log in"),
-        false => error,
+    let error = match status {
+        429 => error.hint("the registry limits how much is asked of it: wait, or log in"),
+        _ => error,
     };
-    Failure { retry_after: asked, ..Failure::new(Class::Busy, error) }
+    Failure { status: Some(status), retry_after: asked, ..Failure::new(Class::Busy, error) }
 }
 
 /// Who gave an answer, for messages.

@@ -3,7 +3,8 @@
 //! those, behind their tag ("Referrers Tag Schema").
 
 use super::endpoint::Ask;
-use super::http::Answer;
+use super::http::{Answer, Failure};
+use super::outcome::asked_host;
 use super::url::{Origin, resolve};
 use super::{ACCEPT, Registry};
 use crate::error::{Kind, Result};
@@ -107,31 +108,39 @@ fn optional(registry: &Registry, tag: &str) -> Result<Option<Fetched>> {
     }
 }
 
-/// A page of the digest's referrers, and the query for the next one; `None` where the registry does not know what that
-/// is, which registries say in many ways.
+/// Fetches a page of the digest's referrers, and the query for the next one; `None` where the registry does not know what
+/// that is, which registries say in many ways, 501 among them.
+///
+/// # Errors
+/// Returns [`Kind::Network`] for an answer that is no manifest at all, such as a login page: it says nothing of the image.
 fn referrers(registry: &Registry, digest: &Digest, path: &str) -> Result<Option<(Fetched, Option<String>)>> {
     let what = format!("referrers of {}", digest.short());
-    let headers = ACCEPT.map(|media_type| (header::ACCEPT, media_type));
-    let client = &registry.client;
-    let mut attempts = client.attempts();
+    let mut attempts = registry.client.attempts();
     loop {
-        let failure = match client.attempt(&Ask { method: Method::GET, path, headers: &headers }) {
-            Ok(answer) if answer.status() == 200 => {
-                let next = next(&answer);
-                match client.read(answer, None, "the answer") {
-                    Ok(bytes) => return Ok(Some((listed(bytes), next))),
-                    Err(failure) => failure,
-                }
-            }
-            Ok(_) => return Ok(None),
-            Err(failure) if failure.error.kind() == Kind::Auth => {
+        let failure = match try_referrers(registry, path) {
+            Ok(page) => return Ok(page),
+            Err(failure) if failure.error.kind() == Kind::Auth || failure.status == Some(501) => {
                 log::debug!("{what}: {}", failure.error);
                 return Ok(None);
             }
             Err(failure) => failure,
         };
-        client.pause(&mut attempts, failure, &what)?;
+        registry.client.pause(&mut attempts, failure, &what)?;
     }
+}
+
+/// One try.
+fn try_referrers(registry: &Registry, path: &str) -> Result<Option<(Fetched, Option<String>)>, Failure> {
+    let headers = ACCEPT.map(|media_type| (header::ACCEPT, media_type));
+    let client = &registry.client;
+    let answer = client.attempt(&Ask { method: Method::GET, path, headers: &headers })?;
+    if answer.status() != 200 {
+        return Ok(None);
+    }
+    let (next, host, place) = (next(&answer), asked_host(&answer), answer.place);
+    let bytes = client.read(answer, None, "the answer")?;
+    client.check(&bytes, media_type::OCI_INDEX, &host, place)?;
+    Ok(Some((listed(bytes), next)))
 }
 
 /// The query by which the next page is asked for (`Link: <…>; rel="next"`, RFC 8288). Nothing else of the link counts: it
