@@ -101,6 +101,16 @@ impl Error {
         self
     }
 
+    /// Adds what the user can do besides, behind the hint that it may have.
+    #[cfg(feature = "publish")]
+    pub fn also_hint(mut self, hint: &'static str) -> Error {
+        self.hint = Some(match self.hint.take() {
+            Some(first) => format!("{first}; {hint}").into(),
+            None => hint.into(),
+        });
+        self
+    }
+
     /// Puts the place in front: `context: message`.
     pub fn context(mut self, context: impl fmt::Display) -> Error {
         self.message = format!("{context}: {}", self.message).into();

@@ -32,6 +32,9 @@ mod publish;
 #[cfg(feature = "publish")]
 #[path = "source/push.rs"]
 mod push;
+#[cfg(feature = "publish")]
+#[path = "source/push_answers.rs"]
+mod push_answers;
 #[path = "source/referrers.rs"]
 mod referrers;
 #[path = "source/server.rs"]

@@ -133,15 +133,18 @@ fn a_tag_that_cannot_be_written_again_can_be_pushed_again() {
         for _ in 0..2 {
             registry.destination().publish(&index(), &[]).unwrap();
         }
-        let other = registry.destination().publish(&document(b"{}".to_vec()), &[]).unwrap_err();
-        assert!(matches!(other.kind(), Kind::BadImage | Kind::Usage), "{other}");
-        assert!(other.to_string().contains("TAG_IMMUTABLE"), "{other}");
+        let other = registry.destination().publish(&document(b"{}".to_vec()), &[]);
+        refused(other, Kind::Usage, &["TAG_IMMUTABLE", "cannot be written again: choose another"]);
     }
+    // As Amazon's says it.
+    let registry = Registry::start(|request, _| (request.method == "PUT").then(|| error(400, "TAG_INVALID")));
+    let result = registry.destination().publish(&index(), &[]);
+    refused(result, Kind::Usage, &["TAG_INVALID", "cannot be written again: choose another"]);
 }
 
 #[test]
 fn what_is_asked_about_a_tag_beforehand_decides_nothing() {
-    for status in [401, 403, 404, 405, 429, 500, 503] {
+    for status in crate::statuses::statuses() {
         let registry = Registry::start(move |request, _| {
             (request.method == "HEAD").then(|| Reply::new(status, "").with("Retry-After", "600"))
         });
@@ -203,15 +206,45 @@ fn foreign_layers_that_a_registry_refuses_are_named() {
         r#"{{"schemaVersion":2,"config":{{"digest":"{digest}","size":1}},"layers":[{{"digest":"{digest}","size":1,
             "mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","urls":["https://x"]}}]}}"#
     );
-    let registry =
-        Registry::start(|request, _| (request.method == "PUT").then(|| error(400, "MANIFEST_BLOB_UNKNOWN")));
     let bytes = manifest.into_bytes();
     let manifest = Fetched { media_type: media_type::DOCKER_MANIFEST.to_owned(), ..document(bytes) };
-    refused(
-        registry.destination().manifest(&manifest),
-        Kind::BadImage,
-        &["MANIFEST_BLOB_UNKNOWN", "foreign layers", "validation.manifests.urls.allow"],
-    );
+    let sentence = ["foreign layers", "validation.manifests.urls.allow"];
+    for (status, code, kind) in [
+        (400, "MANIFEST_BLOB_UNKNOWN", Kind::BadImage),
+        (400, "MANIFEST_INVALID", Kind::BadImage),
+        (404, "MANIFEST_BLOB_UNKNOWN", Kind::BadImage),
+        (404, "NAME_UNKNOWN", Kind::NotFound),
+        (405, "UNSUPPORTED", Kind::Network),
+        (422, "UNPROCESSABLE", Kind::BadImage),
+        (500, "UNKNOWN", Kind::Network),
+        (502, "", Kind::Network),
+    ] {
+        let registry =
+            Registry::start(move |request, _| (request.method == "PUT").then(|| error(status, code)));
+        let text = refused(registry.destination().manifest(&manifest), kind, &sentence);
+        assert!(text.contains(code), "{text}");
+        assert_eq!(text.contains("has to be made"), code == "NAME_UNKNOWN", "{text}");
+    }
+    // These say nothing of the manifest.
+    for (status, kind) in [(429, Kind::Network), (403, Kind::Auth)] {
+        let registry =
+            Registry::start(move |request, _| (request.method == "PUT").then(|| error(status, "DENIED")));
+        let text = refused(registry.destination().manifest(&manifest), kind, &[]);
+        assert!(!text.contains("foreign"), "{text}");
+    }
+}
+
+#[test]
+fn a_manifest_that_names_what_the_registry_lacks_is_no_missing_repository() {
+    for status in [400, 404] {
+        let registry = Registry::start(move |_, _| Some(error(status, "MANIFEST_BLOB_UNKNOWN")));
+        let text = refused(
+            registry.destination().manifest(&index()),
+            Kind::BadImage,
+            &["lacks something", "--platform"],
+        );
+        assert!(!text.contains("has to be made"), "{text}");
+    }
 }
 
 #[test]

@@ -215,7 +215,9 @@ fn an_upload_that_never_gets_further_is_given_up() {
 
 #[test]
 fn a_registry_without_patch_gets_it_in_one_piece() {
-    for (status, code) in [(404, "NAME_UNKNOWN"), (405, "UNSUPPORTED"), (400, "UNSUPPORTED")] {
+    for (status, code) in
+        [(404, "NAME_UNKNOWN"), (405, "UNSUPPORTED"), (400, "UNSUPPORTED"), (501, "UNSUPPORTED")]
+    {
         let registry =
             Registry::start(move |request, _| (request.method == "PATCH").then(|| error(status, code)));
         let (result, opened, sent) = push(&mut *registry.destination(), &LARGE);
@@ -327,7 +329,7 @@ fn what_is_there_is_not_sent() {
     push(&mut *destination, &small()).0.unwrap();
     assert!(destination.has_blob(&blob).unwrap());
     let wrong = Descriptor { size: 7, ..blob };
-    refused(destination.has_blob(&wrong), Kind::Verification, &["100000 bytes", "says 7"]);
+    assert!(!destination.has_blob(&wrong).unwrap(), "whatever that is, it is not this blob");
     assert_eq!(registry.steps(), ["HEAD", "POST", "PUT", "HEAD", "HEAD"]);
 }
 

@@ -16,7 +16,7 @@ const BODIES: [(&str, &str); 3] = [
 ];
 
 /// All that have a meaning, and more that servers have made up.
-fn statuses() -> impl Iterator<Item = u16> {
+pub fn statuses() -> impl Iterator<Item = u16> {
     (200..=208)
         .chain(300..=308)
         .chain(400..=431)

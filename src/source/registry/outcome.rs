@@ -4,10 +4,14 @@ use super::http::{Answer, Class, Failure};
 use super::proxy;
 use crate::error::{Error, Kind};
 use serde::Deserialize;
+use std::fmt;
 use std::io::Read;
+use ureq::http::header;
 
 /// How much of an error's body is read, in bytes.
 const ERROR_BODY_MAX: u64 = 4 << 10;
+/// What some editors put in front of a page (UTF-8's form of U+FEFF).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The longest message of a server that is shown, in characters.
 const SHOWN_MAX: usize = 200;
 
@@ -41,30 +45,77 @@ pub(super) fn asked_host(answer: &Answer) -> String {
     answer.url.authority().map_or_else(String::new, |authority| authority.to_string())
 }
 
-/// `HTTP 404 (NAME_UNKNOWN: repository name not known to registry)`.
-pub(super) fn outcome(answer: Answer) -> String {
-    #[derive(Deserialize)]
-    struct Errors {
-        errors: Vec<One>,
-    }
-    #[derive(Deserialize)]
-    struct One {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let status = answer.status();
-    let mut body = Vec::new();
-    // What cannot be read is not told; the status says enough.
-    let _ = answer.into_body().take(ERROR_BODY_MAX).read_to_end(&mut body);
-    let errors = serde_json::from_slice::<Errors>(&body).map(|body| body.errors).unwrap_or_default();
-    match errors.first() {
-        Some(One { code, message }) => {
-            format!("HTTP {status} ({}: {})", sanitized(code), sanitized(message))
+/// Holds what an answer says of itself: its status, and the first error in its body.
+#[derive(Debug)]
+pub(super) struct Said {
+    status: u16,
+    error: Option<One>,
+    /// Is set if the body is for a person: HTML, as login pages are.
+    is_page: bool,
+}
+
+/// One error in a body (distribution-spec, "Error Codes").
+#[derive(Debug, Deserialize)]
+struct One {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+impl Said {
+    /// Reads the body, as far as an error can be long.
+    pub(super) fn of(answer: Answer) -> Said {
+        #[derive(Deserialize)]
+        struct Errors {
+            errors: Vec<One>,
         }
-        None => format!("HTTP {status}"),
+        let status = answer.status();
+        let is_html = has_page(&answer);
+        let mut body = Vec::new();
+        // What cannot be read is not told; the status says enough.
+        let _ = answer.into_body().take(ERROR_BODY_MAX).read_to_end(&mut body);
+        let errors = serde_json::from_slice::<Errors>(&body).map(|body| body.errors).unwrap_or_default();
+        let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body).trim_ascii_start();
+        let is_page = text.starts_with(b"<") || (is_html && !text.is_empty());
+        Said { status, error: errors.into_iter().next(), is_page }
     }
+
+    /// The error's code; empty if there is none.
+    #[cfg(feature = "publish")]
+    pub(super) fn code(&self) -> &str {
+        self.error.as_ref().map_or("", |error| error.code.as_str())
+    }
+
+    /// Whether the body is a page, or an error, whatever the status says: no registry answers so that has taken something.
+    #[cfg(feature = "publish")]
+    pub(super) fn is_no_success(&self) -> bool {
+        self.is_page || self.error.is_some()
+    }
+}
+
+/// `HTTP 404 (NAME_UNKNOWN: repository name not known to registry)`.
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.status)?;
+        match &self.error {
+            Some(One { code, message }) => write!(f, " ({}: {})", sanitized(code), sanitized(message)),
+            None if self.is_page => f.write_str(" and a page (HTML)"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns what an answer says of itself, for messages, as [`Said`] words it.
+pub(super) fn outcome(answer: Answer) -> String {
+    Said::of(answer).to_string()
+}
+
+/// Whether an answer says that its body is HTML.
+pub(super) fn has_page(answer: &Answer) -> bool {
+    let content_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
+    let content_type = content_type.split(';').next().unwrap_or_default().trim();
+    ["text/html", "application/xhtml+xml"].iter().any(|html| content_type.eq_ignore_ascii_case(html))
 }
 
 /// A server's text, fit for a terminal.

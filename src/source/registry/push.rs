@@ -58,26 +58,33 @@ impl Pusher {
         if document.bytes.len() as u64 > DOCUMENT_MAX {
             return Err(too_large(&what));
         }
-        if name.parse::<Digest>().is_err() && self.has(document, name)? {
+        if name.parse::<Digest>().is_err() && self.has(name, &document.media_type, &document.digest)? {
             log::info!("{what} is there already");
             return Ok(false);
         }
         let headers = [(header::CONTENT_TYPE, sendable(&document.media_type)?)];
         let (path, access) = (format!("manifests/{name}"), Access::Push { from: None });
         let write = Write { method: Method::PUT, to: To::Path(&path), headers: &headers, access: &access };
-        self.tried(&what, &mut || {
-            let answer = self.client.write(&write, Content::Document(&document.bytes))?;
-            match answer.status() {
-                200..=204 => {
-                    let has_noted = answer.header(OCI_SUBJECT).is_some();
-                    took(answer, &document.digest).map(|()| has_noted)
+        let mut is_refused = false;
+        let put = self.tried(&what, &mut || {
+            let once = || {
+                let answer = self.client.write(&write, Content::Document(&document.bytes))?;
+                match answer.status() {
+                    200..=299 => {
+                        let has_noted = answer.header(OCI_SUBJECT).is_some();
+                        took(answer, &document.digest).map(|()| has_noted)
+                    }
+                    _ => Err(refused(answer)),
                 }
-                400..=499 if has_foreign_layers(document) => {
-                    let failure = refused(answer);
-                    Err(Failure { error: failure.error.hint(FOREIGN), ..failure })
-                }
-                _ => Err(refused(answer)),
-            }
+            };
+            // Busy is no word about the document.
+            once().inspect_err(|failure| {
+                is_refused = failure.status.is_some_and(|status| status >= 400 && status != 429);
+            })
+        });
+        put.map_err(|error| match is_refused && has_foreign_layers(document) {
+            true => error.also_hint(FOREIGN),
+            false => error,
         })
     }
 
@@ -91,7 +98,7 @@ impl Pusher {
         let before = self.tried(&what, &mut || {
             let answer = self.client.ask_registry(&ask)?;
             match answer.status() {
-                200 => self.client.read(answer, None, "the answer").map(Some),
+                200..=299 => self.read(answer).map(Some),
                 404 => Ok(None),
                 _ => Err(refused(answer)),
             }
@@ -101,12 +108,23 @@ impl Pusher {
         self.put(&Fetched { bytes, digest, media_type }, &tag).map(drop)
     }
 
-    /// Whether `name` is this document by what the head of it says. Whatever else is answered, writing it decides.
-    fn has(&self, document: &Fetched, name: &str) -> Result<bool> {
-        let (path, headers) = (format!("manifests/{name}"), accept(&document.media_type)?);
+    /// Reads a manifest that was asked for by its tag.
+    fn read(&self, answer: Answer) -> Result<Vec<u8>, Failure> {
+        let (host, place) = (asked_host(&answer), answer.place);
+        let content_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
+        let content_type = content_type.split(';').next().unwrap_or_default().trim().to_owned();
+        let bytes = self.client.read(answer, None, "the answer")?;
+        self.client.check(&bytes, &content_type, &host, place)?;
+        Ok(bytes)
+    }
+
+    /// Whether `name` is the document of that digest by what the head of it says. Whatever else is answered, writing it
+    /// decides, and nothing is tried again for it.
+    fn has(&self, name: &str, media_type: &str, digest: &Digest) -> Result<bool> {
+        let (path, headers) = (format!("manifests/{name}"), accept(media_type)?);
         let ask = Ask { method: Method::HEAD, path: &path, headers: &headers };
         Ok(match self.client.ask_registry(&ask) {
-            Ok(answer) => answer.status() == 200 && promised(&answer) == Some(document.digest),
+            Ok(answer) => matches!(answer.status(), 200..=299) && promised(&answer) == Some(*digest),
             Err(failure) => {
                 log::debug!("{}: {}", self.called(name), failure.error);
                 false
@@ -122,13 +140,20 @@ impl Pusher {
         self.tried(&what, &mut || {
             let answer = self.client.ask_registry(&ask)?;
             let host = asked_host(&answer);
-            if answer.status() != 200 {
-                let message = format!("{host} does not have what it took: {}", outcome(answer));
+            match answer.status() {
+                200..=299 => {}
                 // Some registries need a moment until all of their parts know it.
-                return Err(Failure::new(Class::Passing, Error::new(Kind::NotFound, message)));
+                404 | 410 => {
+                    let message = format!("{host} does not have what it took: {}", outcome(answer));
+                    return Err(Failure::new(Class::Passing, Error::new(Kind::NotFound, message)));
+                }
+                _ => {
+                    let message = format!("{host}: unexpected answer {}", outcome(answer));
+                    return Err(Failure::last(Error::new(Kind::Network, message)));
+                }
             }
             let says = promised(&answer).unwrap_or(document.digest);
-            let bytes = self.client.read(answer, None, "the answer")?;
+            let bytes = self.read(answer)?;
             if says == document.digest && bytes == document.bytes {
                 return Ok(());
             }
@@ -199,15 +224,6 @@ fn sendable(media_type: &str) -> Result<&str> {
     }
 }
 
-/// Whether a registry that was asked for a manifest's head has that manifest.
-fn is_there(answer: Answer, manifest: &Descriptor) -> Result<bool, Failure> {
-    match answer.status() {
-        200 => took(answer, &manifest.digest).map(|()| true),
-        404 => Ok(false),
-        _ => Err(refused(answer)),
-    }
-}
-
 impl Destination for Pusher {
     fn files(&self) -> Vec<PathBuf> {
         self.client.files.clone()
@@ -215,7 +231,14 @@ impl Destination for Pusher {
 
     fn has_blob(&mut self, blob: &Descriptor) -> Result<bool> {
         let what = format!("blob {} of {}", blob.digest.short(), self.image.repository);
-        self.tried(&what, &mut || self.client.has_blob(blob))
+        self.tried(&what, &mut || match self.client.has_blob(blob) {
+            // It has answered, and that decides nothing.
+            Err(failure) if failure.class == Class::Busy => {
+                log::info!("{what}: {}; sending it decides", failure.error);
+                Ok(false)
+            }
+            other => other,
+        })
     }
 
     fn mount(&mut self, blob: &Descriptor, from: &Reference) -> Result<bool> {
@@ -232,10 +255,7 @@ impl Destination for Pusher {
     }
 
     fn has_manifest(&mut self, manifest: &Descriptor) -> Result<bool> {
-        let name = manifest.digest.to_string();
-        let (path, headers) = (format!("manifests/{name}"), accept(&manifest.media_type)?);
-        let ask = Ask { method: Method::HEAD, path: &path, headers: &headers };
-        self.tried(&self.called(&name), &mut || is_there(self.client.ask_registry(&ask)?, manifest))
+        self.has(&manifest.digest.to_string(), &manifest.media_type, &manifest.digest)
     }
 
     fn manifest(&mut self, document: &Fetched) -> Result<()> {

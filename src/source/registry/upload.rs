@@ -15,15 +15,16 @@
 use super::client::Client;
 use super::endpoint::Access;
 use super::http::{Answer, Class, Failure};
-use super::outcome::{asked_host, outcome, passing};
+use super::outcome::{Said, asked_host, outcome, passing};
 use super::payload::Payload;
 use super::retry::Attempts;
 use super::url::{shown, with_query};
-use super::write::{Content, To, Write, location, refused, took};
+use super::write::{Content, To, Write, has_not_taken, location, refused, took};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use crate::source::Open;
+use std::fmt;
 use ureq::http::{HeaderName, Method, Uri, header};
 
 /// What one request carries, in bytes, which is what a broken connection costs at most. A blob that is no larger goes
@@ -181,17 +182,18 @@ impl<'a> Upload<'a> {
         let (start, length) = (self.has, self.chunk.min(self.blob.size - self.has));
         let range = format!("{start}-{}", start + length - 1);
         let headers = [(header::CONTENT_RANGE, range.as_str()), OCTETS];
-        let Some(answer) = self.stream(Method::PATCH, url, &headers, length)? else { return Ok(()) };
+        let answer = match self.stream(Method::PATCH, url, &headers, length) {
+            Err(failure) if failure.status == Some(501) && self.most == 0 => {
+                self.without_patch(&failure.error);
+                return Ok(());
+            }
+            other => other?,
+        };
+        let Some(answer) = answer else { return Ok(()) };
         match answer.status() {
-            200..=204 => self.taken(answer, start + length),
-            400 | 404 | 405 | 415 | 501 if self.most == 0 => {
-                log::info!(
-                    "{}: no PATCH is taken ({}); sending it in one piece",
-                    self.what(),
-                    outcome(answer)
-                );
-                self.cancel();
-                self.whole = true;
+            200..=299 => self.taken(answer, start + length),
+            400 | 404 | 405 | 415 if self.most == 0 => {
+                self.without_patch(&outcome(answer));
                 Ok(())
             }
             // Its place, or all of it, is not what we thought.
@@ -200,16 +202,26 @@ impl<'a> Upload<'a> {
         }
     }
 
+    /// The registry takes no PATCH.
+    fn without_patch(&mut self, why: &dyn fmt::Display) {
+        log::info!("{}: no PATCH is taken ({why}); sending it in one piece", self.what());
+        self.cancel();
+        self.whole = true;
+    }
+
     /// The registry has taken a chunk, of which `end` is the end; or only the beginning of it.
     fn taken(&mut self, answer: Answer, end: u64) -> Result<(), Failure> {
         let range = answer.header(header::RANGE);
         match range.map_or(Some(end), has_until).filter(|has| *has > self.has && *has <= end) {
             Some(has) => {
                 // Without a Location it goes on where it was.
-                if answer.header(header::LOCATION).is_some() {
-                    self.location = Some(location(&answer)?);
+                let next = answer.header(header::LOCATION).map(|_| location(&answer)).transpose()?;
+                let (host, is_told) = (asked_host(&answer), range.is_some());
+                let said = Said::of(answer);
+                if !is_told && said.is_no_success() {
+                    return Err(has_not_taken(&host, &said));
                 }
-                outcome(answer);
+                self.location = next.or(self.location.take());
                 self.now_has(has);
                 Ok(())
             }
@@ -261,7 +273,7 @@ impl<'a> Upload<'a> {
 
     fn closed(&self, answer: Answer) -> Result<(), Failure> {
         match answer.status() {
-            200 | 201 | 204 => took(answer, &self.blob.digest),
+            200..=299 => took(answer, &self.blob.digest),
             404 | 410 | 416 => Err(passing(answer)),
             _ => Err(refused(answer)),
         }

@@ -5,10 +5,10 @@
 
 use super::client::Client;
 use super::endpoint::{Access, Ask};
-use super::http::{Answer, By, Failure};
-use super::outcome::{asked_host, outcome};
+use super::http::{Answer, By, Class, Failure};
+use super::outcome::{Said, asked_host, has_page, outcome};
 use super::url::{resolve, shown};
-use super::{credentials::Secret, promised};
+use super::{credentials::Secret, no_registry, promised};
 use crate::error::{Error, Kind};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
@@ -98,25 +98,37 @@ impl Client {
         }
     }
 
-    /// Whether the registry has a blob, whole (distribution-spec, "Checking if content exists in the registry").
+    /// Whether the registry has a blob, whole (distribution-spec, "Checking if content exists in the registry"): whether it
+    /// says so by the blob's length or digest. Whatever else it answers, that it does not like HEAD, a redirect to a page,
+    /// another length, decides nothing: sending the blob does.
+    ///
+    /// # Errors
+    /// Returns what may pass: no answer, or one that asks for patience.
     pub(super) fn has_blob(&self, blob: &Descriptor) -> Result<bool, Failure> {
         let path = format!("blobs/{}", blob.digest);
-        let answer = self.ask_registry(&Ask { method: Method::HEAD, path: &path, headers: &[] })?;
-        match answer.status() {
-            200 => {
-                match answer.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()) {
-                    Some(given) if given != blob.size => {
-                        let host = asked_host(&answer);
-                        let message =
-                            format!("{host}: it has {given} bytes there, its descriptor says {}", blob.size);
-                        Err(Failure::last(Error::new(Kind::Verification, message)))
-                    }
-                    _ => Ok(true),
-                }
+        let answer = match self.ask_registry(&Ask { method: Method::HEAD, path: &path, headers: &[] }) {
+            Err(failure) if failure.class == Class::Final => {
+                log::info!("blob {}: {}; sending it decides", blob.digest.short(), failure.error);
+                return Ok(false);
             }
-            404 => Ok(false),
-            _ => Err(refused(answer)),
+            other => other?,
+        };
+        let length = answer.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+        let says = match (promised(&answer), length) {
+            (Some(digest), None) => digest == blob.digest,
+            (Some(digest), Some(length)) => digest == blob.digest && length == blob.size,
+            (None, length) => length == Some(blob.size) && !has_page(&answer),
+        };
+        let has = says && matches!(answer.status(), 200..=299);
+        if !has && answer.status() != 404 {
+            let length = length.map_or("no length".to_owned(), |length| format!("a length of {length}"));
+            log::info!(
+                "blob {}: HTTP {} with {length}; sending it decides",
+                blob.digest.short(),
+                answer.status()
+            );
         }
+        Ok(has)
     }
 
     /// Gives an upload up. Whether the registry heard that does not matter: it forgets what nobody ends.
@@ -180,40 +192,59 @@ pub(super) fn leads_to(url: &Uri, location: Option<&str>) -> Result<Uri, Error> 
 }
 
 /// Holds against each other what a registry has taken, or has, and what it says that this is.
+///
+/// # Errors
+/// Returns [`Kind::Verification`] if it is something else by the registry's own words, and [`Kind::Network`] if the answer
+/// is a page or an error: whoever says that has taken nothing.
 pub(super) fn took(answer: Answer, digest: &Digest) -> Result<(), Failure> {
-    match promised(&answer).filter(|given| given != digest) {
-        Some(given) => {
-            let message = format!("{}: {digest} is {given} there, by its own words", asked_host(&answer));
+    let (host, given) = (asked_host(&answer), promised(&answer));
+    // Read to its end, the connection is free for the next request.
+    let said = Said::of(answer);
+    match given {
+        Some(given) if given != *digest => {
+            let message = format!("{host}: {digest} is {given} there, by its own words");
             Err(Failure::last(Error::new(Kind::Verification, message)))
         }
-        None => {
-            // Read to its end, the connection is free for the next request.
-            outcome(answer);
-            Ok(())
-        }
+        None if said.is_no_success() => Err(has_not_taken(&host, &said)),
+        _ => Ok(()),
     }
 }
+
+/// Makes the failure of an answer that says by its status that something was taken, and by its body that it is a page or an
+/// error.
+pub(super) fn has_not_taken(host: &str, said: &Said) -> Failure {
+    no_registry(format!("{host} does not take it: its answer is no registry's: {said}"))
+}
+
+const REPOSITORY: &str = "with some registries a repository has to be made before it is written to";
+const TAG: &str = "the tag may be one that cannot be written again: choose another";
+const PARTS: &str = "it lacks something that the manifest names: copy the image whole, or only what there is of it (--platform)";
 
 /// The failure that an answer stands for by which the registry does not take something. What it refuses for its content
 /// is a bad image ([`Kind::BadImage`]): nothing that passes.
 pub(super) fn refused(answer: Answer) -> Failure {
-    let (kind, hint) = match answer.status() {
-        301 | 302 | 303 | 307 | 308 => {
+    let (host, status) = (asked_host(&answer), answer.status());
+    let said = Said::of(answer);
+    let (kind, hint) = match (status, said.code()) {
+        (200..=299, _) => return has_not_taken(&host, &said),
+        (301 | 302 | 303 | 307 | 308, _) => {
             (Kind::Network, "a write follows no redirect: write the name of the host that it leads to")
         }
-        404 => (Kind::NotFound, "with some registries a repository has to be made before it is written to"),
-        405 => (Kind::Network, "it is read-only, or a cache of another registry: write to that one"),
-        409 | 412 => (Kind::Usage, "the tag may be one that cannot be written again: choose another"),
-        413 => (
+        (400..=499, "MANIFEST_BLOB_UNKNOWN" | "MANIFEST_UNKNOWN") => (Kind::BadImage, PARTS),
+        // Amazon's says so of a tag that is there and cannot be written again.
+        (409 | 412, _) | (400, "TAG_INVALID" | "TAG_IMMUTABLE") => (Kind::Usage, TAG),
+        (404, _) => (Kind::NotFound, REPOSITORY),
+        (405, _) => (Kind::Network, "it is read-only, or a cache of another registry: write to that one"),
+        (413, _) => (
             Kind::BadImage,
             "it, or a proxy before it, limits how large a request may be (nginx: client_max_body_size)",
         ),
-        400 | 406 | 411 | 414..=417 | 422 | 431 => (Kind::BadImage, ""),
+        (400 | 406 | 411 | 414..=417 | 422 | 431, _) => (Kind::BadImage, ""),
         _ => (Kind::Network, ""),
     };
-    let message = format!("{} does not take it: {}", asked_host(&answer), outcome(answer));
-    let error = Error::new(kind, message);
-    Failure::last(if hint.is_empty() { error } else { error.hint(hint) })
+    let error = Error::new(kind, format!("{host} does not take it: {said}"));
+    let error = if hint.is_empty() { error } else { error.hint(hint) };
+    Failure { status: Some(status), ..Failure::last(error) }
 }
 
 #[cfg(test)]
