@@ -174,12 +174,17 @@ fn a_server_may_show_a_trusted_certificate_itself() {
         );
         // One of the same name, by another key.
         let words: &[&str] = match constraints.ends_with("TRUE") {
-            true => &["is an authority's own (CA:TRUE)", "subjectAltName"],
+            true => {
+                &["is an authority's own (CA:TRUE)", "trust that very certificate: --ca-file FILE, or ca.crt"]
+            }
             false => &["authority that is not trusted"],
         };
         let stranger = registry(server.address, &trusting(&other.path("cert.pem"))).root();
         let text = refused(stranger, Kind::Network, words);
         assert!(!text.contains("Error"), "{text}");
+        let nobody = registry(server.address, &Options { plain_http: false, ..options() }).root();
+        let text = refused(nobody, Kind::Network, &["--ca-file FILE"]);
+        assert!(!text.contains("CA:FALSE"), "{text}");
     }
 }
 

@@ -42,6 +42,9 @@ pub(super) fn certificate(host: &str, why: &CertificateError, now: &Reading, tru
             RENEW.to_owned(),
         ),
         Revoked => ("has been revoked".to_owned(), RENEW.to_owned()),
+        Other(other) if matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) => {
+            (reason(other.0.downcast_ref()).to_owned(), ITSELF.to_owned())
+        }
         Other(other) => (reason(other.0.downcast_ref()).to_owned(), RENEW.to_owned()),
         other => (format!("is not accepted: {}", words(other)), untrusted(trust)),
     };
@@ -50,6 +53,9 @@ pub(super) fn certificate(host: &str, why: &CertificateError, now: &Reading, tru
 
 const RENEW: &str = "the registry needs another certificate: one for its name (subjectAltName), with CA:FALSE, signed by an \
     authority that is trusted here";
+
+const ITSELF: &str = "if it is the registry's own, as Docker's documentation makes it, get it from whoever runs the registry and \
+    trust that very certificate: --ca-file FILE, or ca.crt in certs.d/HOST";
 
 /// The most names of a certificate that are told.
 const NAMES_MAX: usize = 8;
