@@ -198,10 +198,21 @@ fn redirects_end() {
     assert_eq!(server.requests().len(), 6);
     assert_eq!(server.requests()[5].target, "/v2/team/app/manifests/a");
 
-    for location in ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://"] {
+    for (location, why) in [
+        ("ftp://127.0.0.1/x", "no http or https URL"),
+        ("file:///etc/passwd", "no http or https URL"),
+        ("http://", "no http or https URL"),
+        ("http://user:hunter2@127.0.0.1/", "user's name or password"),
+        ("http://127.0.0.1:99999/", "port that is none"),
+    ] {
         let server = Server::start(move |_, _| Reply::new(302, "").with("Location", location));
-        refused(registry(server.address, &options()).root(), Kind::Network, &["redirects to nowhere"]);
+        let parts = ["redirects to nowhere", why];
+        let text = refused(registry(server.address, &options()).root(), Kind::Network, &parts);
+        assert!(!text.contains("hunter2"), "{text}");
+        assert_eq!(server.requests().len(), 1, "{location}");
     }
+    let server = Server::start(move |_, _| Reply::new(302, ""));
+    refused(registry(server.address, &options()).root(), Kind::Network, &["there is no Location"]);
 }
 
 fn with_urls(image: &Image, media_type: &str, urls: &[String]) -> Descriptor {

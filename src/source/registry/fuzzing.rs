@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::image::digest::Digest;
 use std::path::Path;
 use std::time::Duration;
-use ureq::http::Uri;
+use ureq::http::{HeaderValue, Uri};
 
 /// `WWW-Authenticate`: each challenge's scheme, with the parameters of these names.
 pub fn challenges<'n>(header: &str, names: &[&'n str]) -> Vec<(String, Vec<(&'n str, String)>)> {
@@ -44,7 +44,8 @@ pub fn chunk(least: Option<&str>, size: u64) -> Option<u64> {
 /// # Errors
 /// Those that the user sees.
 pub fn upload_goes_on(base: &Uri, location: &str) -> Result<Uri> {
-    write::leads_to(base, Some(location))
+    let location = HeaderValue::from_str(location).ok();
+    write::leads_to(base, location.as_ref())
 }
 
 /// Where an upload is closed that went on at `location`.

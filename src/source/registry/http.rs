@@ -17,7 +17,7 @@ use super::refusal;
 use super::retry::retry_after;
 use super::tcp::Tcp;
 use super::tls::{HandshakeFailed, Setup, Tls};
-use super::url::{Origin, Own, resolve, shown};
+use super::url::{Origin, Own, leads, shown};
 use super::verify::Floored;
 use crate::error::{Error, Kind};
 use crate::source::Options;
@@ -474,11 +474,8 @@ fn unknown_to(host: &str, alert: &rustls::Error) -> Error {
 /// Where a redirect leads.
 fn next(url: &Uri, response: &Response<Body>) -> Result<Uri, Error> {
     let wrong = |what: &str| Error::new(Kind::Network, format!("{}: {what}", shown(url)));
-    let location =
-        response.headers().get(header::LOCATION).and_then(|value| str::from_utf8(value.as_bytes()).ok());
-    let target = location
-        .and_then(|location| resolve(url, location))
-        .ok_or_else(|| wrong("redirects to nowhere (Location is missing, or no http or https URL)"))?;
+    let target = leads(url, response.headers().get(header::LOCATION))
+        .map_err(|why| wrong(&format!("redirects to nowhere: {why}")))?;
     if url.scheme_str() == Some("https") && target.scheme_str() != Some("https") {
         return Err(wrong(&format!("redirects from https to {}", shown(&target)))
             .hint("refused: what is protected must not become readable on the way"));

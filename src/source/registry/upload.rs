@@ -215,7 +215,10 @@ impl<'a> Upload<'a> {
         match range.map_or(Some(end), has_until).filter(|has| *has > self.has && *has <= end) {
             Some(has) => {
                 // Without a Location it goes on where it was.
-                let next = answer.header(header::LOCATION).map(|_| location(&answer)).transpose()?;
+                let next = match answer.response.headers().contains_key(header::LOCATION) {
+                    true => Some(location(&answer)?),
+                    false => None,
+                };
                 let (host, is_told) = (asked_host(&answer), range.is_some());
                 let said = Said::of(answer);
                 if !is_told && said.is_no_success() {
@@ -315,9 +318,9 @@ impl<'a> Upload<'a> {
             return Ok(None);
         }
         let has = answer.header(header::RANGE).and_then(has_until).filter(|has| *has <= self.blob.size);
-        let next = match answer.header(header::LOCATION) {
-            Some(_) => location(&answer)?,
-            None => at.clone(),
+        let next = match answer.response.headers().contains_key(header::LOCATION) {
+            true => location(&answer)?,
+            false => at.clone(),
         };
         outcome(answer);
         Ok(has.map(|has| (next, has)))

@@ -1,7 +1,7 @@
 //! The little of RFC 3986 that redirects and token servers need, on top of [`ureq::http::Uri`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use ureq::http::Uri;
+use ureq::http::{HeaderValue, Uri};
 
 /// Scheme, host and port: who is spoken to. Credentials never leave the origin they belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,16 @@ impl Origin {
         if url.authority()?.as_str().contains('@') {
             return None;
         }
-        let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let port = match port_text(url.authority()?.as_str()) {
+            "" => {
+                if secure {
+                    443
+                } else {
+                    80
+                }
+            }
+            digits => digits.parse().ok()?,
+        };
         Some(Origin { secure, host, port })
     }
 }
@@ -165,6 +174,40 @@ pub(super) fn resolve(base: &Uri, reference: &str) -> Option<Uri> {
     absolute(&format!("{scheme}://{authority}{path}{query}"))
 }
 
+/// Returns where a `Location` of an answer of `base` leads.
+///
+/// # Errors
+/// Returns why it leads to nowhere, to stand behind a colon.
+pub(super) fn leads(base: &Uri, location: Option<&HeaderValue>) -> Result<Uri, &'static str> {
+    let location = location.ok_or("there is no Location")?;
+    // It need not be UTF-8. What is beyond ASCII is escaped byte by byte, as by Go's net/url.
+    let text: String = (location.as_bytes().iter())
+        .map(|byte| match byte {
+            0x80.. => format!("%{byte:02X}"),
+            ascii => char::from(*ascii).to_string(),
+        })
+        .collect();
+    resolve(base, &text).ok_or_else(|| {
+        let authority = text.split_once("//").map_or("", |(_, rest)| rest);
+        let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+        match port_text(authority) {
+            _ if authority.contains('@') => {
+                "its Location has a user's name or password, which edgepull sends to nobody"
+            }
+            digits if !digits.is_empty() && digits.parse::<u16>().is_err() => {
+                "its Location has a port that is none"
+            }
+            _ => "its Location is no http or https URL",
+        }
+    })
+}
+
+/// What stands behind the colon of an authority; empty if there is none. An IPv6 address has its colons in brackets.
+fn port_text(authority: &str) -> &str {
+    let behind = authority.rsplit_once(']').map_or(authority, |(_, behind)| behind);
+    behind.rsplit_once(':').map_or("", |(_, port)| port)
+}
+
 /// Removes `.` and `..` segments (RFC 3986, 5.2.4) from an absolute path.
 fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
@@ -260,6 +303,35 @@ mod tests {
         ] {
             assert_eq!(resolve(&base, location), None, "{location}");
         }
+    }
+
+    #[test]
+    fn a_location_that_leads_nowhere_says_why() {
+        let base: Uri = "https://r.example:5000/v2/a/blobs/x".parse().unwrap();
+        let leads = |bytes: &[u8]| {
+            leads(&base, Some(&HeaderValue::from_bytes(bytes).unwrap())).map(|url| url.to_string())
+        };
+        for (location, url) in [
+            (&b"/\xe4?q=\xff"[..], "https://r.example:5000/%E4?q=%FF"),
+            ("/ä".as_bytes(), "https://r.example:5000/%C3%A4"),
+            (b"https://[::1]:65535/x", "https://[::1]:65535/x"),
+            (b"https://[::1]/a@b", "https://[::1]/a@b"),
+            (b"https://a.example:/x", "https://a.example:/x"),
+        ] {
+            assert_eq!(leads(location).as_deref(), Ok(url));
+        }
+        for (location, why) in [
+            ("http://u:p@127.0.0.1/x", "password"),
+            ("//u@cdn.example/x", "password"),
+            ("http://127.0.0.1:99999/", "port that is none"),
+            ("https://[::1]:65536/", "port that is none"),
+            ("ftp://a.example/x", "no http or https URL"),
+            ("https://", "no http or https URL"),
+        ] {
+            let found = leads(location.as_bytes()).unwrap_err();
+            assert!(found.contains(why), "{location}: {found}");
+        }
+        assert_eq!(super::leads(&base, None), Err("there is no Location"));
     }
 
     #[test]

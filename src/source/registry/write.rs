@@ -7,14 +7,14 @@ use super::client::Client;
 use super::endpoint::{Access, Ask};
 use super::http::{Answer, By, Class, Failure};
 use super::outcome::{Said, asked_host, has_page, outcome};
-use super::url::{resolve, shown};
+use super::url::{leads, shown};
 use super::{credentials::Secret, no_registry, promised};
 use crate::error::{Error, Kind};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use std::io::Read;
 use ureq::SendBody;
-use ureq::http::{HeaderName, Method, Uri, header};
+use ureq::http::{HeaderName, HeaderValue, Method, Uri, header};
 
 /// One thing to do in the registry.
 pub(super) struct Write<'a> {
@@ -174,14 +174,12 @@ impl Request<'_> {
 
 /// Where an upload goes on: the answer's `Location`.
 pub(super) fn location(answer: &Answer) -> Result<Uri, Failure> {
-    leads_to(&answer.url, answer.header(header::LOCATION)).map_err(Failure::last)
+    leads_to(&answer.url, answer.response.headers().get(header::LOCATION)).map_err(Failure::last)
 }
 
-pub(super) fn leads_to(url: &Uri, location: Option<&str>) -> Result<Uri, Error> {
+pub(super) fn leads_to(url: &Uri, location: Option<&HeaderValue>) -> Result<Uri, Error> {
     let wrong = |what: &str| Error::new(Kind::Network, format!("{}: {what}", shown(url)));
-    let target = location
-        .and_then(|location| resolve(url, location))
-        .ok_or_else(|| wrong("the upload goes on nowhere (Location is missing, or no http or https URL)"))?;
+    let target = leads(url, location).map_err(|why| wrong(&format!("the upload goes on nowhere: {why}")))?;
     if url.scheme_str() == Some("https") && target.scheme_str() != Some("https") {
         return Err(wrong(&format!("the upload would go on without TLS at {}", shown(&target))).hint(
             "refused: what is protected must not become readable on the way. A registry behind a proxy must be told that \
@@ -253,7 +251,10 @@ mod tests {
 
     #[test]
     fn an_upload_never_goes_on_without_tls() {
-        let leads = |from: &str, to| leads_to(&from.parse().unwrap(), to).map(|url| url.to_string());
+        let leads = |from: &str, to: Option<&'static str>| {
+            let to = to.map(HeaderValue::from_static);
+            leads_to(&from.parse().unwrap(), to.as_ref()).map(|url| url.to_string())
+        };
         let from = "https://r.example/v2/a/blobs/uploads/";
         assert_eq!(
             leads(from, Some("x?_state=1")).unwrap(),
