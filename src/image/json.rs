@@ -56,6 +56,14 @@ pub enum Shape {
         /// The constant that says so, for messages.
         limit: &'static str,
     },
+    /// The first pairs of a map of strings, and how many others it has.
+    #[cfg(feature = "publish")]
+    Words {
+        /// How many pairs are kept.
+        max: usize,
+        /// How many bytes these may have, keys and values together.
+        bytes: usize,
+    },
 }
 
 /// A value, as far as its [`Shape`] keeps it.
@@ -77,6 +85,14 @@ pub enum Value {
     /// The pairs of a map of strings.
     #[cfg(feature = "publish")]
     Pairs(BTreeMap<String, String>),
+    /// The pairs of a map of strings that are kept.
+    #[cfg(feature = "publish")]
+    Words {
+        /// What is kept.
+        kept: BTreeMap<String, String>,
+        /// How many are not: those beyond the limits, and those whose value is no string.
+        left_out: usize,
+    },
     /// Something that the shape does not allow.
     Odd(Odd),
 }
@@ -221,10 +237,18 @@ fn value(raw: &str, shape: &'static Shape) -> Result<Value> {
         }
         #[cfg(feature = "publish")]
         (Shape::Pairs { max, limit }, Some(b'{')) => {
-            match Deserializer::from_str(raw).deserialize_map(pairs::All { max: *max })? {
-                Some(pairs) => Value::Pairs(pairs),
-                None => Value::Odd(Odd::TooMany { max: *max, limit }),
+            let all = pairs::Limits { max: *max, bytes: usize::MAX };
+            let found = Deserializer::from_str(raw).deserialize_map(all)?;
+            match found.beyond {
+                0 => Value::Pairs(found.kept),
+                _ => Value::Odd(Odd::TooMany { max: *max, limit }),
             }
+        }
+        #[cfg(feature = "publish")]
+        (Shape::Words { max, bytes }, Some(b'{')) => {
+            let limits = pairs::Limits { max: *max, bytes: *bytes };
+            let found = Deserializer::from_str(raw).deserialize_map(limits)?;
+            Value::Words { kept: found.kept, left_out: found.beyond + found.odd }
         }
         (_, Some(b'"')) => Value::Odd(Odd::Type("a string")),
         (_, Some(b'[')) => Value::Odd(Odd::Type("a list")),
@@ -285,36 +309,53 @@ impl<'de> Visitor<'de> for Elements {
     }
 }
 
-/// Maps of which all is kept, for those who write them again.
+/// Maps of strings, whatever their keys are.
 #[cfg(feature = "publish")]
 mod pairs {
     use super::*;
     use serde::Deserialize;
 
-    /// All pairs of a map; `None` for more than `max`.
-    pub(super) struct All {
+    /// How much of a map is kept.
+    pub(super) struct Limits {
         pub(super) max: usize,
+        pub(super) bytes: usize,
     }
 
-    impl<'de> Visitor<'de> for All {
-        type Value = Option<BTreeMap<String, String>>;
+    /// What was found in a map.
+    #[derive(Default)]
+    pub(super) struct Found {
+        pub(super) kept: BTreeMap<String, String>,
+        /// How many pairs are beyond the limits.
+        pub(super) beyond: usize,
+        /// How many values are no strings.
+        pub(super) odd: usize,
+    }
+
+    impl<'de> Visitor<'de> for Limits {
+        type Value = Found;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a map")
         }
 
-        fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> std::result::Result<Self::Value, A::Error> {
-            let mut pairs = BTreeMap::new();
-            while let Some((key, raw)) = from.next_entry::<Key, &RawValue>()? {
-                let found = value(raw.get(), &Shape::Text).map_err(serde::de::Error::custom)?;
-                let Some(text) = found.text() else { continue };
-                if pairs.len() == self.max && !pairs.contains_key(&key.0) {
-                    while from.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                    return Ok(None);
+        fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> std::result::Result<Found, A::Error> {
+            let (mut found, mut room) = (Found::default(), self.bytes);
+            while let Some((Key(key), raw)) = from.next_entry::<Key, &RawValue>()? {
+                let text = value(raw.get(), &Shape::Text).map_err(serde::de::Error::custom)?.text();
+                let Some(text) = text else {
+                    found.odd += 1;
+                    continue;
+                };
+                let is_known = found.kept.contains_key(&key);
+                match room.checked_sub(key.len() + text.len()) {
+                    Some(left) if is_known || found.kept.len() < self.max => {
+                        found.kept.insert(key, text);
+                        room = left;
+                    }
+                    _ => found.beyond += 1,
                 }
-                pairs.insert(key.0, text);
             }
-            Ok(Some(pairs))
+            Ok(found)
         }
     }
 

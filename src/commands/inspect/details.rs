@@ -1,10 +1,10 @@
 //! Everything that is known of one entry.
 
-use super::notes::{self, Bounded, ConfigNotes, LayerNotes, ManifestNotes, Room, Words};
+use super::notes::{self, EntryNotes, ManifestNotes, Room, Words};
 use super::{Documents, Entry, Image};
 use crate::error::{Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{Descriptor, ImageConfig, Manifest};
+use crate::image::manifest::{Descriptor, ImageConfig, Manifest, PlatformField, Unusable};
 use crate::image::select::Verdict;
 use serde::Serialize;
 
@@ -32,8 +32,8 @@ pub(super) struct Details {
     pub(super) os_features: Vec<String>,
     pub(super) features: Vec<String>,
     pub(super) artifact_type: Option<String>,
-    /// In bytes, as the index says.
-    pub(super) manifest_size: u64,
+    /// In bytes, as the index says; `None` where it does not.
+    pub(super) manifest_size: Option<u64>,
     /// The index's, about this entry.
     pub(super) annotations: Words,
     pub(super) manifest_annotations: Words,
@@ -44,7 +44,7 @@ pub(super) struct Details {
     /// Why something is not known that could be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) problems: Vec<String>,
-    /// How many things are not here, for limits.
+    /// How many things are not here, for limits or because they are no text.
     #[serde(skip_serializing_if = "is_none")]
     pub(super) left_out: usize,
 }
@@ -97,10 +97,11 @@ impl Details {
     ) -> Result<Details> {
         let descriptor = &entry.descriptor;
         let Noted { annotations, left_out, .. } = noted;
-        let mut details = Details { manifest_size: descriptor.size, annotations, ..Details::default() };
-        details.label(descriptor, room);
+        let mut details = Details { manifest_size: Some(descriptor.size), annotations, ..Details::default() };
+        details.artifact_type = room.text(descriptor.artifact_type.clone());
+        details.label(descriptor.platform.as_ref(), room);
         if let Some((manifest, bytes)) = image {
-            let notes = notes::parse(bytes)?;
+            let notes = ManifestNotes::read(bytes)?;
             details.manifest(manifest, notes, room);
             let config = config(&manifest.config, documents, room);
             details.config = details.or_problem(config, room)?;
@@ -115,9 +116,21 @@ impl Details {
         Ok(details)
     }
 
-    fn label(&mut self, descriptor: &Descriptor, room: &mut Room) {
-        self.artifact_type = room.text(descriptor.artifact_type.clone());
-        let Some(field) = &descriptor.platform else { return };
+    /// As much as can be told of an entry that cannot be used; `notes` is what its index says of it.
+    pub(super) fn of_unusable(entry: &Unusable, notes: EntryNotes, room: &mut Room) -> Details {
+        let mut details = Details {
+            manifest_size: notes.size,
+            annotations: room.words(notes.annotations),
+            artifact_type: room.text(notes.artifact_type),
+            ..Details::default()
+        };
+        details.label(entry.platform.as_ref(), room);
+        details.left_out = room.left_out();
+        details
+    }
+
+    fn label(&mut self, field: Option<&PlatformField>, room: &mut Room) {
+        let Some(field) = field else { return };
         self.os = room.text(Some(field.os.clone()));
         self.architecture = room.text(Some(field.architecture.clone()));
         self.variant = room.text(field.variant.clone());
@@ -129,10 +142,9 @@ impl Details {
     fn manifest(&mut self, manifest: &Manifest, notes: ManifestNotes, room: &mut Room) {
         self.manifest_annotations = room.words(notes.annotations);
         if self.artifact_type.is_none() {
-            self.artifact_type = room.text(notes.artifact_type.0);
+            self.artifact_type = room.text(notes.artifact_type);
         }
-        let notes = notes.layers.into_iter().flatten().map(LayerNotes::predicate_type);
-        for (layer, predicate_type) in manifest.layers.iter().zip(notes) {
+        for (layer, predicate_type) in manifest.layers.iter().zip(notes.predicate_types) {
             if room.take(layer.media_type.len()) {
                 self.layer_details.push(LayerDetails {
                     media_type: layer.media_type.clone(),
@@ -160,13 +172,13 @@ impl Details {
 
 fn attestation(descriptor: &Descriptor, documents: &mut Documents) -> Result<(Box<Manifest>, ManifestNotes)> {
     let (fetched, manifest) = documents.image(descriptor)?;
-    Ok((manifest, notes::parse(&fetched.bytes)?))
+    Ok((manifest, ManifestNotes::read(&fetched.bytes)?))
 }
 
 fn config(descriptor: &Descriptor, documents: &mut Documents, room: &mut Room) -> Result<ConfigDetails> {
     let bytes = documents.config_bytes(descriptor)?;
     let config = ImageConfig::parse(&bytes)?;
-    let labels: Bounded = notes::parse::<ConfigNotes>(&bytes)?.labels();
+    let labels = notes::labels(&bytes)?;
     let mut given = |text: String| room.text(Some(text).filter(|text| !text.is_empty()));
     Ok(ConfigDetails {
         digest: descriptor.digest,

@@ -1,7 +1,7 @@
 //! Doors for `fuzz/`: what is read of documents for the second time, by plain types. Only there in builds with
 //! `--cfg fuzzing`; what has to hold of it is said in `fuzz/fuzz_targets/`.
 
-use super::notes::{self, Bounded, ConfigNotes, IndexNotes, ManifestNotes, Room, Words};
+use super::notes::{self, Bounded, IndexNotes, ManifestNotes, Room, Words};
 use crate::error::Result;
 
 /// What was kept, and how many things were left out.
@@ -30,8 +30,8 @@ fn kept(own: Bounded, entries: Vec<Bounded>, kinds: Vec<String>) -> Kept {
 /// # Errors
 /// Those that the user sees.
 pub fn index(bytes: &[u8]) -> Result<Kept> {
-    let IndexNotes { annotations, manifests } = notes::parse(bytes)?;
-    let entries = manifests.into_iter().map(|entry| entry.annotations).collect();
+    let IndexNotes { annotations, entries } = IndexNotes::read(bytes)?;
+    let entries = entries.into_iter().map(|entry| entry.annotations).collect();
     Ok(kept(annotations, entries, Vec::new()))
 }
 
@@ -40,9 +40,9 @@ pub fn index(bytes: &[u8]) -> Result<Kept> {
 /// # Errors
 /// Those that the user sees.
 pub fn manifest(bytes: &[u8]) -> Result<Kept> {
-    let ManifestNotes { annotations, artifact_type, layers } = notes::parse(bytes)?;
-    let layers = layers.unwrap_or_default().into_iter().filter_map(|layer| layer.predicate_type());
-    Ok(kept(annotations, Vec::new(), artifact_type.0.into_iter().chain(layers).collect()))
+    let ManifestNotes { annotations, artifact_type, predicate_types } = ManifestNotes::read(bytes)?;
+    let kinds = artifact_type.into_iter().chain(predicate_types.into_iter().flatten());
+    Ok(kept(annotations, Vec::new(), kinds.collect()))
 }
 
 /// A config.
@@ -50,5 +50,5 @@ pub fn manifest(bytes: &[u8]) -> Result<Kept> {
 /// # Errors
 /// Those that the user sees.
 pub fn config(bytes: &[u8]) -> Result<Kept> {
-    Ok(kept(notes::parse::<ConfigNotes>(bytes)?.labels(), Vec::new(), Vec::new()))
+    Ok(kept(notes::labels(bytes)?, Vec::new(), Vec::new()))
 }

@@ -11,6 +11,7 @@ mod coverage;
 mod details;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod going_on;
 #[cfg(feature = "publish")]
 mod notes;
 #[cfg(all(test, feature = "publish"))]
@@ -20,7 +21,7 @@ mod verbose;
 
 use super::Documents;
 use super::report::{Report, bytes};
-use crate::error::{Error, Result};
+use crate::error::{Error, Printable, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Document, Index, Manifest, PlatformField};
 use crate::image::reference::Reference;
@@ -28,6 +29,7 @@ use crate::image::select::{self, Ask, Entry, Lookup, Selection, Verdict};
 use crate::platform::{Host, Platform};
 use crate::source::{Fetched, Source};
 use closer::Closer;
+use going_on::GoingOn;
 use serde::Serialize;
 
 /// Where only the table is wanted, nothing is looked at more closely.
@@ -43,8 +45,12 @@ mod closer {
         pub(super) fn new(_deeply: bool) -> Closer {
             Closer {}
         }
-        pub(super) fn index(&mut self, _at: Option<Digest>, _bytes: &[u8]) -> Result<()> {
+        pub(super) fn index(&mut self, _: Option<Digest>, _: &Index, _: &[u8]) -> Result<()> {
             Ok(())
+        }
+        pub(super) fn no_index(&mut self, _: Digest) {}
+        pub(super) fn unusable(&mut self, _: &crate::image::manifest::Unusable) -> String {
+            String::new()
         }
         pub(super) fn entry(&mut self, _: &Entry, _: Option<&Image>, _: &mut Documents) -> Result<()> {
             Ok(())
@@ -70,6 +76,8 @@ struct Row {
     media_type: String,
     verdict: String,
     is_taken: bool,
+    /// Whether the verdict says why it cannot be used.
+    is_unusable: bool,
 }
 
 /// An image's manifest, and the bytes that it was read from.
@@ -110,16 +118,16 @@ pub fn run(
 
 fn inspect(root: Fetched, host: &Host, deeply: bool, source: &mut dyn Source) -> Result<Inspected> {
     let Fetched { bytes, digest, media_type } = root;
-    let (mut documents, mut closer, size) = (Documents(source), Closer::new(deeply), bytes.len());
+    let (mut closer, size) = (Closer::new(deeply), bytes.len());
     let (rows, refusal) = match Document::parse(&media_type, &bytes)? {
         Document::Index(index) => {
-            closer.index(None, &bytes)?;
+            closer.index(None, &index, &bytes)?;
             drop(bytes);
-            of_index(index, host, &mut documents, &mut closer)?
+            of_index(index, host, source, &mut closer)?
         }
         Document::Manifest(manifest) => {
             let root = (digest, media_type.as_str());
-            of_manifest(root, (manifest, bytes), host, &mut documents, &mut closer)?
+            of_manifest(root, (manifest, bytes), host, source, &mut closer)?
         }
     };
     Ok(Inspected { digest, media_type, size, rows, refusal, closer })
@@ -133,12 +141,20 @@ struct Lookups<'a, 's> {
 
 impl Lookup for Lookups<'_, '_> {
     fn document(&mut self, descriptor: &Descriptor) -> Result<Document> {
-        let fetched = self.documents.0.manifest(descriptor)?;
-        let document = Document::parse(&descriptor.media_type, &fetched.bytes)?;
-        if let Document::Index(_) = document {
-            self.closer.index(Some(descriptor.digest), &fetched.bytes)?;
+        let document = self.documents.0.manifest(descriptor).and_then(|fetched| {
+            let document = Document::parse(&descriptor.media_type, &fetched.bytes)?;
+            match &document {
+                Document::Index(index) if !index.entries.is_empty() || !index.unusable.is_empty() => {
+                    self.closer.index(Some(descriptor.digest), index, &fetched.bytes)?;
+                }
+                _ => self.closer.no_index(descriptor.digest),
+            }
+            Ok(document)
+        });
+        if document.is_err() {
+            self.closer.no_index(descriptor.digest);
         }
-        Ok(document)
+        document
     }
 
     fn config_platform(&mut self, descriptor: &Descriptor) -> Result<Option<Platform>> {
@@ -154,47 +170,57 @@ impl Lookup for Lookups<'_, '_> {
 fn of_index(
     index: Index,
     host: &Host,
-    documents: &mut Documents,
+    source: &mut dyn Source,
     closer: &mut Closer,
 ) -> Result<(Vec<Row>, Option<Error>)> {
+    let mut going_on = GoingOn::new(source);
+    let documents = &mut Documents(&mut going_on);
     let mut selection = select::select(index, host, Ask::Always, &mut Lookups { documents, closer })?;
-    let mut confirmed = super::image::confirm(&mut selection, host, documents)?;
-    let refusal = selection.taken.is_none().then(|| selection.refusal(host));
+    // An error of the place is met again below, where its entry's row is.
+    let mut confirmed = super::image::confirm(&mut selection, host, documents).unwrap_or_default();
+    let mut refusal = match going_on.ends_a_pull(&selection) {
+        Some(error) => Some(error),
+        None => selection.taken.is_none().then(|| selection.refusal(host)),
+    };
+    let cannot_be_told = selection.taken.is_some() && refusal.is_some();
+    let documents = &mut Documents(&mut going_on);
     let Selection { mut entries, unusable, .. } = selection;
     closer.coverage(&entries);
     let mut rows = Vec::with_capacity(entries.len() + unusable.len());
     for entry in &mut entries {
-        let image = match entry.platform {
-            Some(_) if entry.verdict == Verdict::Taken && confirmed.is_some() => {
-                confirmed.take().map(|(fetched, manifest)| (manifest, fetched.bytes))
+        let is_taken = entry.verdict == Verdict::Taken;
+        let confirmed = confirmed.take_if(|_| is_taken).map(Ok);
+        let mut fetch = || documents.image(&entry.descriptor);
+        let image = match entry.platform.as_ref().map(|_| confirmed.unwrap_or_else(&mut fetch)) {
+            Some(Ok((fetched, manifest))) => Some((manifest, fetched.bytes)),
+            Some(Err(error)) => {
+                entry.verdict = Verdict::Unusable(error.message().to_owned());
+                if is_taken {
+                    refusal.get_or_insert(error);
+                }
+                None
             }
-            Some(_) => image(entry, documents)?,
             None => None,
         };
         closer.entry(entry, image.as_ref(), documents)?;
-        rows.push(row(entry, image.as_ref().map(|(manifest, _)| &**manifest)));
+        let mut row = row(entry, image.as_ref().map(|(manifest, _)| &**manifest));
+        if row.is_taken && cannot_be_told {
+            row.is_taken = false;
+            row.verdict = "runs; whether there is a better one cannot be told".to_owned();
+        }
+        rows.push(row);
     }
     rows.extend(unusable.into_iter().map(|entry| Row {
         platform: entry.platform.as_ref().map_or_else(|| "-".into(), label),
+        media_type: closer.unusable(&entry),
         digest: entry.digest,
         size: None,
         layers: None,
-        media_type: String::new(),
         verdict: entry.why,
         is_taken: false,
+        is_unusable: true,
     }));
     Ok((rows, refusal))
-}
-
-/// The manifest of an entry that should be an image; `None` where it cannot be used, which is the entry's verdict then.
-fn image(entry: &mut Entry, documents: &mut Documents) -> Result<Option<Image>> {
-    match documents.image(&entry.descriptor) {
-        Ok((fetched, manifest)) => Ok(Some((manifest, fetched.bytes))),
-        Err(error) => {
-            entry.verdict = Verdict::Unusable(select::own_trouble(error)?);
-            Ok(None)
-        }
-    }
 }
 
 /// As a label names what it is for.
@@ -218,6 +244,7 @@ fn row(entry: &Entry, manifest: Option<&Manifest>) -> Row {
         media_type: entry.descriptor.media_type.clone(),
         verdict: entry.verdict.text(),
         is_taken: entry.verdict == Verdict::Taken,
+        is_unusable: matches!(entry.verdict, Verdict::Unusable(_)),
     }
 }
 
@@ -226,10 +253,10 @@ fn of_manifest(
     (digest, media_type): (Digest, &str),
     image: Image,
     host: &Host,
-    documents: &mut Documents,
+    source: &mut dyn Source,
     closer: &mut Closer,
 ) -> Result<(Vec<Row>, Option<Error>)> {
-    let config = documents.config(&image.0.config)?;
+    let config = Documents(source).config(&image.0.config)?;
     let platform = config.platform();
     let refusal = super::image::single_platform(&config, host, false).err();
     let descriptor = Descriptor {
@@ -244,7 +271,7 @@ fn of_manifest(
     let verdict = if refusal.is_some() { Verdict::Impossible } else { Verdict::Taken };
     let entry = Entry::single(descriptor, platform, verdict);
     closer.coverage(std::slice::from_ref(&entry));
-    closer.entry(&entry, Some(&image), documents)?;
+    closer.entry(&entry, Some(&image), &mut Documents(&mut GoingOn::new(source)))?;
     Ok((vec![row(&entry, Some(&image.0))], refusal))
 }
 
@@ -288,12 +315,12 @@ fn table(rows: &[Row]) -> Vec<String> {
     cells.extend(rows.iter().map(|row| {
         [
             if row.is_taken { "*" } else { "" }.to_owned(),
-            row.platform.clone(),
-            row.digest.chars().take(DIGEST_SHOWN_MAX).collect(),
+            Printable(&row.platform).to_string(),
+            Printable(&row.digest).to_string().chars().take(DIGEST_SHOWN_MAX).collect(),
             row.size.map_or_else(|| "-".into(), bytes),
             row.layers.map_or_else(|| "-".into(), |layers| layers.to_string()),
             shown(&row.media_type),
-            row.verdict.clone(),
+            Printable(&row.verdict).to_string(),
         ]
     }));
     let widths: Vec<usize> = (0..7)
@@ -348,6 +375,7 @@ impl Serialize for Entries<'_> {
             media_type: &row.media_type,
             verdict: &row.verdict,
             taken: row.is_taken,
+            unusable: row.is_unusable.then_some(row.verdict.as_str()),
             details: self.0.closer.details(at),
         }))
     }
@@ -363,6 +391,9 @@ struct ToldEntry<'a, D: Serialize> {
     media_type: &'a str,
     verdict: &'a str,
     taken: bool,
+    /// Why it cannot be used, if it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unusable: Option<&'a str>,
     #[serde(flatten)]
     details: Option<D>,
 }

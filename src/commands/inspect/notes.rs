@@ -1,16 +1,15 @@
 //! What documents say in annotations and labels. Parsing them for a pull skips nearly all of it
-//! ([`crate::image::manifest`]); here the bytes of a document, which was parsed already, are read again for it.
+//! ([`crate::image::manifest`]); here the bytes of a document, which was parsed already, are read again for it, by the
+//! same reader ([`json`]): what is odd ends nothing here that it did not end there.
 //!
 //! Each map is bounded while it is read, and all that is kept of an image by one [`Room`]. What does not fit is left
 //! out, and counted. The most that is in memory at once, while an index is read again, are [`ANNOTATIONS_MAX`] small
 //! ones of each of its entries, which take 6 MiB: less than twice what such an index is itself.
 
 use crate::error::{Error, Kind, Result};
-use crate::image::digest::Digest;
-use crate::image::manifest::media_type::{DOCKER_LIST, OCI_INDEX};
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use crate::image::json::{self, Shape, Value};
+use crate::image::manifest::{ENTRIES_MAX, LAYERS_MAX};
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// The most annotations of one thing, or labels of a config, that are shown. Images of distributions have about 40.
 const ANNOTATIONS_MAX: usize = 64;
@@ -68,87 +67,110 @@ impl Room {
     }
 }
 
+const WORDS: Shape = Shape::Words { max: ANNOTATIONS_MAX, bytes: ANNOTATIONS_BYTES_MAX };
+
 /// What an index says, and of each of its entries.
-#[derive(serde::Deserialize)]
 pub(super) struct IndexNotes {
-    #[serde(default)]
     pub(super) annotations: Bounded,
-    #[serde(default)]
-    pub(super) manifests: Vec<EntryNotes>,
+    /// As many as the index has, whether these can be used or not.
+    pub(super) entries: Vec<EntryNotes>,
 }
 
-#[derive(serde::Deserialize)]
+/// What an index says of an entry.
+#[derive(Default)]
 pub(super) struct EntryNotes {
-    pub(super) digest: Digest,
-    #[serde(rename = "mediaType", default)]
-    media_type: String,
-    #[serde(default)]
+    pub(super) media_type: Option<String>,
+    pub(super) artifact_type: Option<String>,
+    /// In bytes.
+    pub(super) size: Option<u64>,
     pub(super) annotations: Bounded,
 }
 
-impl EntryNotes {
-    /// As [`crate::image::manifest::Descriptor::is_index`].
-    pub(super) fn is_index(&self) -> bool {
-        matches!(self.media_type.as_str(), OCI_INDEX | DOCKER_LIST)
+impl IndexNotes {
+    /// Reads an index.
+    ///
+    /// # Errors
+    /// Returns [`Kind::BadImage`] for what is no JSON.
+    pub(super) fn read(bytes: &[u8]) -> Result<IndexNotes> {
+        const ENTRY: Shape = Shape::Object(&[
+            ("mediaType", Shape::Text),
+            ("artifactType", Shape::Text),
+            ("size", Shape::Number),
+            ("annotations", WORDS),
+        ]);
+        const INDEX: Shape = Shape::Object(&[
+            ("annotations", WORDS),
+            ("manifests", Shape::List { of: &ENTRY, max: ENTRIES_MAX, limit: "ENTRIES_MAX" }),
+        ]);
+        let [annotations, manifests] = read(bytes, &INDEX)?.fields();
+        let entry = |entry: Value| {
+            let [media_type, artifact_type, size, annotations] = entry.fields();
+            EntryNotes {
+                media_type: media_type.text(),
+                artifact_type: artifact_type.text(),
+                size: size.needed_number().unwrap_or_default(),
+                annotations: Bounded::of(annotations),
+            }
+        };
+        let entries = list(manifests).into_iter().map(entry).collect();
+        Ok(IndexNotes { annotations: Bounded::of(annotations), entries })
     }
 }
 
 /// What a manifest says.
-#[derive(serde::Deserialize)]
 pub(super) struct ManifestNotes {
-    #[serde(default)]
     pub(super) annotations: Bounded,
-    #[serde(rename = "artifactType", default)]
-    pub(super) artifact_type: Word,
-    /// As many as the manifest has.
-    #[serde(default)]
-    pub(super) layers: Option<Vec<LayerNotes>>,
+    pub(super) artifact_type: Option<String>,
+    /// What each layer of an attestation is (in-toto's predicate type, by BuildKit's annotation); as many as the manifest
+    /// has layers.
+    pub(super) predicate_types: Vec<Option<String>>,
 }
 
-#[derive(serde::Deserialize)]
-pub(super) struct LayerNotes {
-    #[serde(default)]
-    annotations: Option<InToto>,
-}
-
-#[derive(serde::Deserialize)]
-struct InToto {
-    #[serde(rename = "in-toto.io/predicate-type", default)]
-    predicate_type: Word,
-}
-
-impl LayerNotes {
-    /// What this layer of an attestation is (in-toto's predicate type, by BuildKit's annotation).
-    pub(super) fn predicate_type(self) -> Option<String> {
-        self.annotations?.predicate_type.0
+impl ManifestNotes {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// Returns [`Kind::BadImage`] for what is no JSON.
+    pub(super) fn read(bytes: &[u8]) -> Result<ManifestNotes> {
+        const LAYER: Shape =
+            Shape::Object(&[("annotations", Shape::Map(&[("in-toto.io/predicate-type", Shape::Text)]))]);
+        const MANIFEST: Shape = Shape::Object(&[
+            ("annotations", WORDS),
+            ("artifactType", Shape::Text),
+            ("layers", Shape::List { of: &LAYER, max: LAYERS_MAX, limit: "LAYERS_MAX" }),
+        ]);
+        let [annotations, artifact_type, layers] = read(bytes, &MANIFEST)?.fields();
+        let predicate_type = |layer: Value| {
+            let [annotations] = layer.fields();
+            let [predicate_type] = annotations.fields();
+            predicate_type.text()
+        };
+        Ok(ManifestNotes {
+            annotations: Bounded::of(annotations),
+            artifact_type: artifact_type.text(),
+            predicate_types: list(layers).into_iter().map(predicate_type).collect(),
+        })
     }
 }
 
-/// What a config says beside what [`crate::image::manifest::ImageConfig`] reads.
-#[derive(serde::Deserialize)]
-pub(super) struct ConfigNotes {
-    #[serde(default)]
-    config: Option<Labels>,
-}
-
-#[derive(serde::Deserialize)]
-struct Labels {
-    #[serde(rename = "Labels", default)]
-    labels: Bounded,
-}
-
-impl ConfigNotes {
-    pub(super) fn labels(self) -> Bounded {
-        self.config.map(|config| config.labels).unwrap_or_default()
-    }
-}
-
-/// Reads a document for the second time: whatever bounds lists and strings did so the first time.
+/// Reads the labels of a config, which [`crate::image::manifest::ImageConfig`] passes over but for a few.
 ///
 /// # Errors
-/// [`Kind::BadImage`].
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| Error::new(Kind::BadImage, error.to_string()))
+/// Returns [`Kind::BadImage`] for what is no JSON.
+pub(super) fn labels(bytes: &[u8]) -> Result<Bounded> {
+    const CONFIG: Shape = Shape::Object(&[("config", Shape::Object(&[("Labels", WORDS)]))]);
+    let [config] = read(bytes, &CONFIG)?.fields();
+    let [labels] = config.fields();
+    Ok(Bounded::of(labels))
+}
+
+fn read(bytes: &[u8], shape: &'static Shape) -> Result<Value> {
+    json::read(bytes, shape).map_err(|error| Error::new(Kind::BadImage, error.to_string()))
+}
+
+/// The elements of a list; none of anything else.
+fn list(value: Value) -> Vec<Value> {
+    value.needed_list().ok().flatten().unwrap_or_default()
 }
 
 /// Annotations, of which there are at most [`ANNOTATIONS_MAX`].
@@ -158,76 +180,14 @@ pub(super) struct Bounded {
     left_out: usize,
 }
 
-impl<'de> Deserialize<'de> for Bounded {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Bounded, D::Error> {
-        struct Map;
-        impl<'de> Visitor<'de> for Map {
-            type Value = Bounded;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("annotations")
-            }
-            fn visit_unit<E>(self) -> std::result::Result<Bounded, E> {
-                Ok(Bounded::default())
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Bounded, A::Error> {
-                let (mut bounded, mut room) = (Bounded::default(), ANNOTATIONS_BYTES_MAX);
-                while let Some((name, value)) = map.next_entry::<String, Word>()? {
-                    let left = value.0.as_ref().and_then(|text| room.checked_sub(name.len() + text.len()));
-                    match (value.0, left) {
-                        (Some(text), Some(left)) if bounded.words.len() < ANNOTATIONS_MAX => {
-                            bounded.words.insert(name, text);
-                            room = left;
-                        }
-                        _ => bounded.left_out += 1,
-                    }
-                }
-                Ok(bounded)
-            }
+impl Bounded {
+    fn of(value: Value) -> Bounded {
+        match value {
+            Value::Words { kept, left_out } => Bounded { words: kept, left_out },
+            // As a whole it is one thing that is not shown.
+            Value::Odd(_) => Bounded { words: Words::new(), left_out: 1 },
+            _ => Bounded::default(),
         }
-        from.deserialize_any(Map)
-    }
-}
-
-/// A string; anything else is `None`, for what annotations hold is checked by nobody.
-#[derive(Default)]
-pub(super) struct Word(pub(super) Option<String>);
-
-impl<'de> Deserialize<'de> for Word {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Word, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Word;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("anything")
-            }
-            fn visit_str<E>(self, text: &str) -> std::result::Result<Word, E> {
-                Ok(Word(Some(text.to_owned())))
-            }
-            fn visit_bool<E>(self, _: bool) -> std::result::Result<Word, E> {
-                Ok(Word(None))
-            }
-            fn visit_u64<E>(self, _: u64) -> std::result::Result<Word, E> {
-                Ok(Word(None))
-            }
-            fn visit_i64<E>(self, _: i64) -> std::result::Result<Word, E> {
-                Ok(Word(None))
-            }
-            fn visit_f64<E>(self, _: f64) -> std::result::Result<Word, E> {
-                Ok(Word(None))
-            }
-            fn visit_unit<E>(self) -> std::result::Result<Word, E> {
-                Ok(Word(None))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Word, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Word(None))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Word, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Word(None))
-            }
-        }
-        from.deserialize_any(Any)
     }
 }
 
@@ -237,13 +197,15 @@ mod tests {
     use serde_json::json;
 
     fn bounded(annotations: serde_json::Value) -> Bounded {
-        parse(annotations.to_string().as_bytes()).unwrap()
+        let text = json!({ "annotations": annotations }).to_string();
+        ManifestNotes::read(text.as_bytes()).unwrap().annotations
     }
 
     #[test]
     fn what_is_no_string_is_left_out() {
-        let deep = format!(r#"{{"a":"b","c":{}{}}}"#, "[".repeat(1 << 16), "]".repeat(1 << 16));
-        let read: Bounded = parse(deep.as_bytes()).unwrap();
+        let deep =
+            format!(r#"{{"annotations":{{"a":"b","c":{}{}}}}}"#, "[".repeat(1 << 16), "]".repeat(1 << 16));
+        let read = ManifestNotes::read(deep.as_bytes()).unwrap().annotations;
         assert_eq!((read.words.len(), read.left_out), (1, 1), "skipped without recursion");
         let odd = bounded(
             json!({ "a": 1, "b": -1, "c": 1.5, "d": null, "e": true, "f": [[1]], "g": {"h": []}, "i": "" }),
@@ -252,7 +214,19 @@ mod tests {
             (odd.words.into_iter().collect::<Vec<_>>(), odd.left_out),
             (vec![("i".into(), "".into())], 7)
         );
-        assert_eq!(bounded(json!(null)).words.len(), 0);
+        for (annotations, left_out) in [(json!(null), 0), (json!([1]), 1), (json!("x"), 1), (json!(5), 1)] {
+            let read = bounded(annotations);
+            assert_eq!((read.words.len(), read.left_out), (0, left_out));
+        }
+    }
+
+    #[test]
+    fn the_last_of_two_equal_keys_counts_as_in_go() {
+        let text =
+            b"{\"annotations\":{\"x\":\"y\"},\"Annotations\":{\"a\":\"1\",\"a\":\"\xff\",\"A\":\"2\"}}";
+        let read = ManifestNotes::read(text).unwrap().annotations;
+        let words: Vec<_> = read.words.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        assert_eq!((words, read.left_out), (vec![("A", "2"), ("a", "\u{fffd}")], 0));
     }
 
     #[test]

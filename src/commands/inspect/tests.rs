@@ -14,6 +14,8 @@ struct Shelf {
     documents: HashMap<[u8; 32], Vec<u8>>,
     root: Option<Fetched>,
     asked: usize,
+    /// For which documents there is no answer, and of which kind the error is.
+    silent: HashMap<[u8; 32], Kind>,
 }
 
 impl Shelf {
@@ -70,12 +72,20 @@ impl Shelf {
         self.root = Some(Fetched { digest: Digest::of(&bytes), media_type: media_type.into(), bytes });
     }
 
+    /// An index of entries that are written as they are.
+    fn is_text(&mut self, bytes: Vec<u8>) {
+        self.root = Some(Fetched { digest: Digest::of(&bytes), media_type: OCI_INDEX.into(), bytes });
+    }
+
     fn is_index(&mut self, entries: &[Value]) {
         self.is(OCI_INDEX, &json!({ "manifests": entries }));
     }
 
     fn get(&mut self, descriptor: &Descriptor) -> Result<Fetched> {
         self.asked += 1;
+        if let Some(kind) = self.silent.get(&descriptor.digest.0) {
+            return Err(Error::new(*kind, "no answer"));
+        }
         let (digest, media_type) = (descriptor.digest, descriptor.media_type.clone());
         match self.documents.get(&digest.0) {
             Some(bytes) => Ok(Fetched { bytes: bytes.clone(), digest, media_type }),
@@ -347,6 +357,186 @@ fn what_is_not_there_is_told_beside_the_rest() {
     assert_eq!(lines.iter().filter(|line| line.starts_with("  unknown ")).count(), 2, "{lines:#?}");
 }
 
+/// Values that a field may have by mistake.
+fn odd_values() -> Vec<String> {
+    let plain =
+        ["null", "\"\"", "5", "-1", "1e999", "0.5", "[]", "{}", "true", "[null,[],{}]", r#""\ud800""#];
+    let huge = format!("{:?}", "x".repeat(200_000));
+    let many = format!("[{}0]", "0,".repeat(5000));
+    let map = format!("{{{}\"a\":[{{}}],\"a\":1}}", "\"a\":\"b\",".repeat(100));
+    plain.map(str::to_owned).into_iter().chain([huge, many, map]).collect()
+}
+
+/// Every field of the second of three entries is in turn missing and of every other kind: the others keep what is theirs,
+/// and what cannot be used is told with its reason.
+#[test]
+fn an_odd_entry_is_a_line() {
+    let mut shelf = Shelf::default();
+    let mut named = |platform: &str, name: &str| {
+        let mut image = shelf.plain(platform);
+        image["annotations"] = json!({ "name": name });
+        image.to_string()
+    };
+    let (first, last) = (named("linux/arm/v7", "first"), named("linux/arm64/v8", "last"));
+    let whole: serde_json::Map<String, Value> = serde_json::from_str(&named("linux/arm/v6", "odd")).unwrap();
+    let mut entries: Vec<String> = odd_values();
+    for value in odd_values() {
+        for field in ["mediaType", "digest", "size", "platform", "annotations", "artifactType"] {
+            let others = whole.iter().filter(|(name, _)| *name != field);
+            let others: String = others.map(|(name, value)| format!(",{name:?}:{value}")).collect();
+            entries.push(format!("{{{field:?}:{value}{others}}}"));
+        }
+    }
+    for field in whole.keys() {
+        let mut less = whole.clone();
+        less.remove(field);
+        entries.push(Value::Object(less).to_string());
+    }
+    for algorithm in ["sha512", "blake3"] {
+        entries.push(json!({ "digest": format!("{algorithm}:{}", "b".repeat(128)), "size": 5 }).to_string());
+    }
+    for odd in entries {
+        shelf.is_text(format!(r#"{{"manifests":[{first},{odd},{last}]}}"#).into_bytes());
+        let inspected = shelf.inspect(true);
+        let (told, lines) = (told(&inspected), inspected.lines());
+        let told = told["entries"].as_array().unwrap();
+        assert_eq!(told.len(), 3, "{odd:.99}");
+        assert_eq!((&told[0]["annotations"]["name"], &told[0]["taken"]), (&json!("first"), &json!(true)));
+        let of_last = told.iter().filter(|entry| entry["annotations"]["name"] == "last");
+        assert!(of_last.count() == 1, "{odd:.99}");
+        for entry in told.iter().filter(|entry| entry.get("unusable").is_some()) {
+            assert!(entry["unusable"].as_str().unwrap().starts_with("it"), "{entry}");
+            assert!(entry.to_string().len() < 2000, "{}", entry.to_string().len());
+            let is_shown = |line: &&String| line.starts_with("  unusable     it");
+            assert_eq!(lines.iter().filter(is_shown).count(), 1, "{lines:#?}");
+        }
+    }
+    // What can be told of it is.
+    let odd = json!({
+        "mediaType": "application/x", "digest": "sha512:b", "size": 7, "artifactType": "application/y",
+        "platform": { "os": "linux", "architecture": "arm" }, "annotations": { "name": "odd" },
+    });
+    shelf.is_text(format!(r#"{{"manifests":[{odd},{first}]}}"#).into_bytes());
+    let told = shelf.json();
+    let entry = &told["entries"][1];
+    assert_eq!(entry["unusable"], "its digest cannot be checked: it is of sha512, not sha256");
+    for field in ["mediaType", "digest", "artifactType", "annotations"] {
+        assert_eq!(entry[field], odd[field], "{field}");
+    }
+    assert_eq!((&entry["manifestSize"], &entry["architecture"]), (&json!(7), &json!("arm")));
+}
+
+/// Go takes all of these, and so do people who look at an image with it.
+#[test]
+fn odd_documents_are_shown_as_far_as_they_can_be_read() {
+    for value in odd_values() {
+        let mut shelf = Shelf::default();
+        let layer = format!(
+            r#"{{"digest":"{}","size":7,"annotations":{value},"mediaType":{value},"mediaType":"x"}}"#,
+            Digest::of(b"layer")
+        );
+        let mut put = |media_type: &str, text: String| {
+            let digest = Digest::of(text.as_bytes());
+            let size = text.len();
+            shelf.documents.insert(digest.0, text.into_bytes());
+            format!(r#""mediaType":"{media_type}","digest":"{digest}","size":{size}"#)
+        };
+        let config = put(
+            OCI_CONFIG,
+            format!(
+                r#"{{"os":"linux","architecture":"arm","created":{value},"history":{value},"author":{value},
+                "config":{{"Labels":{value},"Env":{value},"User":{value}}}}}"#
+            ),
+        );
+        let manifest = format!(
+            r#"{{"artifactType":{value},"annotations":{value},"subject":{value},"layers":[],"layers":[{layer}],
+            "config":{{"digest":"x",{config}}}}}"#
+        );
+        let manifest = put(OCI_MANIFEST, manifest);
+        let about = r#""annotations":{"vnd.docker.reference.type":"attestation-manifest"}"#;
+        let index = format!(
+            r#"{{"manifests":[],"manifests":[{{{manifest},"platform":{{"os":"linux","architecture":"arm"}}}},
+            {{{manifest},{about}}}],"annotations":{value},"subject":{value}}}"#
+        );
+        shelf.is_text(index.replace("linux", "linux\u{fffd}").into_bytes());
+        shelf.inspect(true);
+        let bytes = [b"{\"x\":\"\xff\",".as_slice(), &index.as_bytes()[1..]].concat();
+        shelf.is_text(bytes);
+        let told = shelf.json();
+        let entries = told["entries"].as_array().unwrap();
+        assert_eq!(entries.len(), 2, "{value:.99}");
+        assert_eq!((&entries[0]["taken"], &entries[0]["layers"]), (&json!(true), &json!(1)), "{value:.99}");
+        assert_eq!(entries[1]["layerDetails"].as_array().unwrap().len(), 1, "{value:.99}");
+        let is_told = entries[0]["config"].is_object() || entries[0]["problems"].is_array();
+        assert!(is_told, "{value:.99}: {}", entries[0]);
+        if value == "[]" {
+            assert_eq!((&told["leftOut"], &told["annotations"]), (&json!(1), &json!({})), "{told}");
+        }
+    }
+}
+
+/// Whatever is not answered but the list is a line, as a pull that does not need it goes on, too.
+#[test]
+fn what_is_not_answered_is_a_line() {
+    let digest = |value: &Value| value["digest"].as_str().unwrap().parse::<Digest>().unwrap();
+    for kind in [Kind::Auth, Kind::Network, Kind::Disk, Kind::Usage, Kind::Other] {
+        let mut shelf = Shelf::default();
+        let images = ["linux/arm/v7", "linux/arm64/v8"].map(|platform| shelf.plain(platform));
+        let attestation = shelf.attestation(&images[0]);
+        let config = {
+            let manifest: Value = serde_json::from_slice(&shelf.documents[&digest(&images[0]).0]).unwrap();
+            digest(&manifest["config"])
+        };
+        let inner = shelf.plain("linux/386");
+        let nested = shelf.put(OCI_INDEX, &json!({ "manifests": [inner] }));
+        let mut mute = shelf.plain("linux/riscv64");
+        mute.as_object_mut().unwrap().remove("platform");
+        let plain = [images[0].clone(), images[1].clone(), attestation.clone(), nested.clone(), mute.clone()];
+        shelf.is_index(&plain);
+        let verdicts = |told: &Value| -> Vec<String> {
+            let of = |entry: &Value| entry["unusable"].as_str().unwrap_or_default().to_owned();
+            told["entries"].as_array().unwrap().iter().map(of).collect()
+        };
+        const WHY: &str = "could not be asked: no answer";
+        for (silent, place, refused) in [
+            (digest(&images[1]), 1, false),
+            (digest(&mute), 4, false),
+            (digest(&images[0]), 0, true),
+            (digest(&nested), 3, true),
+        ] {
+            shelf.silent = HashMap::from([(silent.0, kind)]);
+            let inspected = shelf.inspect(true);
+            let told = told(&inspected);
+            assert_eq!(verdicts(&told)[place], WHY, "{told}");
+            assert_eq!(verdicts(&told).iter().filter(|why| !why.is_empty()).count(), 1, "{told}");
+            assert_eq!(told["refusal"].is_string(), refused, "{told}");
+            assert_eq!(told["entries"][0]["taken"], json!(!refused), "{told}");
+            assert!(inspected.lines().iter().any(|line| line.ends_with(WHY)));
+            assert_eq!(shelf.inspect(false).rows[place].verdict, WHY);
+        }
+        for (silent, place) in [(digest(&attestation), 2), (config, 0)] {
+            shelf.silent = HashMap::from([(silent.0, kind)]);
+            let told = shelf.json();
+            assert_eq!(told["entries"][place]["problems"], json!([WHY]), "{told}");
+            assert_eq!(told["entries"][0]["taken"], true);
+        }
+        // Where nothing that is labelled fits, a pull needs to know what the mute one is.
+        shelf.is_index(&[images[1].clone(), mute.clone()]);
+        shelf.silent = HashMap::from([(digest(&mute).0, kind)]);
+        assert!(shelf.json()["refusal"].as_str().unwrap().ends_with("no answer"));
+        // And a registry that answers nothing more is not asked a thousand times.
+        let many: Vec<Value> = (0..50)
+            .map(|at| shelf.image("linux/arm/v7", json!({ "User": at.to_string() }), json!({})))
+            .collect();
+        shelf.is_index(&many);
+        shelf.silent = many.iter().map(|image| (digest(image).0, kind)).collect();
+        shelf.asked = 0;
+        let told = shelf.json();
+        assert_eq!(shelf.asked, 3);
+        assert!(verdicts(&told)[49].contains("others could not be had"), "{told}");
+    }
+}
+
 #[test]
 fn a_terminal_obeys_no_image() {
     const EVIL: &str = "\u{1b}]0;x\u{7}\u{9b}2J\r\nlinux: \u{7f}";
@@ -363,7 +553,8 @@ fn a_terminal_obeys_no_image() {
     image["platform"]["os.features"] = json!([EVIL]);
     let mut attestation = shelf.attestation(&image);
     attestation["annotations"]["vnd.docker.reference.digest"] = EVIL.into();
-    shelf.is(OCI_INDEX, &json!({ "manifests": [image, attestation], "annotations": { EVIL: EVIL } }));
+    let odd = json!({ "digest": EVIL, "platform": { "os": EVIL, "architecture": EVIL }, "mediaType": EVIL });
+    shelf.is(OCI_INDEX, &json!({ "manifests": [image, attestation, odd], "annotations": { EVIL: EVIL } }));
     let inspected = shelf.inspect(true);
     let lines = inspected.lines();
     let obeyed: Vec<_> = lines.iter().filter(|line| line.contains(char::is_control)).collect();

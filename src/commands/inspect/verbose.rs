@@ -69,13 +69,26 @@ pub(super) fn lines(index: Option<(&Words, usize)>, rows: &[Row], details: &[Det
     lines.0
 }
 
+/// How large the manifest is said to be.
+fn size(details: &Details) -> String {
+    details.manifest_size.map_or_else(|| "of an unknown size".to_owned(), bytes)
+}
+
 impl Lines {
     fn entry(&mut self, row: &Row, details: &Details) {
         self.0.push(String::new());
-        let title = if row.platform == "-" { &row.verdict } else { &row.platform };
-        self.0.push(format!("{title}  {}", row.digest));
+        let title = match row.platform.as_str() {
+            "-" if row.is_unusable => "unusable",
+            "-" => &row.verdict,
+            platform => platform,
+        };
+        let digest = if row.digest.is_empty() { "(no digest)" } else { &row.digest };
+        self.0.push(format!("{}  {}", Printable(title), Printable(digest)));
         let media_type = super::shown(&row.media_type);
-        self.named("manifest", format_args!("{media_type}, {}", bytes(details.manifest_size)));
+        self.named("manifest", format_args!("{media_type}, {}", size(details)));
+        if row.is_unusable {
+            self.named("unusable", Printable(&row.verdict));
+        }
         self.given("artifact", details.artifact_type.as_deref());
         self.label(details);
         self.given("about", details.attestation_for.as_deref());
@@ -141,7 +154,7 @@ impl Lines {
     }
 
     fn attestation(&mut self, digest: &str, details: &Details) {
-        self.named("attestation", format_args!("{digest}, {}", bytes(details.manifest_size)));
+        self.named("attestation", format_args!("{digest}, {}", size(details)));
         self.layers(details);
         self.rest(details);
     }
@@ -156,7 +169,7 @@ impl Lines {
 
     fn left_out(&mut self, count: usize) {
         if count > 0 {
-            self.named("left out", format_args!("{count} more, for limits"));
+            self.named("left out", format_args!("{count} more, for limits or as no text"));
         }
     }
 }
