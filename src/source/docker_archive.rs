@@ -8,15 +8,20 @@ use super::archive::{Archive, Member};
 use super::{Fetched, Source, names, read_document, verified};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
+use crate::image::json::{self, Odd, Shape, Value};
 use crate::image::manifest::{Descriptor, ImageConfig, LAYERS_MAX, media_type};
 use crate::image::reference::LocalReference;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::Digest as _;
 use std::io::Read;
 use std::path::PathBuf;
 
 /// The largest `manifest.json`, in bytes.
 const LIST_FILE_MAX: u64 = 1 << 20;
+/// The most images of an archive.
+const IMAGES_MAX: usize = 1024;
+/// The most names of one of them.
+const NAMES_MAX: usize = 256;
 /// The longest chain of links from a layer's name to its bytes.
 const LINKS_MAX: usize = 4;
 
@@ -35,15 +40,41 @@ struct Image {
     layers: Vec<(Digest, u64, u64)>,
 }
 
-/// An image in `manifest.json`.
-#[derive(Deserialize)]
+/// An image in `manifest.json`. What is odd in it matters only if it is the one that is meant.
 struct Listed {
-    #[serde(rename = "Config")]
-    config: String,
-    #[serde(rename = "RepoTags", default)]
-    tags: Option<Vec<String>>,
-    #[serde(rename = "Layers", default)]
-    layers: Option<Vec<String>>,
+    config: Result<Option<String>, Odd>,
+    tags: Vec<String>,
+    layers: Result<Option<Vec<Value>>, Odd>,
+}
+
+impl Listed {
+    fn of(value: Value) -> Listed {
+        let [config, tags, layers] = value.fields();
+        Listed {
+            config: config.needed_text(),
+            tags: tags.texts().unwrap_or_default(),
+            layers: layers.needed_list(),
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.tags.iter().map(String::as_str)
+    }
+
+    /// Whether it names a config, without which nothing is an image.
+    fn is_image(&self) -> bool {
+        self.config.as_ref().is_ok_and(|config| config.as_ref().is_some_and(|name| !name.is_empty()))
+    }
+
+    /// The names of the config and of the layers; or says what is odd.
+    fn files(self) -> Result<(String, Vec<String>), String> {
+        let is = |name: &'static str| move |odd: Odd| format!("{name} is {odd}");
+        let config = self.config.map_err(is("Config"))?.filter(|name| !name.is_empty());
+        let config = config.ok_or("Config is missing")?;
+        let layers = self.layers.map_err(is("Layers"))?.unwrap_or_default().into_iter();
+        let layers = layers.map(|layer| layer.needed_text().map(Option::unwrap_or_default));
+        Ok((config, layers.collect::<Result<_, _>>().map_err(is("an element of Layers"))?))
+    }
 }
 
 #[derive(Serialize)]
@@ -81,9 +112,11 @@ impl DockerArchive {
     fn load(&self) -> Result<Image> {
         let chosen = self.choose()?;
         let place = &self.archive.place;
-        let layers = chosen.layers.unwrap_or_default();
-        let (start, size) = self.bytes_of(&chosen.config)?;
-        let what = format!("{place}: {}", chosen.config.escape_debug());
+        let (config, layers) = chosen
+            .files()
+            .map_err(|why| Error::new(Kind::BadImage, format!("{place}: manifest.json: {why}")))?;
+        let (start, size) = self.bytes_of(&config)?;
+        let what = format!("{place}: {}", config.escape_debug());
         let bytes = read_document(self.archive.read(start, size, 0), Some(size), Kind::Disk, &what)?;
         let diff_ids = ImageConfig::parse(&bytes).map_err(|error| error.context(&what))?.rootfs.diff_ids;
         if diff_ids.len() != layers.len() || layers.len() > LAYERS_MAX {
@@ -123,6 +156,11 @@ impl DockerArchive {
 
     /// The image that the reference means.
     fn choose(&self) -> Result<Listed> {
+        const NAMES: Shape = Shape::List { of: &Shape::Text, max: NAMES_MAX, limit: "NAMES_MAX" };
+        const LAYERS: Shape = Shape::List { of: &Shape::Text, max: LAYERS_MAX, limit: "LAYERS_MAX" };
+        const IMAGE: Shape =
+            Shape::Object(&[("Config", Shape::Text), ("RepoTags", NAMES), ("Layers", LAYERS)]);
+        const LIST: Shape = Shape::List { of: &IMAGE, max: IMAGES_MAX, limit: "IMAGES_MAX" };
         let place = &self.archive.place;
         let Some(Member::File { start, size }) = self.archive.find("manifest.json")? else {
             return Err(Error::new(
@@ -137,13 +175,15 @@ impl DockerArchive {
         }
         let what = format!("{place}: manifest.json");
         let bytes = read_document(self.archive.read(start, size, 0), Some(size), Kind::Disk, &what)?;
-        let mut images: Vec<Listed> = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::new(Kind::BadImage, format!("{what} is not valid: {error}")))?;
+        let invalid = |why: String| Error::new(Kind::BadImage, format!("{what} is not valid: {why}"));
+        let images = json::read(&bytes, &LIST).map_err(|error| invalid(error.to_string()))?;
+        let images = images.needed_list().map_err(|odd| invalid(format!("it is {odd}")))?;
+        let mut images: Vec<Listed> = images.unwrap_or_default().into_iter().map(Listed::of).collect();
         let named = images.iter().enumerate();
         let named: Vec<(&str, usize)> =
             named.flat_map(|(at, image)| image.names().map(move |name| (name, at))).collect();
         let found = match &self.name {
-            None => (0..images.len()).collect(),
+            None => (0..images.len()).filter(|at| images[*at].is_image()).collect(),
             Some(wanted) => match names::number(wanted) {
                 Some(number) => Vec::from_iter((number < images.len()).then_some(number)),
                 None => names::find(wanted, &named),
@@ -194,12 +234,6 @@ impl DockerArchive {
             filled = reader.read(&mut buffer).map_err(unreadable)?;
         }
         Ok((media_type, Digest(hash.finalize().into())))
-    }
-}
-
-impl Listed {
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.tags.iter().flatten().map(String::as_str)
     }
 }
 

@@ -92,13 +92,21 @@ pub(super) fn merged(
 fn changed(what: &str, before: Option<&[u8]>, change: impl FnOnce(&mut Vec<Value>)) -> Result<Vec<u8>> {
     let bad = |why: String| Error::new(Kind::BadImage, format!("{what} {why}"));
     let mut index: Value = match before {
-        Some(bytes) => {
-            serde_json::from_slice(bytes).map_err(|error| bad(format!("is not valid: {error}")))?
-        }
+        // As it is read: what is no UTF-8 is replaced, and keys may be in another case.
+        Some(bytes) => serde_json::from_str(&String::from_utf8_lossy(bytes))
+            .map_err(|error| bad(format!("is not valid: {error}")))?,
         None => json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": []}),
     };
-    let entries = index.as_object_mut().map(|fields| fields.entry("manifests").or_insert(Value::Null));
-    let Some(entries) = entries else { return Err(bad("is no index".to_owned())) };
+    let Some(fields) = index.as_object_mut() else { return Err(bad("is no index".to_owned())) };
+    let keys: Vec<String> =
+        fields.keys().filter(|key| key.eq_ignore_ascii_case("manifests")).cloned().collect();
+    let mut lists = keys.iter().filter_map(|key| fields.remove(key)).filter(|list| !list.is_null());
+    let list = lists.next().unwrap_or_default();
+    if lists.next().is_some() {
+        return Err(bad("has two lists of manifests, of which others would take one".to_owned()));
+    }
+    drop(lists);
+    let entries = fields.entry("manifests").or_insert(list);
     // What Go writes for a list that it never made.
     if entries.is_null() {
         *entries = json!([]);

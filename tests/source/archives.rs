@@ -343,6 +343,19 @@ fn what_is_no_layout() {
     let mut files = layout_of(&image, None);
     files[0].1 = br#"{"imageLayoutVersion":"2.0.0"}"#.to_vec();
     refused(Place::directory(&files).open("oci", ""), Kind::BadImage, &["\"2.0.0\" is not 1.x"]);
+    files[0].1 = br#"{"imageLayoutVersion":"1.0.0","ImageLayoutVersion":"2.0.0"}"#.to_vec();
+    refused(Place::directory(&files).open("oci", ""), Kind::BadImage, &["\"2.0.0\" is not 1.x"]);
+    // Nobody else reads it; as Go would.
+    for mark in [
+        r#"{"ImageLayoutVersion":"1.0.0"}"#,
+        r#"{"imageLayoutVersion":"2.0.0","imageLayoutVersion":"1.0.0"}"#,
+        r#"{"imageLayoutVersion":1}"#,
+        "{}",
+        "",
+    ] {
+        files[0].1 = mark.as_bytes().to_vec();
+        pull(&mut *Place::directory(&files).open("oci", "").unwrap());
+    }
     files[0].1 = br#"{"imageLayoutVersion":"1.1.0"}"#.to_vec();
     files[1].1 = b"{".to_vec();
     let broken = Place::directory(&files);
@@ -493,6 +506,48 @@ fn a_docker_archive_gets_a_manifest() {
     );
     let untagged = Place::tar(&docker(&image, "null", r#""aa/layer.tar""#), |_| {});
     pull(&mut *untagged.open("docker-archive", "").unwrap());
+}
+
+/// `manifest.json` is read as Go reads it, and an odd neighbour of the image does no harm.
+#[test]
+fn an_odd_list_in_a_docker_archive() {
+    let image = Image::new();
+    let files = docker(&image, "null", "");
+    let with = |list: &str| {
+        let mut files = files.clone();
+        files[2].1 = list.as_bytes().to_vec();
+        Place::tar(&files, |_| {})
+    };
+    let whole = r#""Config":"c.json","RepoTags":["app:v1"],"Layers":["aa/layer.tar"]"#;
+    for list in [
+        r#"[{"config":"c.json","repotags":["app:v1"],"layers":["aa/layer.tar"]}]"#.to_owned(),
+        r#"[{"CONFIG":"c.json","RepoTags":["app:v1"],"LAYERS":["aa/layer.tar"]}]"#.to_owned(),
+        format!(r#"[{{"Config":"gone","Layers":[],"RepoTags":["x:1"],{whole}}}]"#),
+        format!(r#"[{{{whole},"Config":null,"layers":null}}]"#),
+        format!(r#"[{{{whole},"Parent":5,"LayerSources":[{{}}]}}]"#),
+        format!("[null,{{{whole}}},{{}},5,{{\"Config\":\"\"}},{{\"Config\":[]}}]\n\n"),
+    ] {
+        let place = with(&list);
+        pull(&mut *place.open("docker-archive", "").unwrap());
+        pull(&mut *place.open("docker-archive", ":app:v1").unwrap());
+    }
+    for (list, words) in [
+        (r#"[{"Config":5,"RepoTags":["app:v1"]}]"#, "Config is a number"),
+        (r#"[{"RepoTags":["app:v1"]}]"#, "Config is missing"),
+        (r#"[{"Config":"c.json","RepoTags":["app:v1"],"Layers":{}}]"#, "Layers is an object"),
+        (r#"[{"Config":"c.json","RepoTags":["app:v1"],"Layers":[5]}]"#, "element of Layers is a number"),
+        ("{}", "it is an object"),
+        ("[", "not valid"),
+    ] {
+        refused(
+            with(list).open("docker-archive", ":app:v1").unwrap().root(),
+            Kind::BadImage,
+            &["manifest.json", words],
+        );
+    }
+    for none in ["null", "[]", "[null]"] {
+        refused(with(none).open("docker-archive", "").unwrap().root(), Kind::NotFound, &["has no images"]);
+    }
 }
 
 #[test]

@@ -109,6 +109,26 @@ fn other_images_stay_as_they_are() {
     assert_eq!(place.index(), wanted, "the image without a name was replaced, and nothing about it");
 }
 
+/// An index that Go reads is added to, and keeps its images.
+#[test]
+fn an_index_in_another_case_and_other_letters_keeps_its_images() {
+    let (old, new) = (Image::new(), Image::with_layer(b"new".to_vec()));
+    let place = Place::new("oci");
+    place.publish(&old, Some("v1"), &[]);
+    let path = place.path().join("index.json");
+    let text = fs::read_to_string(&path).unwrap();
+    for odd in [
+        text.replace("\"manifests\"", "\"Manifests\"").into_bytes(),
+        text.replace("\"manifests\"", "\"manifests\":null,\"MANIFESTS\"").into_bytes(),
+        [b"{\"x\":\"\xe4\",", &text.as_bytes()[1..]].concat(),
+    ] {
+        fs::write(&path, &odd).unwrap();
+        place.publish(&new, Some("v2"), &[]);
+        place.assert_has(&old, ":v1");
+        place.assert_has(&new, ":v2");
+    }
+}
+
 #[test]
 fn an_index_that_cannot_be_added_to_stays() {
     let image = Image::new();
@@ -131,6 +151,7 @@ fn an_index_that_cannot_be_added_to_stays() {
         ("{".to_owned(), "is not valid"),
         ("[]".to_owned(), "is no index"),
         (json!({"manifests": {}}).to_string(), "is no index"),
+        (r#"{"Manifests":[],"manifests":[]}"#.to_owned(), "two lists of manifests"),
         (full.to_string(), "more than 1024 elements"),
         (large.to_string(), "DOCUMENT_MAX"),
         (" ".repeat((4 << 20) + 1), "DOCUMENT_MAX"),
