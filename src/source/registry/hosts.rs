@@ -508,6 +508,22 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_are_not_known_yet_end_nothing() {
+        for unknown in [
+            "z = inf",
+            "z = [[1],[{a=1}]]",
+            "[[zzz]]\nserver = 5",
+            "[z]\nd = 1979-05-27 07:32:00",
+            "[host.\"https://m.example\"]\n[[host.\"https://m.example\".future]]\nca = 5",
+        ] {
+            let places = read(&format!("server = \"https://o.example\"\n{unknown}\n")).unwrap();
+            assert_eq!(places.len(), 1 + usize::from(unknown.contains("host")), "{unknown}");
+            assert_eq!(places.last().unwrap().shown(), "o.example");
+        }
+        assert!(read("[[host]]").unwrap_err().to_string().contains("another type"));
+    }
+
+    #[test]
     fn a_mirror_that_nobody_would_know_is_left_out() {
         let text = "[host.\"https://a.example\"]\nskip_verify = true\n[host.\"https://b.example\"]\nskip_verify = false";
         let places = read(text).unwrap();

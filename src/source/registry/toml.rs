@@ -1,6 +1,6 @@
 //! The part of TOML 1.0 that a `hosts.toml` is written in: tables, dotted and quoted keys, strings of all four
-//! kinds, arrays, inline tables, booleans. Numbers and dates are passed over, as no key of that file has one;
-//! arrays of tables are refused.
+//! kinds, arrays, inline tables, booleans. What no key of that file has is passed over: numbers, dates, tables in arrays,
+//! arrays of tables ([`Value::Other`]). A later version of containerd may have it.
 //!
 //! It is of our own for its size: 5 KB, where the crate `toml` takes 89 and `toml_parser` 35, of the 15 that an
 //! Arm binary has left. What comes out is one list in the file's order, which is what the order of mirrors
@@ -22,7 +22,7 @@ pub(super) enum Value {
     List(Vec<Value>),
     /// A table's header; its keys are entries of their own.
     Table,
-    /// A number or date.
+    /// Something that no key has which edgepull knows: a number, a date, an array of tables, a table in an array.
     Other,
 }
 
@@ -41,8 +41,12 @@ pub(super) type Wrong = (usize, &'static str);
 
 /// All entries of a file.
 pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Wrong> {
-    let mut parser =
-        Parser { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1, entries: Vec::new() };
+    let mut parser = Parser {
+        rest: text.strip_prefix('\u{feff}').unwrap_or(text),
+        line: 1,
+        entries: Vec::new(),
+        arrays: Vec::new(),
+    };
     parser.file().map_err(|what| (parser.line, what))?;
     Ok(parser.entries)
 }
@@ -51,7 +55,11 @@ struct Parser<'a> {
     rest: &'a str,
     line: usize,
     entries: Vec<Entry>,
+    /// The names of arrays of tables, below which nothing is kept.
+    arrays: Vec<Vec<String>>,
 }
+
+const TWICE: &str = "the same key stands there twice";
 
 type Step<T> = Result<T, &'static str>;
 
@@ -64,11 +72,17 @@ impl Parser<'_> {
                 return Ok(());
             }
             if self.take("[[") {
-                return Err("an array of tables, of which a hosts.toml has none");
-            }
-            if self.take("[") {
+                table = self.keys(&[])?;
+                self.expect("]]", "a ]] is missing")?;
+                if !self.arrays.contains(&table) && self.add(table.clone(), Value::Other)?.is_some() {
+                    self.arrays.push(table.clone());
+                }
+            } else if self.take("[") {
                 table = self.keys(&[])?;
                 self.expect("]", "a ] is missing")?;
+                if self.arrays.contains(&table) {
+                    return Err(TWICE);
+                }
                 self.add(table.clone(), Value::Table)?;
             } else {
                 self.pair(&table, 0)?;
@@ -89,10 +103,12 @@ impl Parser<'_> {
         if self.take("{") {
             return self.inline_table(path, depth);
         }
-        self.add(path, Value::Other)?;
-        let at = self.entries.len() - 1;
-        // An array has no tables in it, so that nothing is added meanwhile.
-        self.entries[at].value = self.value(depth)?;
+        let at = self.add(path, Value::Other)?;
+        // A value adds nothing: what is in tables of an array is not kept.
+        let value = self.value(depth)?;
+        if let Some(at) = at {
+            self.entries[at].value = value;
+        }
         Ok(())
     }
 
@@ -115,7 +131,11 @@ impl Parser<'_> {
         }
     }
 
-    fn add(&mut self, path: Vec<String>, value: Value) -> Step<()> {
+    /// Adds an entry and returns its place; `None` for one that is passed over.
+    fn add(&mut self, path: Vec<String>, value: Value) -> Step<Option<usize>> {
+        if self.arrays.iter().any(|array| path.starts_with(array)) {
+            return Ok(None);
+        }
         if self.entries.len() == ENTRIES_MAX {
             return Err("there are more than 512 keys (edgepull's limit ENTRIES_MAX)");
         }
@@ -131,11 +151,11 @@ impl Parser<'_> {
                 std::cmp::Ordering::Greater => value == Value::Table,
             };
             if !fits {
-                return Err("the same key stands there twice");
+                return Err(TWICE);
             }
         }
         self.entries.push(Entry { path, value, line: self.line });
-        Ok(())
+        Ok(Some(self.entries.len() - 1))
     }
 
     /// `a."b".c`, behind `table`.
@@ -185,14 +205,35 @@ impl Parser<'_> {
         if self.take("[") {
             return self.list(depth).map(Value::List);
         }
-        match self.word(|c| c.is_ascii_alphanumeric() || "+-_.:".contains(c)) {
+        if self.take("{") {
+            return self.passed_over_table(depth);
+        }
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "+-_.:".contains(c);
+        let word = self.word(is_part);
+        let is_date = word.len() == "1979-05-27".len() && word.as_bytes()[4] == b'-';
+        match word {
             "true" => Ok(Value::Flag(true)),
             "false" => Ok(Value::Flag(false)),
+            "inf" | "+inf" | "-inf" | "nan" | "+nan" | "-nan" => Ok(Value::Other),
             word if word.trim_start_matches(['+', '-']).starts_with(|c: char| c.is_ascii_digit()) => {
+                // The time may stand behind a space.
+                let time = self.rest.strip_prefix(' ').filter(|_| is_date);
+                if let Some(time) = time.filter(|time| time.starts_with(|c: char| c.is_ascii_digit())) {
+                    self.rest = time;
+                    self.word(is_part);
+                }
                 Ok(Value::Other)
             }
             _ => Err("a value is missing, or has no quotes"),
         }
+    }
+
+    /// Behind the `{` of a table in an array.
+    fn passed_over_table(&mut self, depth: usize) -> Step<Value> {
+        let (entries, arrays) = (std::mem::take(&mut self.entries), std::mem::take(&mut self.arrays));
+        let read = self.inline_table(Vec::new(), depth);
+        (self.entries, self.arrays) = (entries, arrays);
+        read.map(|()| Value::Other)
     }
 
     fn list(&mut self, depth: usize) -> Step<Vec<Value>> {
@@ -401,6 +442,45 @@ mod tests {
     }
 
     #[test]
+    fn what_no_key_has_is_passed_over() {
+        let kept = |text: &str| {
+            let all = shown(&format!("{text}\n[last]\nkey = true\n"));
+            assert_eq!(all[all.len() - 1], ("last|key".to_owned(), "Flag(true)".to_owned()), "{text}");
+            all[..all.len() - 2].to_vec()
+        };
+        for value in [
+            "1",
+            "+1",
+            "-0.5",
+            "1_000",
+            "0xff",
+            "0o7",
+            "0b1",
+            "1.5e3",
+            "inf",
+            "-inf",
+            "+nan",
+            "nan",
+            "07:32:00",
+            "1979-05-27",
+            "1979-05-27T07:32:00Z",
+            "1979-05-27 07:32:00.5-07:00",
+            "1979-05-27  # 07:32",
+        ] {
+            assert_eq!(kept(&format!("z = {value}")), [("z".to_owned(), "Other".to_owned())]);
+        }
+        let other = |list: &str| ("z".to_owned(), format!("List([{list}])"));
+        assert_eq!(kept("z = [[1],[{a=1}]]"), [other("List([Other]), List([Other])")]);
+        assert_eq!(kept("z = [{a.b = [{c = 1}]}, {a.b = 2}, {}]"), [other("Other, Other, Other")]);
+        let one = |name: &str| (name.to_owned(), "Other".to_owned());
+        assert_eq!(kept("[[z]]"), [one("z")]);
+        assert_eq!(kept("[[z]]\na=1\n[z.b]\nc=1\n[[z.d]]\n[[z]]\na={b=2}\n"), [one("z")]);
+        let below = kept("[h.\"http://u\"]\nca = \"x\"\n[[h.\"http://u\".future]]\nca = \"y\"");
+        assert_eq!(below.last(), Some(&one("h|http://u|future")));
+        assert_eq!(below.len(), 3, "{below:?}");
+    }
+
+    #[test]
     fn what_is_wrong_is_found_in_its_line() {
         let deep = format!("a = {}{}", "[".repeat(20), "]".repeat(20));
         let many = (0..600).map(|at| format!("k{at} = 1\n")).collect::<String>();
@@ -409,7 +489,16 @@ mod tests {
             ("[a]\n[b]\n[a]", 3, "twice"),
             ("a = 1\na.b = 2", 2, "twice"),
             ("[a]\nb = 1\n[a.b]", 3, "twice"),
-            ("[[a]]", 1, "array of tables"),
+            ("[[a]", 1, "]] is missing"),
+            ("a = 1\n[[a]]", 2, "twice"),
+            ("a = []\n[[a]]", 2, "twice"),
+            ("[a]\n[[a]]", 2, "twice"),
+            ("[[a]]\n[a]", 2, "twice"),
+            ("a = [{b = 1, b = 2}]", 1, "twice"),
+            ("a = [{b = }]", 1, "value is missing"),
+            ("a = infinity", 1, "value is missing"),
+            ("a = 1979-05-27 x", 1, "line should end"),
+            ("a = 12 34", 1, "line should end"),
             ("a", 1, "= is missing"),
             ("= 1", 1, "key is missing"),
             ("a = \n", 1, "value is missing"),
