@@ -206,9 +206,11 @@ impl Board {
         let mut command = Command::new(program.next().expect("a program"));
         command.args(program).env("TZ", "UTC").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         let args: Vec<&str> = args.into_iter().collect();
-        // Only these commands ask which board it is; `manifest inspect` does not.
-        let asks = ["platform", "inspect", "pull", "deploy", "update", "verify"];
-        if args.iter().any(|word| asks.contains(word)) && !args.contains(&"manifest") {
+        // Only these commands ask which board it is; `manifest inspect` does not, nor does who fetches nothing, or shows
+        // what is there for all boards.
+        let asks = ["platform", "inspect", "pull", "deploy", "update", "--repair"];
+        let of_all = ["manifest", "--raw"];
+        if args.iter().any(|word| asks.contains(word)) && !args.iter().any(|word| of_all.contains(word)) {
             command.args(&self.evidence);
         }
         command.args(["--state-dir", &self.state.at("state")]).args(args);

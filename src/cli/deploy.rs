@@ -106,6 +106,19 @@ impl Deploy {
         }
     }
 
+    /// Checks that no option is idle in what the deployment tracks from now on.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Usage`](crate::error::Kind::Usage) for a `--health-timeout` where there is no command.
+    pub fn check(&self, next: &Tracking) -> Result<()> {
+        match self.changes.health_timeout.is_some() && next.health.is_none() && next.on_switch.is_none() {
+            true => {
+                Err(wrong("deploy: --health-timeout does nothing without --health or --on-switch".into()))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// What the deployment tracks from now on, given what it has tracked: options that were not given stay.
     /// `--variant` and `--platform` replace one another; `--ca-file`, `--auth-file` and `--plain-http` belong to a
     /// registry, and are forgotten with it. Nothing is pinned: that is for whoever resolves the image.
@@ -200,6 +213,22 @@ mod tests {
         let platform = deploy(&["r.example/app:2", "--platform=linux/arm/v7"]).tracking(Some(&first));
         assert_eq!((platform.variant, platform.platform.as_deref()), (None, Some("linux/arm/v7")));
         assert_eq!(deploy(&["r.example/app", "--variant=auto"]).tracking(Some(&first)).variant, None);
+    }
+
+    #[test]
+    fn a_time_for_commands_needs_one() {
+        let timed = deploy(&["a", "--health-timeout=5"]);
+        let refusal = timed.check(&timed.tracking(None)).unwrap_err();
+        assert!(refusal.to_string().contains("--health-timeout does nothing without --health"), "{refusal}");
+        for command in ["--health=true", "--on-switch=true"] {
+            let before = deploy(&["a", command]).tracking(None);
+            assert!(timed.check(&timed.tracking(Some(&before))).is_ok(), "what is remembered counts");
+            let at_once = deploy(&["a", command, "--health-timeout=5"]);
+            assert!(at_once.check(&at_once.tracking(None)).is_ok());
+            let back = deploy(&["a", command.split_inclusive('=').next().unwrap(), "--health-timeout=5"]);
+            assert!(back.check(&back.tracking(Some(&before))).is_err());
+        }
+        assert!(deploy(&["a"]).check(&timed.tracking(None)).is_ok());
     }
 
     #[test]

@@ -320,6 +320,10 @@ fn command(words: Vec<OsString>, given: &[&OptionSpec], options: &Options, own: 
         return Err(wrong(format!("--{} does not go with {}", option.long, row.name)));
     }
     let has = |flag| given.iter().any(|option| option.flag == flag);
+    let idle = |option: &&&OptionSpec| Some((option.long, definition::idle(option.flag, row.verb, has)?));
+    if let Some((option, why)) = given.iter().find_map(|option| idle(&option)) {
+        return Err(wrong(format!("{}: --{option} {why}", row.name)));
+    }
     match (takes_several_platforms(row.verb), own.platforms.len(), options.os_features.is_empty()) {
         (false, 2.., _) => return Err(wrong(format!("{} takes one --platform", row.name))),
         (true, _, false) => return Err(wrong(format!("{} --platform takes no features", row.name))),

@@ -145,6 +145,46 @@ fn the_lowest_rate_is_a_choice_of_who_asks_a_registry() {
 }
 
 #[test]
+fn an_option_that_does_nothing_is_an_error() {
+    for option in [
+        "--background",
+        "--variant v6",
+        "--platform linux/arm",
+        "--cpuinfo /c",
+        "--machine armv6l",
+        "--plain-http",
+        "--ca-file /c",
+        "--auth-file /a",
+        "--hosts-dir /h",
+        "--limit-rate 1M",
+        "--lowest-rate 100",
+        "--wait-online 5",
+    ] {
+        let (name, _) = option.split_once(' ').unwrap_or((option, ""));
+        let idle = format!("verify: {name} does nothing without --repair");
+        assert!(refusal(&format!("verify app {option}")).contains(&idle), "{option}");
+        assert!(refusal(&format!("{option} verify")).contains(&idle), "{option}");
+        assert!(run(&format!("verify {option} --repair")).is_ok(), "{option}");
+        #[cfg(feature = "publish")]
+        for line in ["manifest rm h/l", "manifest annotate --arch arm h/l h/a"] {
+            // An image has a variant, too.
+            if name != "--variant" || line.starts_with("manifest rm") {
+                assert!(refusal(&format!("{line} {option}")).contains("does not go with"), "{line} {option}");
+            }
+        }
+        let is_for_a_choice = ["--variant", "--platform", "--cpuinfo", "--machine"].contains(&name);
+        let raw = format!("inspect --raw {option} a");
+        match is_for_a_choice {
+            true => assert!(refusal(&raw).contains("does nothing beside --raw"), "{option}"),
+            false if name == "--background" => {}
+            false => assert!(run(&raw).is_ok(), "{option}"),
+        }
+        assert!(name == "--background" || run(&format!("inspect {option} a")).is_ok(), "{option}");
+    }
+    assert!(run("--state-dir /s --json -v verify --wait").is_ok());
+}
+
+#[test]
 fn deployments_are_named() {
     let command = |line| run(line).unwrap().command;
     let Command::Update { names } = command("update b a b") else { panic!() };

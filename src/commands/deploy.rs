@@ -11,7 +11,10 @@ pub fn run(deploy: &cli::Deploy, options: &Options, report: &Report) -> Result<(
     check_name(&deploy.name)?;
     let _lock = StateLock::take(&options.state_dir, options.wait, "deploy")?;
     let deployments = Deployments::open(&options.state_dir)?;
-    let mut deployment = match deployments.load(&deploy.name)? {
+    let before = deployments.load(&deploy.name)?;
+    let tracking = deploy.tracking(before.as_ref().map(|deployment| &deployment.record().tracking));
+    deploy.check(&tracking)?;
+    let mut deployment = match before {
         Some(mut deployment) => {
             // What comes now takes the place of what has failed.
             if let Err(error) = recover(&mut deployment, options) {
@@ -21,7 +24,7 @@ pub fn run(deploy: &cli::Deploy, options: &Options, report: &Report) -> Result<(
             deployment.track(tracking)?;
             deployment
         }
-        None => deployments.create(&deploy.name, deploy.tracking(None))?,
+        None => deployments.create(&deploy.name, tracking)?,
     };
     follow(&mut deployment, By::Hand { pin: deploy.pin }, &mut || {}, options, report)
 }

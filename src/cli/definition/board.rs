@@ -132,33 +132,6 @@ const ASKING: &[Verb] = &[
     Verb::PushFromArgs,
 ];
 
-/// Lists the commands that may ask a registry, and those which stand beside them in scripts that publish.
-const NETWORK: &[Verb] = &[
-    Verb::Inspect,
-    Verb::Pull,
-    Verb::Deploy,
-    Verb::Update,
-    Verb::Verify,
-    #[cfg(feature = "publish")]
-    Verb::Copy,
-    #[cfg(feature = "publish")]
-    Verb::ManifestCheck,
-    #[cfg(feature = "publish")]
-    Verb::ManifestCreate,
-    #[cfg(feature = "publish")]
-    Verb::ManifestAnnotate,
-    #[cfg(feature = "publish")]
-    Verb::ManifestInspect,
-    #[cfg(feature = "publish")]
-    Verb::ManifestPush,
-    #[cfg(feature = "publish")]
-    Verb::PushFromSpec,
-    #[cfg(feature = "publish")]
-    Verb::PushFromArgs,
-    #[cfg(feature = "publish")]
-    Verb::ManifestRm,
-];
-
 /// Lists the commands that find out which board this is.
 const CHOOSING: &[Verb] =
     &[Verb::Platform, Verb::Inspect, Verb::Pull, Verb::Deploy, Verb::Update, Verb::Verify];
@@ -193,6 +166,39 @@ const CHANGING: &[Verb] =
 
 /// The commands that hold images against signatures; updates do as their deployment was told.
 const SIGNED: &[Verb] = &[Verb::Pull, Verb::Deploy];
+
+/// Lists what matters only to whoever fetches something.
+const FETCHING: &[Flag] = &[
+    Flag::Background,
+    Flag::Variant,
+    Flag::Platform,
+    Flag::Cpuinfo,
+    Flag::Machine,
+    Flag::PlainHttp,
+    Flag::CaFile,
+    Flag::AuthFile,
+    Flag::HostsDir,
+    Flag::LimitRate,
+    Flag::LowestRate,
+    Flag::WaitOnline,
+];
+
+/// Lists what matters only to whoever chooses among the entries of a list.
+const FOR_A_CHOICE: &[Flag] = &[Flag::Variant, Flag::Platform, Flag::Cpuinfo, Flag::Machine];
+
+/// Says in which words an option does nothing for a command, beside or without another one that is `given`; `None` where
+/// it does something.
+pub(in crate::cli) fn idle(flag: Flag, command: Verb, given: impl Fn(Flag) -> bool) -> Option<&'static str> {
+    match command {
+        Verb::Verify if !given(Flag::Repair) && FETCHING.contains(&flag) => {
+            Some("does nothing without --repair")
+        }
+        Verb::Inspect if given(Flag::Raw) && FOR_A_CHOICE.contains(&flag) => {
+            Some("does nothing beside --raw, which shows what is there for all platforms")
+        }
+        _ => None,
+    }
+}
 
 /// The options: the commands' own first, then those that stand before or after any command.
 pub(super) const OPTIONS: &[OptionSpec] = &[
@@ -327,7 +333,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "decide by this recorded `uname -m`, not by this machine",
     )
     .of(CHOOSING),
-    option(Flag::PlainHttp, None, "plain-http", "the registry has no TLS").of(NETWORK),
+    option(Flag::PlainHttp, None, "plain-http", "the registry has no TLS").of(ASKING),
     valued(
         Flag::CaFile,
         "ca-file",
@@ -335,7 +341,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::File,
         "trust these certificates (PEM) instead of the system's",
     )
-    .of(NETWORK),
+    .of(ASKING),
     valued(
         Flag::AuthFile,
         "auth-file",
@@ -343,7 +349,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::File,
         "take credentials from this file only (docker's config.json)",
     )
-    .of(NETWORK),
+    .of(ASKING),
     valued(
         Flag::HostsDir,
         "hosts-dir",
@@ -351,7 +357,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::Directory,
         "mirrors and certificates by host (default /etc/edgepull/certs.d)",
     )
-    .of(NETWORK),
+    .of(ASKING),
     valued(
         Flag::LimitRate,
         "limit-rate",
@@ -359,7 +365,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::Words(RATES),
         "carry no more than so many bytes a second; k, M and G as in curl",
     )
-    .of(NETWORK),
+    .of(ASKING),
     valued(
         Flag::LowestRate,
         "lowest-rate",
@@ -375,7 +381,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::Number,
         "how long to wait for a network that is not up yet (default 0)",
     )
-    .of(NETWORK),
+    .of(ASKING),
     valued(
         Flag::StateDir,
         "state-dir",

@@ -9,6 +9,8 @@ mod board;
 #[cfg(feature = "publish")]
 mod publish;
 
+pub(super) use board::idle;
+
 use crate::error::Kind;
 
 /// Where edgepull remembers things between runs, unless `--state-dir` names another place.
