@@ -131,8 +131,7 @@ impl<'a> Plan<'a> {
             let base = base.and_then(|base| base.try_clone().ok());
             let options = layer::Options { base, ..layer::Options::default() };
             sum += loop {
-                let mut open =
-                    |offset| source.layer(descriptor, offset).map_err(|error| error.context(&name));
+                let mut open = |offset| source.layer(descriptor, offset);
                 match self.layers.fetch(&step.promise(&name), &options, &mut open, &progress) {
                     // Wrong bytes of a mirror, which looked like a bad image only as long as their digest was not
                     // known: there are fewer places to ask each time.
@@ -170,5 +169,49 @@ impl<'a> Plan<'a> {
             bytes(free)
         );
         Err(Error::new(Kind::Disk, message).hint("free some room and run the same command again"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Options;
+    use crate::image::manifest::{Document, media_type::OCI_MANIFEST};
+    use crate::source::Fetched;
+    use std::io::Read;
+
+    /// Has no layer.
+    struct Empty;
+
+    impl Source for Empty {
+        fn root(&mut self) -> Result<Fetched> {
+            unreachable!("only layers are asked for")
+        }
+        fn manifest(&mut self, _: &Descriptor) -> Result<Fetched> {
+            unreachable!("only layers are asked for")
+        }
+        fn config(&mut self, _: &Descriptor) -> Result<Fetched> {
+            unreachable!("only layers are asked for")
+        }
+        fn layer(&mut self, _: &Descriptor, _: u64) -> Result<Box<dyn Read + Send>> {
+            Err(Error::new(Kind::NotFound, "it is not there"))
+        }
+    }
+
+    #[test]
+    fn an_error_names_its_layer_once() {
+        let (directory, digest) = (tempfile::tempdir().unwrap(), Digest::of(b"layer"));
+        let blob = format!(r#"{{"digest":"{digest}","size":5}}"#);
+        let manifest = format!(r#"{{"config":{blob},"layers":[{blob}]}}"#);
+        let Ok(Document::Manifest(manifest)) = Document::parse(OCI_MANIFEST, manifest.as_bytes()) else {
+            panic!("{manifest}")
+        };
+        let config = format!(r#"{{"rootfs":{{"diff_ids":["{digest}"]}}}}"#);
+        let config = ImageConfig::parse(config.as_bytes()).unwrap();
+        let layers = Layers::open(directory.path()).unwrap();
+        let plan = Plan::new(&manifest, &config, &layers, &[]).unwrap();
+        let quiet = Options { quiet: true, ..Options::default() };
+        let error = plan.fetch(&mut Empty, None, &Report::new(&quiet)).unwrap_err();
+        assert_eq!(error.to_string(), format!("layer 1/1 {digest}: it is not there"));
     }
 }

@@ -139,7 +139,10 @@ impl Entry {
             }
             Ok(Entry { media_type, digest, size, platform, annotations, artifact_type })
         });
-        let why = |entry: &Unusable| format!("entry {} {}: {}", entry.place + 1, entry.digest, entry.why);
+        let why = |entry: &Unusable| match (entry.place + 1, entry.digest.as_str(), &entry.why) {
+            (number, "", why) => format!("entry {number}: {why}"),
+            (number, digest, why) => format!("entry {number} {digest}: {why}"),
+        };
         Ok((entries.collect::<Result<_>>()?, index.unusable.iter().map(why).collect()))
     }
 

@@ -104,8 +104,10 @@ impl Transfer<'_> {
     }
 
     fn beneath(&mut self, document: &Fetched, depth: usize) -> Result<()> {
+        let before = self.missing.len();
         self.parts(document, depth)?;
-        self.to.manifest(document)?;
+        let taken = self.to.manifest(document);
+        taken.map_err(|error| incomplete(error, &self.missing[before..]))?;
         self.documents.push(document.digest);
         self.totals.manifests += 1;
         Ok(())
@@ -164,7 +166,10 @@ impl Transfer<'_> {
                     .to_string()
             },
         );
-        self.missing.push(format!("{platform} {digest}: {why}"));
+        self.missing.push(match digest {
+            "" => format!("{platform}: {why}"),
+            digest => format!("{platform} {digest}: {why}"),
+        });
     }
 
     fn blob(&mut self, blob: &Descriptor, is_config: bool) -> Result<()> {
@@ -201,5 +206,124 @@ impl Transfer<'_> {
         totals.bytes += blob.size;
         progress(blob, Step::Done);
         Ok(())
+    }
+}
+
+/// The most missing entries that an error names.
+const NAMED_MAX: usize = 4;
+
+/// Says what is `missing` of a list that was refused for its content: many registries take one only with all that it
+/// names (distribution-spec, "Pushing Manifests", MANIFEST_BLOB_UNKNOWN).
+fn incomplete(error: Error, missing: &[String]) -> Error {
+    if missing.is_empty() || !matches!(error.kind(), Kind::BadImage | Kind::NotFound) {
+        return error;
+    }
+    let named = missing[..missing.len().min(NAMED_MAX)].join("; ");
+    let more = match missing.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    error.context(format!(
+        "the list is refused, perhaps because not all of its entries are there ({named}{more}); \
+         --platform copies only some of them"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::manifest::media_type::OCI_INDEX;
+    use std::io::Read;
+
+    /// Has a list, and nothing that is in it.
+    struct ListOnly;
+
+    impl Source for ListOnly {
+        fn root(&mut self) -> Result<Fetched> {
+            unreachable!("the list is given")
+        }
+        fn has(&mut self, _: &Descriptor) -> bool {
+            false
+        }
+        fn manifest(&mut self, _: &Descriptor) -> Result<Fetched> {
+            unreachable!("nothing is there")
+        }
+        fn config(&mut self, _: &Descriptor) -> Result<Fetched> {
+            unreachable!("nothing is there")
+        }
+        fn layer(&mut self, _: &Descriptor, _: u64) -> Result<Box<dyn Read + Send>> {
+            unreachable!("nothing is there")
+        }
+    }
+
+    /// Refuses every document with an error of this kind.
+    struct Refusing(Kind);
+
+    impl Destination for Refusing {
+        fn has_blob(&mut self, _: &Descriptor) -> Result<bool> {
+            Ok(false)
+        }
+        fn blob(
+            &mut self,
+            _: &Descriptor,
+            _: &mut crate::source::destination::Open<'_>,
+            _: &mut dyn FnMut(u64),
+        ) -> Result<()> {
+            unreachable!("there are no blobs")
+        }
+        fn has_manifest(&mut self, _: &Descriptor) -> Result<bool> {
+            Ok(false)
+        }
+        fn manifest(&mut self, _: &Fetched) -> Result<()> {
+            Err(Error::new(self.0, "HTTP 400 (MANIFEST_BLOB_UNKNOWN: blob unknown to registry)"))
+        }
+        fn attach(&mut self, _: &Attachment, _: &Digest) -> Result<()> {
+            unreachable!("nothing is attached")
+        }
+        fn publish(&mut self, _: &Fetched, _: &[String]) -> Result<()> {
+            unreachable!("it was refused")
+        }
+    }
+
+    fn refusal(kind: Kind, entries: &str) -> String {
+        let bytes = format!(r#"{{"manifests":[{entries}]}}"#).into_bytes();
+        let list = Fetched { digest: Digest::of(&bytes), media_type: OCI_INDEX.into(), bytes };
+        let from = "oci:list".parse().unwrap();
+        let mut transfer = Transfer {
+            source: &mut ListOnly,
+            from: &from,
+            to: &mut Refusing(kind),
+            progress: &mut |_, _| {},
+            totals: Totals::default(),
+            missing: Vec::new(),
+            documents: Vec::new(),
+        };
+        let error = transfer.document(&list).unwrap_err();
+        assert_eq!(error.kind(), kind);
+        error.to_string()
+    }
+
+    #[test]
+    fn a_list_that_is_refused_for_what_it_lacks_says_what_that_is() {
+        let digest = Digest::of(b"arm");
+        let arm = format!(
+            r#"{{"digest":"{digest}","size":3,"platform":{{"os":"linux","architecture":"arm","variant":"v6"}}}}"#
+        );
+        for kind in [Kind::BadImage, Kind::NotFound] {
+            let said = refusal(kind, &format!("{arm},null"));
+            for part in [
+                "(an entry without a platform: it is null; linux/arm/v6 ",
+                &*format!(" {digest}: it is not in this layout)"),
+                "--platform copies only some",
+                "MANIFEST_BLOB_UNKNOWN",
+            ] {
+                assert!(said.contains(part), "{said}");
+            }
+        }
+        let many = [arm.as_str(); 9].join(",");
+        let said = refusal(Kind::BadImage, &many);
+        assert!(said.contains("; and 5 more)") && said.matches("linux/arm").count() == 4, "{said}");
+        assert!(!refusal(Kind::Network, &arm).contains("--platform"));
+        assert!(!refusal(Kind::BadImage, "").contains("--platform"));
     }
 }
