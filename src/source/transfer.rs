@@ -296,6 +296,7 @@ mod tests {
             progress: &mut |_, _| {},
             totals: Totals::default(),
             missing: Vec::new(),
+            is_of_source: false,
             documents: Vec::new(),
         };
         let error = transfer.document(&list).unwrap_err();
