@@ -129,8 +129,9 @@ mod tests {
         };
         assert_eq!(differences(), [""; 0]);
         fs::remove_file(other.join("dir/gone")).unwrap();
-        fs::remove_file(other.join("dir/deep/other")).unwrap();
-        fs::write(other.join("dir/deep/other"), "dir/deep/other").unwrap();
+        // Made beside the old one, as its inode's number may be given to the next file.
+        fs::write(other.join("fresh"), "dir/deep/other").unwrap();
+        fs::rename(other.join("fresh"), other.join("dir/deep/other")).unwrap();
         fs::write(other.join("dir/new"), "").unwrap();
         fs::remove_file(other.join("link")).unwrap();
         symlink("elsewhere", other.join("link")).unwrap();
