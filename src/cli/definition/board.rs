@@ -132,6 +132,32 @@ const ASKING: &[Verb] = &[
     Verb::PushFromArgs,
 ];
 
+/// Lists the commands that may ask a registry, and the one which stands between them where a list is published
+/// (examples/publish/Makefile): whoever writes `EDGEPULL="edgepull --ca-file F"` there means all of them.
+const NETWORK: &[Verb] = &[
+    Verb::Inspect,
+    Verb::Pull,
+    Verb::Deploy,
+    Verb::Update,
+    Verb::Verify,
+    #[cfg(feature = "publish")]
+    Verb::Copy,
+    #[cfg(feature = "publish")]
+    Verb::ManifestCheck,
+    #[cfg(feature = "publish")]
+    Verb::ManifestCreate,
+    #[cfg(feature = "publish")]
+    Verb::ManifestAnnotate,
+    #[cfg(feature = "publish")]
+    Verb::ManifestInspect,
+    #[cfg(feature = "publish")]
+    Verb::ManifestPush,
+    #[cfg(feature = "publish")]
+    Verb::PushFromSpec,
+    #[cfg(feature = "publish")]
+    Verb::PushFromArgs,
+];
+
 /// Lists the commands that find out which board this is.
 const CHOOSING: &[Verb] =
     &[Verb::Platform, Verb::Inspect, Verb::Pull, Verb::Deploy, Verb::Update, Verb::Verify];
@@ -333,7 +359,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "decide by this recorded `uname -m`, not by this machine",
     )
     .of(CHOOSING),
-    option(Flag::PlainHttp, None, "plain-http", "the registry has no TLS").of(ASKING),
+    option(Flag::PlainHttp, None, "plain-http", "the registry has no TLS").of(NETWORK),
     valued(
         Flag::CaFile,
         "ca-file",
@@ -341,7 +367,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::File,
         "trust these certificates (PEM) instead of the system's",
     )
-    .of(ASKING),
+    .of(NETWORK),
     valued(
         Flag::AuthFile,
         "auth-file",
@@ -349,7 +375,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::File,
         "take credentials from this file only (docker's config.json)",
     )
-    .of(ASKING),
+    .of(NETWORK),
     valued(
         Flag::HostsDir,
         "hosts-dir",
@@ -357,7 +383,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::Directory,
         "mirrors and certificates by host (default /etc/edgepull/certs.d)",
     )
-    .of(ASKING),
+    .of(NETWORK),
     valued(
         Flag::LimitRate,
         "limit-rate",
@@ -365,7 +391,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::Words(RATES),
         "carry no more than so many bytes a second; k, M and G as in curl",
     )
-    .of(ASKING),
+    .of(NETWORK),
     valued(
         Flag::LowestRate,
         "lowest-rate",
@@ -381,7 +407,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::Number,
         "how long to wait for a network that is not up yet (default 0)",
     )
-    .of(ASKING),
+    .of(NETWORK),
     valued(
         Flag::StateDir,
         "state-dir",
