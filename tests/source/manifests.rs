@@ -162,9 +162,14 @@ fn an_endless_manifest_is_cut_at_the_limit() {
 
 #[test]
 fn a_page_is_one_however_long_it_is() {
-    for begins in ["<html>", " \n<!DOCTYPE html>", "\u{feff}<html>", "please log in", "["] {
+    for (begins, content_type) in [
+        ("<html>", ""),
+        (" \n<!DOCTYPE html>", media_type::OCI_INDEX),
+        ("\u{feff}<html>", "text/plain"),
+        ("please log in", "Text/HTML; charset=utf-8"),
+    ] {
         let page = format!("{begins}{}", "log in ".repeat(1 << 20));
-        let server = Server::start(move |_, _| Reply::typed(media_type::OCI_INDEX, page.clone()));
+        let server = Server::start(move |_, _| Reply::typed(content_type, page.clone()));
         let parts = ["no manifest", "not a registry, or a login page"];
         refused(registry(server.address, &options()).root(), Kind::Network, &parts);
         assert_eq!(server.requests().len(), 1, "{begins}");

@@ -134,12 +134,13 @@ fn a_tag_that_cannot_be_written_again_can_be_pushed_again() {
             registry.destination().publish(&index(), &[]).unwrap();
         }
         let other = registry.destination().publish(&document(b"{}".to_vec()), &[]);
-        refused(other, Kind::Usage, &["TAG_IMMUTABLE", "cannot be written again: choose another"]);
+        let kind = if status == 400 { Kind::BadImage } else { Kind::Usage };
+        refused(other, kind, &["TAG_IMMUTABLE", "cannot be written again: choose another"]);
     }
     // As Amazon's says it.
     let registry = Registry::start(|request, _| (request.method == "PUT").then(|| error(400, "TAG_INVALID")));
     let result = registry.destination().publish(&index(), &[]);
-    refused(result, Kind::Usage, &["TAG_INVALID", "cannot be written again: choose another"]);
+    refused(result, Kind::BadImage, &["TAG_INVALID", "cannot be written again: choose another"]);
 }
 
 #[test]

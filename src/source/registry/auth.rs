@@ -9,7 +9,7 @@ use super::credentials::{Credential, Lookup, Secret};
 use super::endpoint::{Access, Endpoint};
 use super::http::{Answer, Class, Failure};
 use super::no_registry;
-use super::outcome::{asked_host, may_pass, outcome};
+use super::outcome::{asked_host, begins_a_page, is_html, may_pass, outcome};
 use super::url::{Origin, absolute, encode, shown, with_query};
 use crate::error::{Error, Kind};
 use crate::image::json::{self, Shape, Value};
@@ -142,11 +142,10 @@ fn token_of(client: &Endpoint, answer: Answer, access: &Access) -> Result<Secret
         _ => return Err(Failure::last(explain(client, said(&outcome(answer)), access))),
     }
     let wrong = |what: &str| Failure::last(Error::new(Kind::Auth, said(what)));
-    let mut bytes = Vec::new();
+    let (is_html, mut bytes) = (is_html(&answer), Vec::new());
     (answer.into_body().take(TOKEN_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| Failure::new(Class::Passing, Error::from_io(Kind::Network, error)))?;
-    let begins = bytes.trim_ascii_start().first();
-    if bytes.len() as u64 > TOKEN_MAX && begins.is_none_or(|first| *first == b'{') {
+    if bytes.len() as u64 > TOKEN_MAX && !is_html && !begins_a_page(&bytes) {
         return Err(wrong("the answer is larger than 160 KiB (edgepull's limit TOKEN_MAX)"));
     }
     let Ok(object @ Value::Fields(_)) = json::read(&bytes, &SHAPE) else {

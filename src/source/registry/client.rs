@@ -12,7 +12,7 @@ use super::hosts::{Place, places};
 use super::http::{Answer, Class, Failure};
 use super::network::Network;
 use super::no_registry;
-use super::outcome::{asked_host, may_pass, outcome};
+use super::outcome::{asked_host, begins_a_page, is_html, may_pass, outcome};
 use super::proxy::Proxies;
 use super::retry::{ATTEMPTS_MAX, ATTEMPTS_UNKNOWN_MAX, Attempts};
 use super::roots;
@@ -205,14 +205,14 @@ impl Client {
     /// Reads a document whole. `size` is what a descriptor promised.
     ///
     /// # Errors
-    /// Returns [`Kind::BadImage`] for one that is too large; or [`Kind::Network`] if what nobody has promised does not begin
-    /// as JSON's objects do, which is a page.
+    /// Returns [`Kind::BadImage`] for one that is too large; or [`Kind::Network`] if that is a page of HTML, which nobody has
+    /// promised.
     pub(super) fn read(&self, answer: Answer, size: Option<u64>, what: &str) -> Result<Vec<u8>, Failure> {
-        let (place, host) = (answer.place, asked_host(&answer));
-        let mut body = Beginning { body: answer.into_body(), first: None };
+        let (place, host, is_html) = (answer.place, asked_host(&answer), is_html(&answer));
+        let mut body = Beginning { body: answer.into_body(), bytes: Vec::new() };
         read_document(&mut body, size, Kind::Network, what).map_err(|error| match error.kind() {
             Kind::Network => self.broke_off(place, Failure::new(Class::Passing, error)),
-            _ if size.is_none() && body.first.is_some_and(|first| first != b'{') => {
+            _ if size.is_none() && (is_html || begins_a_page(&body.bytes)) => {
                 self.broke_off(place, no_registry(format!("{host}: its answer is no manifest")))
             }
             _ => self.wrong(place, error),
@@ -277,17 +277,21 @@ impl Client {
     }
 }
 
-/// Keeps in mind how a body begins.
+/// Keeps how a body begins.
 struct Beginning {
     body: BodyStream,
-    /// Holds the first byte that is no blank.
-    first: Option<u8>,
+    /// Holds its first bytes, at most [`BEGINNING`].
+    bytes: Vec<u8>,
 }
+
+/// How many bytes show whether a page begins.
+const BEGINNING: usize = 64;
 
 impl Read for Beginning {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.body.read(buffer)?;
-        self.first = self.first.or_else(|| buffer[..read].trim_ascii_start().first().copied());
+        let missing = BEGINNING - self.bytes.len();
+        self.bytes.extend_from_slice(&buffer[..read.min(missing)]);
         Ok(read)
     }
 }

@@ -71,13 +71,12 @@ impl Said {
             errors: Vec<One>,
         }
         let status = answer.status();
-        let is_html = has_page(&answer);
+        let is_html = is_html(&answer);
         let mut body = Vec::new();
         // What cannot be read is not told; the status says enough.
         let _ = answer.into_body().take(ERROR_BODY_MAX).read_to_end(&mut body);
         let errors = serde_json::from_slice::<Errors>(&body).map(|body| body.errors).unwrap_or_default();
-        let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body).trim_ascii_start();
-        let is_page = text.starts_with(b"<") || (is_html && !text.is_empty());
+        let is_page = begins_a_page(&body) || (is_html && !body.trim_ascii().is_empty());
         Said { status, error: errors.into_iter().next(), is_page }
     }
 
@@ -112,10 +111,15 @@ pub(super) fn outcome(answer: Answer) -> String {
 }
 
 /// Whether an answer says that its body is HTML.
-pub(super) fn has_page(answer: &Answer) -> bool {
+pub(super) fn is_html(answer: &Answer) -> bool {
     let content_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
     let content_type = content_type.split(';').next().unwrap_or_default().trim();
     ["text/html", "application/xhtml+xml"].iter().any(|html| content_type.eq_ignore_ascii_case(html))
+}
+
+/// Whether these are the first bytes of HTML, which registries never send.
+pub(super) fn begins_a_page(bytes: &[u8]) -> bool {
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes).trim_ascii_start().starts_with(b"<")
 }
 
 /// A server's text, fit for a terminal.

@@ -6,7 +6,7 @@
 use super::client::Client;
 use super::endpoint::{Access, Ask};
 use super::http::{Answer, By, Class, Failure};
-use super::outcome::{Said, asked_host, has_page, outcome};
+use super::outcome::{Said, asked_host, is_html, outcome};
 use super::url::{leads, shown};
 use super::{credentials::Secret, no_registry, promised};
 use crate::error::{Error, Kind};
@@ -117,7 +117,7 @@ impl Client {
         let says = match (promised(&answer), length) {
             (Some(digest), None) => digest == blob.digest,
             (Some(digest), Some(length)) => digest == blob.digest && length == blob.size,
-            (None, length) => length == Some(blob.size) && !has_page(&answer),
+            (None, length) => length == Some(blob.size) && !is_html(&answer),
         };
         let has = says && matches!(answer.status(), 200..=299);
         if !has && answer.status() != 404 {
@@ -229,8 +229,9 @@ pub(super) fn refused(answer: Answer) -> Failure {
             (Kind::Network, "a write follows no redirect: write the name of the host that it leads to")
         }
         (400..=499, "MANIFEST_BLOB_UNKNOWN" | "MANIFEST_UNKNOWN") => (Kind::BadImage, PARTS),
+        (409 | 412, _) => (Kind::Usage, TAG),
         // Amazon's says so of a tag that is there and cannot be written again.
-        (409 | 412, _) | (400, "TAG_INVALID" | "TAG_IMMUTABLE") => (Kind::Usage, TAG),
+        (400, "TAG_INVALID" | "TAG_IMMUTABLE") => (Kind::BadImage, TAG),
         (404, _) => (Kind::NotFound, REPOSITORY),
         (405, _) => (Kind::Network, "it is read-only, or a cache of another registry: write to that one"),
         (413, _) => (
