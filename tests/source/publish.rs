@@ -236,19 +236,6 @@ fn foreign_layers_that_a_registry_refuses_are_named() {
 }
 
 #[test]
-fn a_manifest_that_names_what_the_registry_lacks_is_no_missing_repository() {
-    for status in [400, 404] {
-        let registry = Registry::start(move |_, _| Some(error(status, "MANIFEST_BLOB_UNKNOWN")));
-        let text = refused(
-            registry.destination().manifest(&index()),
-            Kind::BadImage,
-            &["lacks something", "--platform"],
-        );
-        assert!(!text.contains("has to be made"), "{text}");
-    }
-}
-
-#[test]
 fn a_registry_that_is_busy_gets_its_manifest_later() {
     let asked = AtomicUsize::new(0);
     let registry = Registry::start(move |_, _| {

@@ -5,7 +5,7 @@ use crate::image::Image;
 use crate::refused;
 use crate::server::{Reply, Request};
 use crate::statuses::statuses;
-use crate::uploads::{LARGE, Registry, push};
+use crate::uploads::{LARGE, Registry, error, push};
 use edgepull::error::{Kind, Result};
 use edgepull::image::digest::Digest;
 use edgepull::image::manifest::media_type;
@@ -160,5 +160,18 @@ fn whatever_success_looks_like() {
         });
         pushed(&mut *registry.destination(), &small()).unwrap_or_else(|error| panic!("{status}: {error}"));
         is_all_there(&registry, &small(), &status.to_string());
+    }
+}
+
+#[test]
+fn a_manifest_that_names_what_the_registry_lacks_is_no_missing_repository() {
+    for status in [400, 404] {
+        let registry = Registry::start(move |_, _| Some(error(status, "MANIFEST_BLOB_UNKNOWN")));
+        let text = refused(
+            registry.destination().manifest(&manifest()),
+            Kind::BadImage,
+            &["lacks something", "--platform"],
+        );
+        assert!(!text.contains("has to be made"), "{text}");
     }
 }
