@@ -97,7 +97,8 @@ fn each(
         Document::Index(index) => {
             let (entries, unusable) = select::expand(index, &mut Documents(source))?;
             for unusable in unusable {
-                log::warn!("an entry cannot be used: {} {}", unusable.digest, unusable.why);
+                let digest = if unusable.digest.is_empty() { "no digest" } else { &unusable.digest };
+                log::warn!("an entry ({}) cannot be used: {}", Printable(digest), Printable(&unusable.why));
             }
             let is_usable = |entry: &select::Entry| !matches!(entry.verdict, Verdict::Unusable(_));
             if let (Some(first), false) = (entries.first(), entries.iter().any(is_usable)) {
