@@ -276,7 +276,8 @@ impl<'a> Upload<'a> {
 
     fn closed(&self, answer: Answer) -> Result<(), Failure> {
         match answer.status() {
-            200..=299 => took(answer, &self.blob.digest),
+            // 202 would say that it is not done.
+            200 | 201 | 203 | 204 => took(answer, &self.blob.digest),
             404 | 410 | 416 => Err(passing(answer)),
             _ => Err(refused(answer)),
         }
