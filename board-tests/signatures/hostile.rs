@@ -118,7 +118,8 @@ fn signatures_among_referrers() {
     refused("10,000 referrers", among_referrers(many(COUNT), &honest), "more than 1024");
     refused("5 MiB", among_referrers(vec![b' '; 5 << 20], &honest), "4 MiB");
     refused("no list", among_referrers(manifest.clone(), &honest), "announced as");
-    refused("no JSON", among_referrers(b"<html>".to_vec(), &honest), "not valid");
+    let page = among_referrers(b"<html>".to_vec(), &honest);
+    refused_with(exit::NETWORK, "no JSON", page, "its answer is no manifest");
     let size = changed(&list, |list| list["manifests"][0]["size"] = (1u64 << 40).into());
     refused("a manifest of 1 TiB", among_referrers(size, &honest), "PAYLOAD_MAX");
     let other = referrer(&super::image("b"), BUNDLE, &good);

@@ -132,6 +132,7 @@ impl Transfer<'_> {
                 return Err(Error::new(Kind::BadImage, message));
             }
             Document::Index(index) => {
+                let (mut is_any_there, before) = (false, self.missing.len());
                 for entry in &index.unusable {
                     self.lacks(&entry.digest, entry.platform.as_ref(), &entry.why);
                 }
@@ -141,6 +142,7 @@ impl Transfer<'_> {
                             Err(error) if mem::take(&mut self.is_of_source) => own_trouble(error)?,
                             other => {
                                 other?;
+                                is_any_there = true;
                                 continue;
                             }
                         }
@@ -148,6 +150,11 @@ impl Transfer<'_> {
                         "it is not in this layout".to_owned()
                     };
                     self.lacks(&entry.digest.to_string(), entry.platform.as_ref(), &why);
+                }
+                // A list of nothing is of no use to anybody.
+                if let (Some(first), false) = (self.missing.get(before), is_any_there) {
+                    let message = format!("none of the list's entries can be used: {first}");
+                    return self.of_source(Err(Error::new(Kind::BadImage, message)));
                 }
             }
             Document::Manifest(manifest) => {

@@ -45,6 +45,15 @@ fn set_link_xattr(path: &CStr, xattr: &CStr, value: &[u8]) -> io::Result<()> {
     check(result.into()).map(drop)
 }
 
+/// Gives the calling thread a working directory and a umask of its own.
+///
+/// # Errors
+/// Those of unshare(2), which allows that to everybody.
+pub(crate) fn own_directory_and_umask() -> io::Result<()> {
+    // SAFETY: unshare takes flags only; this one concerns nothing but the calling thread.
+    check(unsafe { libc::unshare(libc::CLONE_FS) }.into()).map(drop)
+}
+
 /// In a thread with a working directory of its own (CLONE_FS, Linux 2.6.16, needs no privilege), so that
 /// the process's stays where it is.
 fn set_xattr_from_inside(
@@ -54,8 +63,7 @@ fn set_xattr_from_inside(
     value: &[u8],
 ) -> io::Result<()> {
     let inside = || {
-        // SAFETY: unshare takes flags only; this one concerns nothing but the calling thread.
-        check(unsafe { libc::unshare(libc::CLONE_FS) }.into())?;
+        own_directory_and_umask()?;
         nix::unistd::fchdir(directory)?;
         set_link_xattr(name, xattr, value)
     };
