@@ -42,7 +42,7 @@ fn refused_with(code: i32, what: &str, attached: Attached, reason: &str) {
     let board = Board::this_machine();
     let (key, root) = (data("keys/a.pub"), scratch.at("root"));
     let outcome = board.edgepull(["-v", "--verify-key", &key, "pull", &registry.image(), &root]);
-    let outcome = outcome.fails_with(code).saying(reason).saying(&image.digest()["sha256:".len()..]);
+    let outcome = outcome.fails_with(code).saying(reason).saying(&image.digest()["sha256:".len()..][..12]);
     let said = outcome.stderr();
     let peak = said.split("(VmHWM): ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
     assert!(peak.is_some_and(|peak: u64| peak < PEAK_MAX), "{what}: {said}");

@@ -200,6 +200,8 @@ mod tests {
 
     #[test]
     fn an_error_names_its_layer_once() {
+        // Fetching changes the umask, which other tests share.
+        crate::sys::own_directory_and_umask().unwrap();
         let (directory, digest) = (tempfile::tempdir().unwrap(), Digest::of(b"layer"));
         let blob = format!(r#"{{"digest":"{digest}","size":5}}"#);
         let manifest = format!(r#"{{"config":{blob},"layers":[{blob}]}}"#);

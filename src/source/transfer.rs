@@ -132,14 +132,17 @@ impl Transfer<'_> {
                 return Err(Error::new(Kind::BadImage, message));
             }
             Document::Index(index) => {
-                let (mut is_any_there, before) = (false, self.missing.len());
+                let (mut is_any_there, mut is_any_missing, before) = (false, false, self.missing.len());
                 for entry in &index.unusable {
                     self.lacks(&entry.digest, entry.platform.as_ref(), &entry.why);
                 }
                 for entry in &index.entries {
                     let why = if self.source.has(entry) {
                         match self.entry_at(entry, depth + 1) {
-                            Err(error) if mem::take(&mut self.is_of_source) => own_trouble(error)?,
+                            Err(error) if mem::take(&mut self.is_of_source) => {
+                                is_any_missing |= error.kind() == Kind::NotFound;
+                                own_trouble(error)?
+                            }
                             other => {
                                 other?;
                                 is_any_there = true;
@@ -147,6 +150,7 @@ impl Transfer<'_> {
                             }
                         }
                     } else {
+                        is_any_missing = true;
                         "it is not in this layout".to_owned()
                     };
                     self.lacks(&entry.digest.to_string(), entry.platform.as_ref(), &why);
@@ -154,7 +158,9 @@ impl Transfer<'_> {
                 // A list of nothing is of no use to anybody.
                 if let (Some(first), false) = (self.missing.get(before), is_any_there) {
                     let message = format!("none of the list's entries can be used: {first}");
-                    return self.of_source(Err(Error::new(Kind::BadImage, message)));
+                    // What is not there may come; what is there and no image stays so.
+                    let kind = if is_any_missing { Kind::NotFound } else { Kind::BadImage };
+                    return self.of_source(Err(Error::new(kind, message)));
                 }
             }
             Document::Manifest(manifest) => {
@@ -249,8 +255,8 @@ mod tests {
         fn root(&mut self) -> Result<Fetched> {
             unreachable!("the list is given")
         }
-        fn has(&mut self, _: &Descriptor) -> bool {
-            false
+        fn has(&mut self, entry: &Descriptor) -> bool {
+            entry.digest == Digest::of(THERE)
         }
         fn manifest(&mut self, _: &Descriptor) -> Result<Fetched> {
             unreachable!("nothing is there")
@@ -262,6 +268,9 @@ mod tests {
             unreachable!("nothing is there")
         }
     }
+
+    /// What the one image is of that both sides have.
+    const THERE: &[u8] = b"there";
 
     /// Refuses every document with an error of this kind.
     struct Refusing(Kind);
@@ -278,8 +287,8 @@ mod tests {
         ) -> Result<()> {
             unreachable!("there are no blobs")
         }
-        fn has_manifest(&mut self, _: &Descriptor) -> Result<bool> {
-            Ok(false)
+        fn has_manifest(&mut self, manifest: &Descriptor) -> Result<bool> {
+            Ok(manifest.digest == Digest::of(THERE))
         }
         fn manifest(&mut self, _: &Fetched) -> Result<()> {
             Err(Error::new(self.0, "HTTP 400 (MANIFEST_BLOB_UNKNOWN: blob unknown to registry)"))
@@ -293,7 +302,9 @@ mod tests {
     }
 
     fn refusal(kind: Kind, entries: &str) -> String {
-        let bytes = format!(r#"{{"manifests":[{entries}]}}"#).into_bytes();
+        let there = format!(r#"{{"digest":"{}","size":3}}"#, Digest::of(THERE));
+        let comma = if entries.is_empty() { "" } else { "," };
+        let bytes = format!(r#"{{"manifests":[{there}{comma}{entries}]}}"#).into_bytes();
         let list = Fetched { digest: Digest::of(&bytes), media_type: OCI_INDEX.into(), bytes };
         let from = "oci:list".parse().unwrap();
         let mut transfer = Transfer {

@@ -135,9 +135,6 @@ impl Layers {
     /// As [`Kept::apply`], with the layer's place; [`Kind::Disk`] where one is not here.
     pub fn compose(&self, diff_ids: &[Digest], root: OwnedFd, scratch: OwnedFd) -> Result<rootfs::Summary> {
         // Unpacking keeps every mode as it is in the image; what is done afterwards did not ask for that.
-        // Tests run beside each other in one process, whose umask this would be.
-        #[cfg(test)]
-        crate::sys::own_directory_and_umask().expect("a umask of this thread's own");
         let before = umask(Mode::empty());
         let composed = self.fill(diff_ids, root, scratch);
         umask(before);
