@@ -137,7 +137,7 @@ fn of_an_incomplete_list_what_is_there_is_copied_and_the_rest_is_named() {
         let only = copied.succeeds().stdout();
         assert!(only.contains("a list of 2 of its 3 entries"), "{only}");
         let wanted = edgepull.edgepull(["copy", "--platform", "linux/arm/v6", &from, &to("wanted")]);
-        wanted.fails_with(exit::NOT_FOUND).saying("not complete");
+        wanted.fails_with(exit::NOT_FOUND).saying("none of the list's entries");
         edgepull.edgepull(["manifest", "check", &from]).succeeds();
         // What was copied is what boards take.
         let root = scratch.at(&format!("{missing}-root"));
