@@ -207,19 +207,20 @@ fn memory_is_bounded_whatever_a_deployment_does() {
         registry.push(&image.layout(&scratch, &number.to_string()), "board/app:now")
     };
     let (board, ca) = (Board::armv7().with_static_build(), authority.ca_file());
-    let within = |words: &[&str]| within_bounds(&board, &[&["--ca-file", &ca], words].concat());
+    let within = |words: &[&str]| within_bounds(&board, words);
+    let fetching = |words: &[&str]| within(&[&["--ca-file", &ca], words].concat());
     // What is repeated is 7 MiB back.
     let far = crate::failures::noise(7 << 20);
     let far = Layer::new().file("one", &far).file("two", &far).file("three", &far);
     let far = Image::of("linux/arm/v7").layer(far).in_zstd().build().layout(&scratch, "zstd");
-    within(&["deploy", "far", &registry.push(&far, "board/far:now")]);
-    within(&["deploy", "app", &release(1)]);
+    fetching(&["deploy", "far", &registry.push(&far, "board/far:now")]);
+    fetching(&["deploy", "app", &release(1)]);
     release(2);
-    within(&["update", "--all"]);
+    fetching(&["update", "--all"]);
     within(&["rollback", "app"]);
     let damaged = board.beside_state("state/deployments/app/current/rootfs/large");
     std::fs::write(damaged, "damaged").expect("written");
-    within(&["verify", "--repair"]);
+    fetching(&["verify", "--repair"]);
     within(&["gc"]);
     within(&["status"]);
 }

@@ -136,7 +136,7 @@ fuzz_target!(|input: Input<'_>| {
     let ask = if input.board & FLAG == 0 { Ask::IfNoLabelFits } else { Ask::Always };
     let selected = memory::within(4 << 20, || select(top, &host, ask, &mut lookups));
     assert!(lookups.count <= LOOKUPS_MAX, "{} lookups", lookups.count);
-    let Selection { entries, unusable, taken } = match &selected {
+    let Selection { entries, unusable, taken, .. } = match &selected {
         Ok(selection) => selection,
         Err(error) => return assert_message(&error.to_string()),
     };

@@ -1,7 +1,7 @@
 //! The documents of an image: index (manifest list), manifest, config. Only what edgepull uses of them.
 //!
 //! Everything here comes from the network and is parsed only after its digest was verified. The tables below say what is
-//! read ([`json`]), and with that what is bounded: the document's size ([`DOCUMENT_MAX`]), the length of every string
+//! read (`json.rs`), and with that what is bounded: the document's size ([`DOCUMENT_MAX`]), the length of every string
 //! that is kept, and the number of elements of every list, so that 4 MiB of `{},{},…` cannot become 400 MiB of structs.
 //!
 //! An index is read entry by entry: what makes no sense is [`Unusable`], and ends nothing. What a pull needs of the image
@@ -408,7 +408,7 @@ const DIGEST_SHOWN_MAX: usize = 160;
 /// An entry of an index that cannot be used, whatever it is.
 #[derive(Debug, Clone)]
 pub struct Unusable {
-    /// Its digest as it is written, but for what is beyond [`DIGEST_SHOWN_MAX`] characters; empty where there is none.
+    /// Its digest as it is written, but for what is beyond 160 characters; empty where there is none.
     pub digest: String,
     /// What it says that it runs on, where that can be read.
     pub platform: Option<PlatformField>,
