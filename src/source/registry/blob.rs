@@ -192,7 +192,7 @@ impl BlobReader {
     fn check_length(&self, answer: &Answer) -> Result<(), Failure> {
         let given = answer.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
         match given {
-            Some(given) if given != self.size && (given == 0 || is_page(answer)) => {
+            Some(given) if given != self.size && (given == 0 || is_text_or_json(answer)) => {
                 let message = format!("{}: its answer is not the blob", shown(&answer.url));
                 Err(self.client.broke_off(answer.place, no_registry(message)))
             }
@@ -246,9 +246,9 @@ impl BlobReader {
 }
 
 /// Whether the answer is for a person, or about an error: a login page, or what a proxy says instead of what it has blocked.
-fn is_page(answer: &Answer) -> bool {
-    let content_type = answer.header(header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
-    content_type.starts_with("text/") || content_type.contains("json")
+fn is_text_or_json(answer: &Answer) -> bool {
+    let media_type = answer.media_type().to_ascii_lowercase();
+    media_type.starts_with("text/") || media_type.contains("json")
 }
 
 impl Read for BlobReader {

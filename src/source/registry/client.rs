@@ -219,6 +219,17 @@ impl Client {
         })
     }
 
+    /// Reads a manifest that no digest names, of the type `declared`.
+    ///
+    /// # Errors
+    /// Returns those of [`Client::read`] and [`Client::check`].
+    pub(super) fn read_manifest(&self, answer: Answer, declared: &str) -> Result<Vec<u8>, Failure> {
+        let (host, place) = (asked_host(&answer), answer.place);
+        let bytes = self.read(answer, None, "the answer")?;
+        self.check(&bytes, declared, &host, place)?;
+        Ok(bytes)
+    }
+
     /// Bytes that no digest names are a manifest only if they look like one. Else it is whoever answered that is not what it
     /// should be: a login page stands before it, or it is no registry at all. That says nothing of the image.
     ///

@@ -87,6 +87,12 @@ impl Answer {
         self.response.headers().get(name)?.to_str().ok()
     }
 
+    /// Returns the Content-Type without its parameters; empty if there is none.
+    pub(super) fn media_type(&self) -> &str {
+        let content_type = self.header(header::CONTENT_TYPE).unwrap_or_default();
+        content_type.split(';').next().unwrap_or_default().trim()
+    }
+
     /// How long the server wants to be left alone.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         retry_after(self.header(header::RETRY_AFTER)?, sys::unix_time())

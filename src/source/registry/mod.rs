@@ -148,8 +148,7 @@ impl Registry {
                 return Err(Failure::last(Error::new(Kind::Network, message)));
             }
         }
-        let content_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
-        let content_type = content_type.split(';').next().unwrap_or_default().trim().to_owned();
+        let content_type = answer.media_type().to_owned();
         let (promised, place) = (promised(&answer), answer.place);
         let bytes = self.client.read(answer, size, "the answer")?;
         let digest = Digest::of(&bytes);

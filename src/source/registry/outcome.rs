@@ -6,7 +6,6 @@ use crate::error::{Error, Kind};
 use serde::Deserialize;
 use std::fmt;
 use std::io::Read;
-use ureq::http::header;
 
 /// How much of an error's body is read, in bytes.
 const ERROR_BODY_MAX: u64 = 4 << 10;
@@ -112,9 +111,8 @@ pub(super) fn outcome(answer: Answer) -> String {
 
 /// Whether an answer says that its body is HTML.
 pub(super) fn is_html(answer: &Answer) -> bool {
-    let content_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
-    let content_type = content_type.split(';').next().unwrap_or_default().trim();
-    ["text/html", "application/xhtml+xml"].iter().any(|html| content_type.eq_ignore_ascii_case(html))
+    let media_type = answer.media_type();
+    ["text/html", "application/xhtml+xml"].iter().any(|html| media_type.eq_ignore_ascii_case(html))
 }
 
 /// Whether these are the first bytes of HTML, which registries never send.

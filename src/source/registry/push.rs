@@ -110,12 +110,8 @@ impl Pusher {
 
     /// Reads a manifest that was asked for by its tag.
     fn read(&self, answer: Answer) -> Result<Vec<u8>, Failure> {
-        let (host, place) = (asked_host(&answer), answer.place);
-        let content_type = answer.header(header::CONTENT_TYPE).unwrap_or_default();
-        let content_type = content_type.split(';').next().unwrap_or_default().trim().to_owned();
-        let bytes = self.client.read(answer, None, "the answer")?;
-        self.client.check(&bytes, &content_type, &host, place)?;
-        Ok(bytes)
+        let content_type = answer.media_type().to_owned();
+        self.client.read_manifest(answer, &content_type)
     }
 
     /// Whether `name` is the document of that digest by what the head of it says. Whatever else is answered, writing it

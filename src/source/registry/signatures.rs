@@ -4,7 +4,6 @@
 
 use super::endpoint::Ask;
 use super::http::{Answer, Failure};
-use super::outcome::asked_host;
 use super::url::{Origin, resolve};
 use super::{ACCEPT, Registry};
 use crate::error::{Kind, Result};
@@ -137,9 +136,8 @@ fn try_referrers(registry: &Registry, path: &str) -> Result<Option<(Fetched, Opt
     if answer.status() != 200 {
         return Ok(None);
     }
-    let (next, host, place) = (next(&answer), asked_host(&answer), answer.place);
-    let bytes = client.read(answer, None, "the answer")?;
-    client.check(&bytes, media_type::OCI_INDEX, &host, place)?;
+    let next = next(&answer);
+    let bytes = client.read_manifest(answer, media_type::OCI_INDEX)?;
     Ok(Some((listed(bytes), next)))
 }
 

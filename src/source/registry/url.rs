@@ -28,13 +28,8 @@ impl Origin {
             return None;
         }
         let port = match port_text(url.authority()?.as_str()) {
-            "" => {
-                if secure {
-                    443
-                } else {
-                    80
-                }
-            }
+            "" if secure => 443,
+            "" => 80,
             digits => digits.parse().ok()?,
         };
         Some(Origin { secure, host, port })
