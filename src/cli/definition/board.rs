@@ -132,59 +132,40 @@ const ASKING: &[Verb] = &[
     Verb::PushFromArgs,
 ];
 
-/// Lists the commands that may ask a registry, and the one which stands between them where a list is published
-/// (examples/publish/Makefile): whoever writes `EDGEPULL="edgepull --ca-file F"` there means all of them.
-const NETWORK: &[Verb] = &[
-    Verb::Inspect,
-    Verb::Pull,
-    Verb::Deploy,
-    Verb::Update,
-    Verb::Verify,
-    #[cfg(feature = "publish")]
-    Verb::Copy,
-    #[cfg(feature = "publish")]
-    Verb::ManifestCheck,
-    #[cfg(feature = "publish")]
-    Verb::ManifestCreate,
+/// Names the command that says what an entry of a list runs on.
+const ANNOTATE: &[Verb] = &[
     #[cfg(feature = "publish")]
     Verb::ManifestAnnotate,
-    #[cfg(feature = "publish")]
-    Verb::ManifestInspect,
-    #[cfg(feature = "publish")]
-    Verb::ManifestPush,
-    #[cfg(feature = "publish")]
-    Verb::PushFromSpec,
-    #[cfg(feature = "publish")]
-    Verb::PushFromArgs,
 ];
+
+/// Lists the commands that may ask a registry, and the one which stands between them where a list is published
+/// (examples/publish/Makefile): whoever writes `EDGEPULL="edgepull --ca-file F"` there means all of them.
+const NETWORK: &[Verb] = &joined::<{ ASKING.len() + ANNOTATE.len() }>(ASKING, ANNOTATE);
 
 /// Lists the commands that find out which board this is.
 const CHOOSING: &[Verb] =
     &[Verb::Platform, Verb::Inspect, Verb::Pull, Verb::Deploy, Verb::Update, Verb::Verify];
 
 /// Lists the commands that can be told which Arm variant is meant.
-const VARIANT: &[Verb] = &[
-    Verb::Platform,
-    Verb::Inspect,
-    Verb::Pull,
-    Verb::Deploy,
-    Verb::Update,
-    Verb::Verify,
-    #[cfg(feature = "publish")]
-    Verb::ManifestAnnotate,
-];
+const VARIANT: &[Verb] = &joined::<{ CHOOSING.len() + ANNOTATE.len() }>(CHOOSING, ANNOTATE);
 
 /// Lists the commands that can be told which platform is meant.
-const PLATFORM: &[Verb] = &[
-    Verb::Platform,
-    Verb::Inspect,
-    Verb::Pull,
-    Verb::Deploy,
-    Verb::Update,
-    Verb::Verify,
+const PLATFORM: &[Verb] = &joined::<{ CHOOSING.len() + COPY.len() }>(CHOOSING, COPY);
+/// Names the command that copies some entries of a list.
+const COPY: &[Verb] = &[
     #[cfg(feature = "publish")]
     Verb::Copy,
 ];
+
+/// Joins two lists of commands, which have `N` together.
+const fn joined<const N: usize>(one: &[Verb], other: &[Verb]) -> [Verb; N] {
+    let (mut all, mut at) = ([Verb::Help; N], 0);
+    while at < N {
+        all[at] = if at < one.len() { one[at] } else { other[at - one.len()] };
+        at += 1;
+    }
+    all
+}
 
 /// The commands that take the state directory's lock.
 const CHANGING: &[Verb] =
