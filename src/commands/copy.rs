@@ -7,7 +7,7 @@ use crate::cli::Options;
 use crate::error::{Error, Kind, Printable, Result};
 use crate::image::compose::Entry;
 use crate::image::digest::Digest;
-use crate::image::manifest::{Document, Index};
+use crate::image::manifest::Document;
 use crate::image::reduce::reduced;
 use crate::image::reference::Reference;
 use crate::image::select::{LOOKUPS_MAX, Lookup};
@@ -92,26 +92,12 @@ fn between(
         platforms => reduce(source, &mut root, platforms).map_err(|error| error.context(from))?,
     };
     let mut progress = traffic::progress(report, true);
-    let (totals, missing, documents) = (Totals::default(), Vec::new(), Vec::new());
-    let mut transfer = Transfer {
-        source,
-        from,
-        to: &mut *to,
-        progress: &mut progress,
-        totals,
-        missing,
-        documents,
-        is_of_source: false,
-    };
+    let mut transfer = Transfer::new(source, from, to, &mut progress);
     let done = transfer.document(&root);
     for entry in &transfer.missing {
         log::warn!("{from}: {}; it is not copied", Printable(entry));
     }
-    done.map_err(|error| match transfer.missing.is_empty() {
-        true => error,
-        // Some registries want a list's entries before the list.
-        false => error.hint("not all of the list is there: name the entries that are by --platform"),
-    })?;
+    done?;
     if (which.strict || !which.platforms.is_empty()) && !transfer.missing.is_empty() {
         let message =
             format!("{from} is not complete: {} of its entries are missing", transfer.missing.len());
@@ -122,7 +108,7 @@ fn between(
         return Err(Error::new(Kind::NotFound, message).hint(hint));
     }
     let attached = if which.referrers { attach(&mut transfer)? } else { 0 };
-    let Transfer { totals, .. } = transfer;
+    let Transfer { totals, to, .. } = transfer;
     to.publish(&root, &[])?;
     Ok(Copied { digest: root.digest, totals, reduced, attached })
 }
@@ -164,7 +150,6 @@ fn reduce(
     };
     let (entries, _) = Entry::of_list(&root.media_type, &root.bytes)?;
     let all = entries.len() + index.unusable.len();
-    let places: Vec<usize> = (0..all).filter(|place| is_usable(&index, *place)).collect();
     let is_image = |entry: &Entry| !entry.is_attestation() && !entry.descriptor().is_artifact();
     let has_label = |platform: &Platform| !platform.architecture.is_empty();
     let mut labels: Vec<Option<Platform>> = entries
@@ -203,7 +188,7 @@ fn reduce(
     let kept: Vec<usize> = entries
         .iter()
         .zip(&labels)
-        .zip(places)
+        .zip(index.places())
         .filter_map(|((entry, label), place)| (is_wanted(label) || is_about_wanted(entry)).then_some(place))
         .collect();
     if kept.len() == all {
@@ -212,10 +197,6 @@ fn reduce(
     root.bytes = reduced(&root.bytes, &kept)?;
     root.digest = Digest::of(&root.bytes);
     Ok(Some((all - kept.len(), all)))
-}
-
-fn is_usable(index: &Index, place: usize) -> bool {
-    index.unusable.iter().all(|entry| entry.place != place)
 }
 
 fn lacks<'a>(wanted: &Platform, there_is: impl Iterator<Item = &'a Platform>) -> Error {

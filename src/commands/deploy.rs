@@ -20,7 +20,6 @@ pub fn run(deploy: &cli::Deploy, options: &Options, report: &Report) -> Result<(
             if let Err(error) = recover(&mut deployment, options) {
                 log::warn!("{error}");
             }
-            let tracking = deploy.tracking(Some(&deployment.record().tracking));
             deployment.track(tracking)?;
             deployment
         }

@@ -191,16 +191,9 @@ fn bring(
             continue;
         }
         let mut progress = traffic::progress(report, false);
-        let mut transfer = Transfer {
-            source: &mut *opened.source,
-            from: &opened.wanted.image,
-            to: &mut *destination,
-            progress: &mut progress,
-            totals,
-            missing: Vec::new(),
-            is_of_source: false,
-            documents: Vec::new(),
-        };
+        let mut transfer =
+            Transfer::new(&mut *opened.source, &opened.wanted.image, &mut *destination, &mut progress);
+        transfer.totals = totals;
         for entry in &opened.entries {
             transfer.entry(&entry.descriptor()).map_err(|error| error.context(&opened.wanted.image))?;
         }

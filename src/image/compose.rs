@@ -96,7 +96,7 @@ impl Entry {
 
     /// The platform of its label, normalized; `None` where it has none.
     pub fn normal_platform(&self) -> Option<Platform> {
-        self.platform.as_ref().map(normal)
+        self.platform.as_ref().map(PlatformField::normal)
     }
 
     /// Reads the entries of a list, as they are written there; `bytes` were verified, `declared` is their media type.
@@ -122,8 +122,8 @@ impl Entry {
             json::read(bytes, &LIST).map_err(|error| bad(format!("the list is not valid: {error}")))?;
         let [listed] = list.fields();
         let listed = listed.needed_list().ok().flatten().unwrap_or_default();
-        let is_usable = |place| index.unusable.iter().all(|entry| entry.place != place);
-        let usable = listed.into_iter().enumerate().filter(|(place, _)| is_usable(*place));
+        let places = index.places();
+        let usable = listed.into_iter().enumerate().filter(|(place, _)| places.binary_search(place).is_ok());
         let entries = index.entries.into_iter().zip(usable).map(|(descriptor, (_, annotations))| {
             let [annotations] = annotations.fields();
             let annotations = match annotations {
@@ -312,15 +312,11 @@ impl List {
 
 /// As a message calls a platform.
 fn shown(field: &PlatformField) -> String {
-    let platform = normal(field).to_string();
+    let platform = field.normal().to_string();
     match &field.os_version {
         Some(version) => format!("{platform} of version {version:?}"),
         None => platform,
     }
-}
-
-fn normal(field: &PlatformField) -> Platform {
-    Platform::new(&field.os, &field.architecture, field.variant.as_deref().unwrap_or_default())
 }
 
 /// Would an engine have to choose between them?
@@ -331,7 +327,7 @@ fn are_for_the_same(one: &Entry, other: &Entry) -> bool {
         features.sort();
         (features, field.os_version.clone().unwrap_or_default())
     };
-    normal(one) == normal(other) && sorted(one) == sorted(other)
+    one.normal() == other.normal() && sorted(one) == sorted(other)
 }
 
 /// The list, in the order of the tool's keys.

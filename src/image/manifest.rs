@@ -296,6 +296,11 @@ const RUN_CONFIG: Shape = Shape::Object(&[
 ]);
 
 impl PlatformField {
+    /// Returns what it names, normalized.
+    pub fn normal(&self) -> Platform {
+        Platform::new(&self.os, &self.architecture, self.variant.as_deref().unwrap_or_default())
+    }
+
     /// Takes over a label; `None` where there is none, or one that is not an object of strings: what nobody can read is
     /// as good as nothing, and the entry's own config says what it is. Requirements that cannot be read cannot be met.
     fn of(value: Value) -> Option<PlatformField> {
@@ -418,6 +423,14 @@ pub struct Unusable {
     annotations: Annotations,
     /// Why, as a sentence that begins with "it" or "its".
     pub why: String,
+}
+
+impl Index {
+    /// Returns the places of the entries that can be used, in their order: among all of the index, from 0 on.
+    pub fn places(&self) -> Vec<usize> {
+        let all = self.entries.len() + self.unusable.len();
+        (0..all).filter(|place| self.unusable.iter().all(|entry| entry.place != *place)).collect()
+    }
 }
 
 impl Unusable {

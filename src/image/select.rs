@@ -64,6 +64,11 @@ impl Entry {
         Entry { descriptor, platform: None, is_labelled: false, verdict }
     }
 
+    /// Whether its label alone says what it runs on.
+    pub fn is_labelled(&self) -> bool {
+        self.is_labelled
+    }
+
     /// Whether its config could say what it runs on, and was not asked yet.
     fn is_silent(&self) -> bool {
         self.platform.is_none() && self.verdict == Verdict::Impossible

@@ -147,21 +147,19 @@ impl Layout {
     /// # Errors
     /// Returns [`Kind::Usage`] where it may mean several images, [`Kind::NotFound`] where it means none.
     fn choose(&self, index: Index) -> Result<(Vec<Descriptor>, bool)> {
+        let places = index.places();
         let Index { mut entries, unusable, .. } = index;
         let place = format!("{}:{}", self.transport, self.place);
         let all = entries.len() + unusable.len();
         if let Some(number) = self.tag.as_deref().and_then(names::number) {
-            let before = unusable.iter().filter(|entry| entry.place < number).count();
-            let is_usable = unusable.iter().all(|entry| entry.place != number);
-            return match entries.len() > number - before && is_usable {
-                true => Ok((vec![entries.swap_remove(number - before)], all == 1)),
-                false => Err(Error::new(
+            return match places.iter().position(|place| *place == number) {
+                Some(at) => Ok((vec![entries.swap_remove(at)], all == 1)),
+                None => Err(Error::new(
                     Kind::NotFound,
                     format!("{place} has no usable entry with number {number}"),
                 )),
             };
         }
-        let places = numbered(entries.len(), &unusable);
         // What has neither a name nor a platform may be a signature or a chart, which only its manifest tells.
         let is_bare = |entry: &&Descriptor| names_of(entry).next().is_none() && entry.platform.is_none();
         let bare = entries.iter().filter(is_bare).filter(|_| self.tag.is_none() && entries.len() > 1);
@@ -250,11 +248,6 @@ impl Layout {
         }
         Ok(listed)
     }
-}
-
-/// The place of each usable entry among all.
-fn numbered(usable: usize, unusable: &[Unusable]) -> Vec<usize> {
-    (0..usable + unusable.len()).filter(|at| unusable.iter().all(|entry| entry.place != *at)).collect()
 }
 
 /// An image of a layout: the entries that have one name, or one entry that has none.

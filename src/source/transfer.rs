@@ -11,7 +11,6 @@ use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, Document, PlatformField};
 use crate::image::reference::Reference;
 use crate::image::select::{NESTING_MAX, own_trouble};
-use crate::platform::Platform;
 use serde::{Deserialize, Serialize};
 use std::mem;
 
@@ -66,10 +65,29 @@ pub struct Transfer<'a> {
     /// The digests of the documents that are there now, of each of which something may be attached.
     pub documents: Vec<Digest>,
     /// Whether the last error was about what the source has, and not about the destination.
-    pub is_of_source: bool,
+    is_of_source: bool,
 }
 
-impl Transfer<'_> {
+impl<'a> Transfer<'a> {
+    /// Begins with nothing.
+    pub fn new(
+        source: &'a mut dyn Source,
+        from: &'a Reference,
+        to: &'a mut dyn Destination,
+        progress: &'a mut Progress<'a>,
+    ) -> Transfer<'a> {
+        Transfer {
+            source,
+            from,
+            to,
+            progress,
+            totals: Totals::default(),
+            missing: Vec::new(),
+            documents: Vec::new(),
+            is_of_source: false,
+        }
+    }
+
     /// Writes `document` and all beneath it; it has no name there yet.
     ///
     /// # Errors
@@ -172,13 +190,8 @@ impl Transfer<'_> {
     }
 
     fn lacks(&mut self, digest: &str, platform: Option<&PlatformField>, why: &str) {
-        let platform = platform.map_or_else(
-            || "an entry without a platform".to_owned(),
-            |field| {
-                Platform::new(&field.os, &field.architecture, field.variant.as_deref().unwrap_or_default())
-                    .to_string()
-            },
-        );
+        let platform = platform
+            .map_or_else(|| "an entry without a platform".to_owned(), |field| field.normal().to_string());
         self.missing.push(match digest {
             "" => format!("{platform}: {why}"),
             digest => format!("{platform} {digest}: {why}"),
@@ -307,16 +320,8 @@ mod tests {
         let bytes = format!(r#"{{"manifests":[{there}{comma}{entries}]}}"#).into_bytes();
         let list = Fetched { digest: Digest::of(&bytes), media_type: OCI_INDEX.into(), bytes };
         let from = "oci:list".parse().unwrap();
-        let mut transfer = Transfer {
-            source: &mut ListOnly,
-            from: &from,
-            to: &mut Refusing(kind),
-            progress: &mut |_, _| {},
-            totals: Totals::default(),
-            missing: Vec::new(),
-            is_of_source: false,
-            documents: Vec::new(),
-        };
+        let (mut source, mut to, mut progress) = (ListOnly, Refusing(kind), |_: &Descriptor, _| {});
+        let mut transfer = Transfer::new(&mut source, &from, &mut to, &mut progress);
         let error = transfer.document(&list).unwrap_err();
         assert_eq!(error.kind(), kind);
         error.to_string()

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{Descriptor, PlatformField};
+use crate::image::manifest::Descriptor;
 use crate::image::select::{Selection, Verdict};
 use crate::source::{Fetched, Source};
 use std::io::Read;
@@ -51,9 +51,7 @@ impl<'a> GoingOn<'a> {
     /// Returns the error that would end a pull, because what was not answered could have changed what is taken: a nested
     /// index, or the config of an entry without a label where no labelled one is taken.
     pub(super) fn ends_a_pull(&mut self, selection: &Selection) -> Option<Error> {
-        let is_labelled = |field: &PlatformField| !field.os.is_empty() && !field.architecture.is_empty();
-        let taken = selection.taken.map(|(taken, _)| &selection.entries[taken].descriptor);
-        let takes_labelled = taken.and_then(|taken| taken.platform.as_ref()).is_some_and(is_labelled);
+        let takes_labelled = selection.taken.is_some_and(|(taken, _)| selection.entries[taken].is_labelled());
         let lacks_an_index = selection.entries.iter().any(|entry| {
             entry.descriptor.is_index()
                 && matches!(entry.verdict, Verdict::Unusable(_))

@@ -211,7 +211,7 @@ fn of_index(
         rows.push(row);
     }
     rows.extend(unusable.into_iter().map(|entry| Row {
-        platform: entry.platform.as_ref().map_or_else(|| "-".into(), label),
+        platform: entry.platform.as_ref().map_or_else(|| "-".into(), |field| field.normal().to_string()),
         media_type: closer.unusable(&entry),
         digest: entry.digest,
         size: None,
@@ -223,18 +223,12 @@ fn of_index(
     Ok((rows, refusal))
 }
 
-/// As a label names what it is for.
-fn label(field: &PlatformField) -> String {
-    let variant = field.variant.as_deref().unwrap_or_default();
-    Platform::new(&field.os, &field.architecture, variant).to_string()
-}
-
 fn row(entry: &Entry, manifest: Option<&Manifest>) -> Row {
     Row {
         platform: match (&entry.platform, &entry.descriptor.platform) {
             (Some(platform), _) => platform.to_string(),
             (None, Some(field)) if matches!(entry.verdict, Verdict::Unusable(_) | Verdict::NotAnImage) => {
-                label(field)
+                field.normal().to_string()
             }
             (None, _) => "-".into(),
         },
