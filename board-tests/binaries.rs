@@ -142,7 +142,7 @@ fn each_unpacks_and_hashes_gzip_and_zstd() {
     }
 }
 
-/// What edgepull may take in KiB. That is 3 MiB on boards (board-tests/machines); this machine's binary has what publishes,
+/// Limits what edgepull may take, in KiB. That is 3 MiB on boards (board-tests/machines); this machine's binary has what publishes,
 /// too, whose code lies between a pull's, and is mapped with it.
 const MOST_KIB: u64 = 3 * 1024 + 512;
 

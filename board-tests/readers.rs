@@ -51,7 +51,7 @@ impl Table {
         self.bytes(what, &[archive.end()], readers);
     }
 
-    /// The same with one archive unpacked over the other.
+    /// Adds a row in which one archive is unpacked over the other.
     fn layers(&mut self, what: &str, archives: [Tar; 2], readers: &[Reader]) {
         self.bytes(what, &archives.map(Tar::end), readers);
     }
@@ -85,7 +85,7 @@ impl Table {
         }
     }
 
-    /// What `reader` makes of the archives.
+    /// Tells what `reader` makes of the archives.
     fn unpacked(&self, reader: Reader, archives: &[Vec<u8>], layout: &str, folder: &str) -> Seen {
         let folder = self.scratch.at(&format!("{folder}/{reader:?}"));
         let go = |program: &str, words: &[&str]| {

@@ -122,7 +122,7 @@ impl Error {
         self.kind
     }
 
-    /// What happened, without the hint.
+    /// Returns what happened, without the hint.
     pub fn message(&self) -> &str {
         &self.message
     }

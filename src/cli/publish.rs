@@ -38,7 +38,7 @@ pub enum Manifest {
         list: RegistryReference,
         /// Which of its entries; `None`: the list itself.
         image: Option<Reference>,
-        /// What is said of the entry; what is empty stays as it is.
+        /// Holds what is said of the entry; what is empty stays as it is.
         platform: PlatformField,
         /// Every `--annotation`, of the entry or the list.
         annotations: BTreeMap<String, String>,

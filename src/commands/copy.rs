@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::mem;
 
-/// What of an image is copied.
+/// Says what of an image is copied.
 pub struct Which<'a> {
     /// An image of which entries are missing is refused; else that is told.
     pub strict: bool,
     /// Only the entries for these; none: all.
     pub platforms: &'a [Platform],
-    /// What is attached to the image and its entries is copied, too.
+    /// Copies what is attached to the image and its entries, too.
     pub referrers: bool,
 }
 

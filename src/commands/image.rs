@@ -129,7 +129,7 @@ pub(super) fn choose(
 /// Fetches the manifest of the entry that was taken. One that is no image, or broken, is passed over, and another taken.
 ///
 /// # Errors
-/// Those of the source that say nothing about an entry, and [`Kind::NotFound`]: what a registry lacks now, it may have soon.
+/// Returns those of the source that say nothing about an entry, and [`Kind::NotFound`]: what a registry lacks now, it may have soon.
 pub(super) fn confirm(
     selection: &mut Selection,
     host: &Host,
@@ -160,7 +160,7 @@ fn ordinal(candidate: usize) -> String {
     }
 }
 
-/// What a single image is for, by its config.
+/// Finds out what a single image is for, by its config.
 ///
 /// # Errors
 /// Returns [`Kind::NoPlatform`] where the board cannot run that, or the config does not say it, unless `force`.

@@ -9,7 +9,7 @@ use crate::platform::Platform;
 use crate::source::{Fetched, Source};
 use std::collections::BTreeMap;
 
-/// What becomes of the entries of a list that are not where the list is: a layout or an archive may have some only.
+/// Says what becomes of the entries of a list that are not where the list is: a layout or an archive may have some only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Incomplete {
     /// They are left out, with a warning each.
@@ -22,7 +22,7 @@ pub(super) enum Incomplete {
 /// `given`, if something is given. Entries whose digests cannot be checked are left out, with a warning each.
 ///
 /// # Errors
-/// Those of the source; [`Kind::NotFound`] where the list has nothing for `given`, or is incomplete; [`Kind::Usage`] where
+/// Returns those of the source; [`Kind::NotFound`] where the list has nothing for `given`, or is incomplete; [`Kind::Usage`] where
 /// nobody says what an image is for.
 pub(super) fn entries(
     source: &mut dyn Source,

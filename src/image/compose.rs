@@ -100,7 +100,7 @@ impl Entry {
     }
 
     /// Reads the entries of a list, as they are written there; `bytes` were verified, `declared` is their media type.
-    /// What is wrong with those that cannot be used comes second, a sentence for each.
+    /// Returns second what is wrong with those that cannot be used, a sentence for each.
     ///
     /// # Errors
     /// [`Kind::BadImage`] for what is no list, or beyond a limit.

@@ -88,7 +88,7 @@ pub enum Value {
     /// The pairs of a map of strings that are kept.
     #[cfg(feature = "publish")]
     Words {
-        /// What is kept.
+        /// Holds what is kept.
         kept: BTreeMap<String, String>,
         /// How many are not: those beyond the limits, and those whose value is no string.
         left_out: usize,
@@ -321,7 +321,7 @@ mod pairs {
         pub(super) bytes: usize,
     }
 
-    /// What was found in a map.
+    /// Holds what was found in a map.
     #[derive(Default)]
     pub(super) struct Found {
         pub(super) kept: BTreeMap<String, String>,

@@ -128,9 +128,9 @@ pub struct Annotations {
 /// An OCI image index or a Docker manifest list.
 #[derive(Debug, Clone)]
 pub struct Index {
-    /// What can be used, in the order of the document.
+    /// Holds what can be used, in the order of the document.
     pub entries: Vec<Descriptor>,
-    /// What cannot, in the order of the document.
+    /// Holds what cannot, in the order of the document.
     pub unusable: Vec<Unusable>,
     /// The index's own.
     pub annotations: Box<Annotations>,
@@ -415,7 +415,7 @@ const DIGEST_SHOWN_MAX: usize = 160;
 pub struct Unusable {
     /// Its digest as it is written, but for what is beyond 160 characters; empty where there is none.
     pub digest: String,
-    /// What it says that it runs on, where that can be read.
+    /// Holds what it says that it runs on, where that can be read.
     pub platform: Option<PlatformField>,
     /// Its place among all entries of its index, from 0 on; 0 where it is in none.
     pub place: usize,
@@ -523,7 +523,7 @@ impl Document {
     }
 }
 
-/// What bytes look like that no digest names yet.
+/// Says what bytes look like that no digest names yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     /// An index or an image manifest; perhaps one that [`Document::parse`] refuses.

@@ -92,7 +92,7 @@ impl FromStr for Reference {
     }
 }
 
-/// Where images can be.
+/// Names where an image is.
 const PLACES: &str = "an image is host/repository:tag, oci:DIR, oci-archive:FILE (podman save, docker save) or \
     docker-archive:FILE";
 /// Transports of containers-transports(5) that edgepull does not have. No image of Docker Hub's is called so.

@@ -34,7 +34,7 @@ pub trait Lookup {
 /// Says which configs are asked where labels say too little.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// Those of all such entries, up to [`LOOKUPS_MAX`].
+    /// Asks those of all such entries, up to [`LOOKUPS_MAX`].
     Always,
     /// None, if an entry that is labelled fits the host.
     IfNoLabelFits,
@@ -46,7 +46,7 @@ pub enum Ask {
 pub struct Entry {
     /// The entry's descriptor.
     pub descriptor: Descriptor,
-    /// What it runs on; `None` for what is no image, or not known to be one.
+    /// Says what it runs on; `None` for what is no image, or not known to be one.
     pub platform: Option<Platform>,
     /// Whether its label alone says so.
     is_labelled: bool,

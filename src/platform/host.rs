@@ -40,7 +40,7 @@ pub struct Host {
     pub evidence: Evidence,
     /// Why no image can run.
     pub refusal: Option<Refusal>,
-    /// What the user says that the system has.
+    /// Holds what the user says that the system has.
     ordered_features: Vec<String>,
 }
 

@@ -42,7 +42,7 @@ pub struct ArchiveWriter {
     tag: Option<String>,
     /// The sizes of the blobs that are in it.
     blobs: HashMap<Digest, u64>,
-    /// What `index.json` is to have besides the image.
+    /// Holds what `index.json` is to have besides the image.
     attached: Vec<Attachment>,
     /// Where the next member begins, in bytes.
     end: u64,

@@ -124,7 +124,7 @@ fn changed(what: &str, before: Option<&[u8]>, change: impl FnOnce(&mut Vec<Value
 /// `index.json` as it is to be: `before`, with an entry for something that is attached to an image, once.
 ///
 /// # Errors
-/// As [`merged`].
+/// Returns those of [`merged`].
 pub(super) fn attached(place: &str, before: Option<&[u8]>, attachment: &Attachment) -> Result<Vec<u8>> {
     let document = &attachment.document;
     if let Some(tag) = &attachment.tag {
@@ -137,7 +137,7 @@ pub(super) fn attached(place: &str, before: Option<&[u8]>, attachment: &Attachme
 /// has what the document says of itself (distribution-spec, "Pushing Manifests with Subject"). `what` is for messages.
 ///
 /// # Errors
-/// As [`merged`].
+/// Returns those of [`merged`].
 pub(super) fn with_referrer(what: &str, before: Option<&[u8]>, document: &Fetched) -> Result<Vec<u8>> {
     let mut new = entry(document, &media_type_of(document)?, None);
     let own: Value = serde_json::from_slice(&document.bytes).unwrap_or_default();

@@ -284,7 +284,7 @@ impl<'a> Image<'a> {
         !self.names.is_empty()
     }
 
-    /// What a user writes to mean this one.
+    /// Returns what a user writes to mean this one.
     fn name(&self) -> String {
         self.names.first().map_or_else(|| format!("@{}", self.number), |name| (*name).to_owned())
     }
@@ -369,7 +369,7 @@ impl Source for Layout {
     }
 }
 
-/// What is attached to a digest, in a layout: behind cosign's tags, or what says so itself.
+/// Finds what is attached to a digest, in a layout: behind cosign's tags, or what says so itself.
 #[cfg(feature = "publish")]
 fn attachments(layout: &Layout, digest: &Digest) -> Result<Vec<Attachment>> {
     let prefix = format!("sha256-{}", digest.hex());

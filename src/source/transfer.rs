@@ -134,7 +134,7 @@ impl<'a> Transfer<'a> {
     /// Writes what is attached to a document that is there.
     ///
     /// # Errors
-    /// As [`Transfer::document`].
+    /// Returns those of [`Transfer::document`].
     pub fn attachment(&mut self, attachment: &Attachment, subject: &Digest) -> Result<()> {
         self.parts(&attachment.document, 1)?;
         self.to.attach(attachment, subject)?;
@@ -282,7 +282,7 @@ mod tests {
         }
     }
 
-    /// What the one image is of that both sides have.
+    /// Makes the digest of the one image that both sides have.
     const THERE: &[u8] = b"there";
 
     /// Refuses every document with an error of this kind.

@@ -48,7 +48,7 @@ fn set_link_xattr(path: &CStr, xattr: &CStr, value: &[u8]) -> io::Result<()> {
 /// Gives the calling thread a working directory and a umask of its own.
 ///
 /// # Errors
-/// Those of unshare(2), which allows that to everybody.
+/// Returns those of unshare(2), which allows that to everybody.
 pub(crate) fn own_directory_and_umask() -> io::Result<()> {
     // SAFETY: unshare takes flags only; this one concerns nothing but the calling thread.
     check(unsafe { libc::unshare(libc::CLONE_FS) }.into()).map(drop)

@@ -24,7 +24,7 @@ pub(super) enum Requirement {
     Signed {
         /// At least one.
         keys: Vec<KeySource>,
-        /// What the signature has to name.
+        /// Says what the signature has to name.
         identity: Rule,
     },
 }

@@ -458,7 +458,7 @@ impl Source for Shelf {
     }
 }
 
-/// As a signer with an RSA key of 2048 bits leaves it.
+/// Signs by bytes as many as a signature by an RSA key of 2048 bits has.
 fn by_rsa(_: &Signer, root: &Digest) -> Attached {
     let payload = simple_signing(&root.to_string(), "r.example/app:1").into_bytes();
     Attached::SimpleSigning { payload, signature: STANDARD.encode([7; 256]) }

@@ -42,7 +42,7 @@ fn is_all_there(registry: &Registry, blob: &[u8], what: &str) {
     }
 }
 
-/// What HEAD is answered by those who do not like it, and by those who are no registry.
+/// Lists what HEAD is answered by those who do not like it, and by those who are no registry.
 fn odd_heads() -> impl Iterator<Item = (String, Reply)> {
     let digest = Digest::of(b"another").to_string();
     let plain = statuses().map(|status| (status.to_string(), Reply::new(status, "")));

@@ -8,7 +8,7 @@ use edgepull::image::digest::Digest;
 use edgepull::image::manifest::{Descriptor, media_type};
 use edgepull::source::{Options, Source};
 
-/// What stands in the body, as proxies, login pages and registries have it.
+/// Lists what stands in the body, as proxies, login pages and registries have it.
 const BODIES: [(&str, &str); 3] = [
     ("", ""),
     ("text/html; charset=utf-8", "<html>please log in</html>"),
@@ -53,7 +53,7 @@ fn asked(request: &Request) -> Option<Asked> {
     }
 }
 
-/// What an honest registry says.
+/// Answers as an honest registry does.
 fn honest(request: &Request) -> Reply {
     let image = Image::new();
     match asked(request) {

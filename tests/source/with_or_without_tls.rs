@@ -1,5 +1,5 @@
-//! Who is asked with TLS and has none, or without TLS and has nothing else: what users are told, and that the next place
-//! is asked.
+//! Asks with TLS who has none, and without TLS who has nothing else: users are told what to change, and the next place is
+//! asked.
 
 use crate::mirrors::Hosts;
 use crate::server::{Reply, Server};
@@ -15,7 +15,7 @@ fn plain() -> Server {
     Server::start(|_, _| Reply::typed(media_type::OCI_INDEX, INDEX))
 }
 
-/// What was warned of.
+/// Collects what was warned of.
 fn warned(options: &Options) -> String {
     serde_json::to_value(options.network.learnt()).unwrap()["warned"].to_string()
 }

@@ -116,7 +116,7 @@ impl Details {
         Ok(details)
     }
 
-    /// As much as can be told of an entry that cannot be used; `notes` is what its index says of it.
+    /// Tells as much as can be told of an entry that cannot be used; `notes` is what its index says of it.
     pub(super) fn of_unusable(entry: &Unusable, notes: EntryNotes, room: &mut Room) -> Details {
         let mut details = Details {
             manifest_size: notes.size,

@@ -68,7 +68,7 @@ mod closer {
 /// One line of the table.
 struct Row {
     platform: String,
-    /// As written, where it cannot be used.
+    /// Is as it is written where the entry cannot be used.
     digest: String,
     /// Of the manifest and all it points at; `None` where it was not read.
     size: Option<u64>,

@@ -72,11 +72,11 @@ const WORDS: Shape = Shape::Words { max: ANNOTATIONS_MAX, bytes: ANNOTATIONS_BYT
 /// What an index says, and of each of its entries.
 pub(super) struct IndexNotes {
     pub(super) annotations: Bounded,
-    /// As many as the index has, whether these can be used or not.
+    /// Holds as many as the index has, whether these can be used or not.
     pub(super) entries: Vec<EntryNotes>,
 }
 
-/// What an index says of an entry.
+/// Holds what an index says of an entry.
 #[derive(Default)]
 pub(super) struct EntryNotes {
     pub(super) media_type: Option<String>,
@@ -121,7 +121,7 @@ impl IndexNotes {
 pub(super) struct ManifestNotes {
     pub(super) annotations: Bounded,
     pub(super) artifact_type: Option<String>,
-    /// What each layer of an attestation is (in-toto's predicate type, by BuildKit's annotation); as many as the manifest
+    /// Says what each layer of an attestation is (in-toto's predicate type, by BuildKit's annotation); as many as the manifest
     /// has layers.
     pub(super) predicate_types: Vec<Option<String>>,
 }

@@ -327,7 +327,7 @@ fn header_path(header: &Header, path: &mut Vec<u8>) {
     path.extend_from_slice(field::text(&header.as_old().name));
 }
 
-/// What stands before the name of a header, as Go reads it (archive/tar, `getFormat` and `readHeader`):
+/// Returns what stands before the name of a header, as Go reads it (archive/tar, `getFormat` and `readHeader`):
 ///
 /// | magic | version | |
 /// |---|---|---|

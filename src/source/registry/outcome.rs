@@ -9,7 +9,7 @@ use std::io::Read;
 
 /// How much of an error's body is read, in bytes.
 const ERROR_BODY_MAX: u64 = 4 << 10;
-/// What some editors put in front of a page (UTF-8's form of U+FEFF).
+/// Stands in front of a page that some editors have written (UTF-8's form of U+FEFF).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The longest message of a server that is shown, in characters.
 const SHOWN_MAX: usize = 200;

@@ -198,7 +198,7 @@ impl Pusher {
     }
 }
 
-/// What to do where a registry does not take a manifest with foreign layers.
+/// Says what to do where a registry does not take a manifest with foreign layers.
 const FOREIGN: &str = "the image has foreign layers, which are not sent: a registry takes it only if it allows their urls \
      (distribution: validation.manifests.urls.allow)";
 

@@ -197,7 +197,7 @@ pub(super) fn leads(base: &Uri, location: Option<&HeaderValue>) -> Result<Uri, &
     })
 }
 
-/// What stands behind the colon of an authority; empty if there is none. An IPv6 address has its colons in brackets.
+/// Returns what stands behind the colon of an authority; empty if there is none. An IPv6 address has its colons in brackets.
 fn port_text(authority: &str) -> &str {
     let behind = authority.rsplit_once(']').map_or(authority, |(_, behind)| behind);
     behind.rsplit_once(':').map_or("", |(_, port)| port)
