@@ -73,7 +73,7 @@ impl Changes {
             on_switch: some(own.on_switch),
             confirm_within: own.confirm_within.map(|seconds| Some(seconds).filter(|seconds| *seconds > 0)),
             variant: has(Flag::Variant).then(|| options.variant.clone()),
-            platform: options.platform.as_ref().map(|platform| platform.to_string()),
+            platform: options.platform.as_ref().map(|platform| platform.with_features(&options.os_features)),
             ca_file: path(Flag::CaFile, &options.ca_file)?,
             auth_file: path(Flag::AuthFile, &options.auth_file)?,
             hosts_dir: path(Flag::HostsDir, &options.hosts_dir)?,
@@ -212,6 +212,8 @@ mod tests {
         assert_eq!(moved.hosts_dir.as_deref(), Some(Path::new("/certs.d")), "it is for all hosts");
         let platform = deploy(&["r.example/app:2", "--platform=linux/arm/v7"]).tracking(Some(&first));
         assert_eq!((platform.variant, platform.platform.as_deref()), (None, Some("linux/arm/v7")));
+        let gpu = deploy(&["r.example/app:2", "--platform=linux(+gpu)/arm64"]).tracking(None);
+        assert_eq!(gpu.platform.as_deref(), Some("linux(+gpu)/arm64/v8"), "updates need its features, too");
         assert_eq!(deploy(&["r.example/app", "--variant=auto"]).tracking(Some(&first)).variant, None);
     }
 

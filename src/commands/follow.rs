@@ -80,9 +80,13 @@ pub(super) fn recover(deployment: &mut Deployment, options: &Options) -> Result<
 /// The options of this run, and those that the deployment remembers.
 fn remembered(deployment: &Deployment, options: &Options) -> Result<Options> {
     let tracking = &deployment.record().tracking;
+    let ordered = tracking.platform.as_deref().map(Platform::parse_with_features).transpose()?;
+    let (platform, os_features) =
+        ordered.map_or((None, Vec::new()), |(platform, features)| (Some(platform), features));
     Ok(Options {
         variant: tracking.variant.clone(),
-        platform: tracking.platform.as_deref().map(Platform::parse).transpose()?,
+        platform,
+        os_features,
         ca_file: tracking.ca_file.clone(),
         auth_file: tracking.auth_file.clone().or_else(|| options.auth_file.clone()),
         hosts_dir: tracking.hosts_dir.clone().or_else(|| options.hosts_dir.clone()),

@@ -144,6 +144,15 @@ impl Platform {
         Ok((Platform::parse(&format!("{os}{rest}"))?, features))
     }
 
+    /// Writes the platform with these features, as [`Platform::parse_with_features`] reads it.
+    pub fn with_features(&self, features: &[String]) -> String {
+        let name = self.to_string();
+        match (features, name.split_once('/')) {
+            ([], _) | (_, None) => name,
+            (_, Some((os, rest))) => format!("{os}(+{})/{rest}", features.join("+")),
+        }
+    }
+
     /// True for `unknown/unknown`, the label of entries that are no image but attestations about one.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
@@ -440,6 +449,8 @@ mod tests {
         ] {
             let (parsed, found) = Platform::parse_with_features(text).unwrap();
             assert_eq!((parsed.to_string().as_str(), found.join(",")), (platform, features.join(",")));
+            let written = parsed.with_features(&found);
+            assert_eq!(Platform::parse_with_features(&written).unwrap(), (parsed, found), "{written}");
         }
         for text in ["linux(+gpu/arm64", "linux(gpu)/arm64", "linux(10.0+a)/arm64", "linux(+)/arm64", "(+a)"]
         {
