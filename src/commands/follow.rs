@@ -77,20 +77,25 @@ pub(super) fn recover(deployment: &mut Deployment, options: &Options) -> Result<
     }
 }
 
-/// The options of this run, and those that the deployment remembers.
+/// Joins what the deployment remembers and the options of this run: what is remembered comes first, and what it says nothing
+/// of is as the run's options have it.
 fn remembered(deployment: &Deployment, options: &Options) -> Result<Options> {
     let tracking = &deployment.record().tracking;
     let ordered = tracking.platform.as_deref().map(Platform::parse_with_features).transpose()?;
-    let (platform, os_features) =
-        ordered.map_or((None, Vec::new()), |(platform, features)| (Some(platform), features));
+    // Each of these two is an order without the other.
+    let (variant, platform, os_features) = match (tracking.variant.clone(), ordered) {
+        (None, None) => (options.variant.clone(), options.platform.clone(), options.os_features.clone()),
+        (variant, None) => (variant, None, Vec::new()),
+        (variant, Some((platform, os_features))) => (variant, Some(platform), os_features),
+    };
     Ok(Options {
-        variant: tracking.variant.clone(),
+        variant,
         platform,
         os_features,
-        ca_file: tracking.ca_file.clone(),
+        ca_file: tracking.ca_file.clone().or_else(|| options.ca_file.clone()),
         auth_file: tracking.auth_file.clone().or_else(|| options.auth_file.clone()),
         hosts_dir: tracking.hosts_dir.clone().or_else(|| options.hosts_dir.clone()),
-        plain_http: tracking.plain_http,
+        plain_http: tracking.plain_http || options.plain_http,
         verifier: tracking.verifier.clone(),
         policy: tracking.policy.clone(),
         verify_keys: tracking.verify_keys.clone(),

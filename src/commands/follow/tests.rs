@@ -1,5 +1,5 @@
-//! Tests what the process that fetches for a deployment can do to the state directory, as if an attacker had taken it
-//! over: it tries every call that it has.
+//! Tests which options hold for a deployment, and what the process that fetches for it can do to the state directory, as if an
+//! attacker had taken it over: it tries every call that it has.
 
 use super::*;
 use crate::sandbox::run;
@@ -346,3 +346,39 @@ fn the_lock_that_says_that_it_has_not_ended_is_not_let_go_by_it() {
 }
 
 const CLOSE_RANGE: libc::c_long = 436;
+
+/// No option does nothing: one that the deployment does not remember is this run's.
+#[test]
+fn what_is_remembered_comes_before_what_is_given_and_the_rest_is_as_it_is_given() {
+    let home = tempfile::tempdir().unwrap();
+    let _lock = store::lock::StateLock::take(home.path(), false, "test").unwrap();
+    let deployments = Deployments::open(home.path()).unwrap();
+    let bare = deployments.create("bare", Tracking::default()).unwrap();
+    let told = Tracking {
+        platform: Some("linux(+gpu)/arm64".into()),
+        ca_file: Some("/its.pem".into()),
+        plain_http: true,
+        ..Tracking::default()
+    };
+    let told = deployments.create("told", told).unwrap();
+    let given = Options {
+        variant: Some("v6".into()),
+        platform: Some(Platform::parse("linux/arm/v7").unwrap()),
+        os_features: vec!["npu".into()],
+        ca_file: Some("/given.pem".into()),
+        plain_http: true,
+        ..Options::default()
+    };
+    let shown = |deployment: &Deployment, options: &Options| {
+        let found = remembered(deployment, options).unwrap();
+        let platform = found.platform.map(|platform| platform.with_features(&found.os_features));
+        (found.variant, platform, found.ca_file, found.plain_http)
+    };
+    let (ca, its) = (Some("/given.pem".into()), Some("/its.pem".into()));
+    assert_eq!(shown(&bare, &given), (Some("v6".into()), Some("linux(+npu)/arm/v7".into()), ca, true));
+    assert_eq!(shown(&bare, &Options::default()), (None, None, None, false));
+    // A variant that is given is no part of a platform that is remembered.
+    let platform = Some("linux(+gpu)/arm64/v8".into());
+    assert_eq!(shown(&told, &given), (None, platform.clone(), its.clone(), true));
+    assert_eq!(shown(&told, &Options::default()), (None, platform, its, true));
+}
