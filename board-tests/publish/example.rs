@@ -7,12 +7,12 @@ const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/publish");
 /// Runs the Makefile against a registry whose certificate is this authority's; gives the image's name there.
 pub fn made(registry: &Registry, authority: &Authority, scratch: &Scratch) -> String {
     let program = agent();
-    let edgepull =
-        format!("EDGEPULL={program} --ca-file {} --state-dir {}", authority.ca_file(), scratch.at("lists"));
+    let edgepull = format!("EDGEPULL={program} --state-dir {}", scratch.at("lists"));
+    let trusting = format!("REGISTRY=--ca-file {}", authority.ca_file());
     let [root, state, out] = ["storage", "run", "out"].map(|name| scratch.at(name));
     let buildah = format!("BUILDAH=buildah --root {root} --runroot {state} --storage-driver vfs");
     let (image, out) = (format!("IMAGE={}", registry.image("made/hello")), format!("OUT={out}"));
-    run("make", ["-s", "-C", EXAMPLE, &image, "TAG=1", &out, &edgepull, &buildah]);
+    run("make", ["-s", "-C", EXAMPLE, &image, "TAG=1", &out, &edgepull, &trusting, &buildah]);
     "made/hello:1".into()
 }
 

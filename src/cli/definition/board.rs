@@ -138,10 +138,6 @@ const ANNOTATE: &[Verb] = &[
     Verb::ManifestAnnotate,
 ];
 
-/// Lists the commands that may ask a registry, and the one which stands between them where a list is published
-/// (examples/publish/Makefile): whoever writes `EDGEPULL="edgepull --ca-file F"` there means all of them.
-const NETWORK: &[Verb] = &joined::<{ ASKING.len() + ANNOTATE.len() }>(ASKING, ANNOTATE);
-
 /// Lists the commands that find out which board this is.
 const CHOOSING: &[Verb] =
     &[Verb::Platform, Verb::Inspect, Verb::Pull, Verb::Deploy, Verb::Update, Verb::Verify];
@@ -340,7 +336,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "decide by this recorded `uname -m`, not by this machine",
     )
     .of(CHOOSING),
-    option(Flag::PlainHttp, None, "plain-http", "the registry has no TLS").of(NETWORK),
+    option(Flag::PlainHttp, None, "plain-http", "the registry has no TLS").of(ASKING),
     valued(
         Flag::CaFile,
         "ca-file",
@@ -348,7 +344,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::File,
         "trust these certificates (PEM) instead of the system's",
     )
-    .of(NETWORK),
+    .of(ASKING),
     valued(
         Flag::AuthFile,
         "auth-file",
@@ -356,7 +352,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::File,
         "take credentials from this file only (docker's config.json)",
     )
-    .of(NETWORK),
+    .of(ASKING),
     valued(
         Flag::HostsDir,
         "hosts-dir",
@@ -364,7 +360,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::Directory,
         "mirrors and certificates by host (default /etc/edgepull/certs.d)",
     )
-    .of(NETWORK),
+    .of(ASKING),
     valued(
         Flag::LimitRate,
         "limit-rate",
@@ -372,7 +368,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::Words(RATES),
         "carry no more than so many bytes a second; k, M and G as in curl",
     )
-    .of(NETWORK),
+    .of(ASKING),
     valued(
         Flag::LowestRate,
         "lowest-rate",
@@ -388,7 +384,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         Complete::Number,
         "how long to wait for a network that is not up yet (default 0)",
     )
-    .of(NETWORK),
+    .of(ASKING),
     valued(
         Flag::StateDir,
         "state-dir",
