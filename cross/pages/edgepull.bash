@@ -79,7 +79,9 @@ _edgepull() {
     '')
         case $current in
         -*)
+            # An option may stand before its command.
             case "$command" in
+            '') offer='@ALL@' ;;
 @OPTIONS@
             esac
             _edgepull_words "$offer @SHARED@"

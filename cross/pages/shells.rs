@@ -2,7 +2,7 @@
 //! `edgepull.fish` beside this file; `@NAME@` there is where a list goes.
 
 use edgepull::cli::definition::{
-    ArgumentSpec, CommandSpec, Complete, IMAGES, OptionSpec, STATE_DIR, Verb, commands, first_words, options,
+    ArgumentSpec, CommandSpec, Complete, IMAGES, OptionSpec, STATE_DIR, commands, first_words, options,
     options_of,
 };
 use std::fmt::Write;
@@ -32,7 +32,8 @@ pub fn bash() -> String {
                 _ => arguments.push_str(" ;;\n"),
             }
         }
-        let _ = writeln!(offers, "    '{}') offer='{}' ;;", command.name, longs(Some(command.verb)));
+        let _ =
+            writeln!(offers, "    '{}') offer='{}' ;;", command.name, longs(options_of(Some(command.verb))));
     }
     let prefixes_of_names: Vec<_> = prefixes_of_names().iter().map(|name| format!("'{name}'")).collect();
     include_str!("edgepull.bash")
@@ -40,7 +41,8 @@ pub fn bash() -> String {
         .replace("@VALUED@", &valued.join(" | "))
         .replace("@ARGUMENTS@\n", &arguments)
         .replace("@OPTIONS@\n", &offers)
-        .replace("@SHARED@", &longs(None))
+        .replace("@SHARED@", &longs(options_of(None)))
+        .replace("@ALL@", &longs(options()))
         .replace("@COMMANDS@", &first_words(commands()).join(" "))
         .replace("@NAMES@", &prefixes_of_names.join(" | "))
         .replace("@PREFIXES@", &prefixes())
@@ -63,13 +65,20 @@ fn prefixes_of_names() -> Vec<String> {
     prefixes
 }
 
-/// The words that may follow: behind `manifest` there are `check`, `create` and others.
+/// Lists the words that a shell offers behind `name`: behind `manifest` there are `check`, `create` and others.
+/// A command's second name (`manifest pushml`) is understood, but not offered.
 fn below(name: &str) -> Vec<&'static str> {
-    let rest = |command: &'static CommandSpec| command.name.strip_prefix(name)?.strip_prefix(' ');
-    let mut words: Vec<&str> =
-        commands().filter_map(rest).filter_map(|rest| rest.split(' ').next()).collect();
-    words.dedup();
+    let mut words: Vec<&str> = Vec::new();
+    for command in commands().filter(|command| !is_second_name(command)) {
+        let rest = command.name.strip_prefix(name).and_then(|rest| rest.strip_prefix(' '));
+        let word = rest.and_then(|rest| rest.split(' ').next());
+        words.extend(word.filter(|word| !words.contains(word)));
+    }
     words
+}
+
+fn is_second_name(command: &CommandSpec) -> bool {
+    commands().find(|first| first.verb == command.verb).is_some_and(|first| first.name != command.name)
 }
 
 fn bash_offer(complete: Complete) -> String {
@@ -87,6 +96,7 @@ fn bash_offer(complete: Complete) -> String {
 /// For `/usr/share/zsh/vendor-completions/_edgepull`.
 pub fn zsh() -> String {
     let shared: String = options_of(None).map(|option| zsh_option(option) + "\n").collect();
+    let all: String = options().map(|option| zsh_option(option) + "\n").collect();
     let (mut first, mut cases) = (String::new(), String::new());
     for group in groups() {
         let words = below(&group).join(" ");
@@ -122,6 +132,7 @@ pub fn zsh() -> String {
     let names: Vec<_> = prefixes_of_names().iter().map(|name| format!("'{name}'")).collect();
     include_str!("_edgepull")
         .replace("@SHARED@\n", &shared)
+        .replace("@ALL@\n", &all)
         .replace("@COMMANDS@\n", &first)
         .replace("@NAMES@", &names.join(" "))
         .replace("@CASES@\n", &cases)
@@ -158,6 +169,9 @@ pub fn fish() -> String {
     let mut lines = String::new();
     for name in prefixes_of_names() {
         let command = commands().find(|command| command.name == name);
+        if command.is_some_and(is_second_name) {
+            continue;
+        }
         let help = command.map_or(String::new(), |command| format!(" -d '{}'", fish_quoted(command.help)));
         let (group, word) = name.rsplit_once(' ').unwrap_or(("", &name));
         let condition = match group {
@@ -175,9 +189,12 @@ pub fn fish() -> String {
     }
     for option in options() {
         let seen = commands().filter(|command| option.commands.contains(&command.verb));
-        let seen: Vec<_> = seen.map(|command| format!("begin; {}; end", fish_seen(command.name))).collect();
+        let mut seen: Vec<_> =
+            seen.map(|command| format!("begin; {}; end", fish_seen(command.name))).collect();
         let _ = write!(lines, "complete -c edgepull");
         if !seen.is_empty() {
+            // An option may stand before its command.
+            seen.push("__fish_use_subcommand".to_owned());
             let _ = write!(lines, " -n '{}'", seen.join("; or "));
         }
         if let Some(short) = option.short {
@@ -218,8 +235,8 @@ fn fish_offer(complete: Complete) -> String {
     }
 }
 
-fn longs(verb: Option<Verb>) -> String {
-    options_of(verb).map(|option| format!("--{}", option.long)).collect::<Vec<_>>().join(" ")
+fn longs(options: impl Iterator<Item = &'static OptionSpec>) -> String {
+    options.map(|option| format!("--{}", option.long)).collect::<Vec<_>>().join(" ")
 }
 
 /// Every word of any name, which is what may follow `help`.
