@@ -151,11 +151,8 @@ fn reduce(
     let (entries, _) = Entry::of_list(&root.media_type, &root.bytes)?;
     let all = entries.len() + index.unusable.len();
     let is_image = |entry: &Entry| !entry.is_attestation() && !entry.descriptor().is_artifact();
-    let has_label = |platform: &Platform| !platform.architecture.is_empty();
-    let mut labels: Vec<Option<Platform>> = entries
-        .iter()
-        .map(|entry| entry.normal_platform().filter(has_label).filter(|_| is_image(entry)))
-        .collect();
+    let mut labels: Vec<Option<Platform>> =
+        entries.iter().map(|entry| entry.labelled_platform().filter(|_| is_image(entry))).collect();
     let fits =
         |labels: &[Option<Platform>], wanted: &Platform| labels.iter().flatten().any(|is| is == wanted);
     // What has no label is looked up only if something else would be missing.
@@ -204,4 +201,45 @@ fn lacks<'a>(wanted: &Platform, there_is: impl Iterator<Item = &'a Platform>) ->
     let there_is =
         if there_is.is_empty() { "nothing with a platform".to_owned() } else { there_is.join(", ") };
     Error::new(Kind::NotFound, format!("there is nothing for {wanted}; there is {there_is}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::manifest::{Descriptor, media_type::OCI_INDEX};
+    use std::io::Read;
+
+    /// Has nothing but the list that is given.
+    struct Nothing;
+
+    impl Source for Nothing {
+        fn root(&mut self) -> Result<Fetched> {
+            unreachable!("the list is given")
+        }
+        fn manifest(&mut self, _: &Descriptor) -> Result<Fetched> {
+            unreachable!("all entries are labelled")
+        }
+        fn config(&mut self, _: &Descriptor) -> Result<Fetched> {
+            unreachable!("all entries are labelled")
+        }
+        fn layer(&mut self, _: &Descriptor, _: u64) -> Result<Box<dyn Read + Send>> {
+            unreachable!("no image is read")
+        }
+    }
+
+    #[test]
+    fn a_label_without_a_system_is_for_linux_as_it_is_for_a_pull() {
+        let entry = |text: &str, label: &str| {
+            format!(r#"{{"digest":"{}","size":3,"platform":{{{label}}}}}"#, Digest::of(text.as_bytes()))
+        };
+        let six = entry("six", r#""architecture":"arm","variant":"v6""#);
+        let eight = entry("eight", r#""os":"linux","architecture":"arm64""#);
+        let bytes = format!(r#"{{"manifests":[{six},{eight}]}}"#).into_bytes();
+        let mut list = Fetched { digest: Digest::of(&bytes), media_type: OCI_INDEX.into(), bytes };
+        let platform = |text| Platform::parse(text).unwrap();
+        let windows = reduce(&mut Nothing, &mut list.clone(), &[platform("windows/arm/v6")]).unwrap_err();
+        assert!(windows.to_string().ends_with("there is linux/arm/v6, linux/arm64/v8"), "{windows}");
+        assert_eq!(reduce(&mut Nothing, &mut list, &[platform("linux/arm/v6")]).unwrap(), Some((1, 2)));
+        assert_eq!(list.bytes, format!(r#"{{"manifests":[{six}]}}"#).into_bytes());
+    }
 }

@@ -95,10 +95,9 @@ impl Lift<'_> {
                 let message = format!("more than {ENTRIES_MAX} entries (limit ENTRIES_MAX)");
                 return Err(Error::new(Kind::BadImage, message));
             }
-            let is_bare = entry.platform.as_ref().is_none_or(|platform| platform.architecture.is_empty());
             let may_be_image =
                 descriptor.is_manifest() && !descriptor.is_artifact() && !entry.is_attestation();
-            if is_bare && may_be_image {
+            if entry.labelled_platform().is_none() && may_be_image {
                 self.label(&mut entry)?;
             }
             self.entries.push(entry);
@@ -122,7 +121,7 @@ impl Lift<'_> {
 
     /// Says that an entry is not there.
     fn lacks(&self, entry: &Entry) -> Result<()> {
-        let platform = entry.normal_platform().map(|platform| format!(" ({platform})")).unwrap_or_default();
+        let platform = entry.labelled_platform().map(|platform| format!(" ({platform})")).unwrap_or_default();
         let message = format!("the list is incomplete: {}{platform} is not there", entry.digest);
         match self.incomplete {
             Incomplete::LeftOut => {
@@ -167,10 +166,10 @@ fn chosen(lifted: Vec<Entry>, given: &PlatformField) -> Result<Vec<Entry>> {
     let wanted = Platform::new(&given.os, &given.architecture, variant);
     let (attestations, images): (Vec<Entry>, Vec<Entry>) =
         lifted.into_iter().partition(Entry::is_attestation);
-    let there_is = images.iter().filter_map(Entry::normal_platform).map(|platform| platform.to_string());
+    let there_is = images.iter().filter_map(Entry::labelled_platform).map(|platform| platform.to_string());
     let there_is = there_is.collect::<Vec<_>>().join(", ");
     let images: Vec<Entry> =
-        images.into_iter().filter(|entry| entry.normal_platform().as_ref() == Some(&wanted)).collect();
+        images.into_iter().filter(|entry| entry.labelled_platform().as_ref() == Some(&wanted)).collect();
     if images.is_empty() {
         return Err(Error::new(Kind::NotFound, format!("it is a list without {wanted}; it has {there_is}")));
     }

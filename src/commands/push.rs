@@ -155,7 +155,7 @@ fn hold(check: Check, there: &mut [Opened], unpacked: &Temporary) -> Result<()> 
     for Opened { wanted, source, entries } in there {
         for entry in entries.iter().filter(|entry| !entry.is_attestation()) {
             let label = Label::Entry(entry.platform.as_ref());
-            let platform = entry.normal_platform().map(|platform| platform.to_string()).unwrap_or_default();
+            let platform = entry.labelled_platform().map(|platform| platform.to_string()).unwrap_or_default();
             let name = format!("{} ({platform})", wanted.image);
             let outcome = check::entry(unpacked, &mut **source, &entry.descriptor(), label);
             all += 1;

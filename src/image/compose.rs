@@ -94,9 +94,9 @@ impl Entry {
         }
     }
 
-    /// The platform of its label, normalized; `None` where it has none.
-    pub fn normal_platform(&self) -> Option<Platform> {
-        self.platform.as_ref().map(PlatformField::normal)
+    /// Returns the platform of its label; `None` where it has none, or one that says too little.
+    pub fn labelled_platform(&self) -> Option<Platform> {
+        self.platform.as_ref().and_then(PlatformField::platform)
     }
 
     /// Reads the entries of a list, as they are written there; `bytes` were verified, `declared` is their media type.

@@ -296,7 +296,12 @@ const RUN_CONFIG: Shape = Shape::Object(&[
 ]);
 
 impl PlatformField {
-    /// Returns what it names, normalized.
+    /// Returns the platform that it is a label of; `None` where it says too little ([`Platform::labelled`]).
+    pub fn platform(&self) -> Option<Platform> {
+        Platform::labelled(&self.os, &self.architecture, self.variant.as_deref())
+    }
+
+    /// Returns what it names, normalized, whatever it leaves out.
     pub fn normal(&self) -> Platform {
         Platform::new(&self.os, &self.architecture, self.variant.as_deref().unwrap_or_default())
     }
@@ -691,12 +696,9 @@ impl ImageConfig {
         Ok(config)
     }
 
-    /// The platform that the image was built for, normalized; `None` where it does not say an architecture, as in images
-    /// of Docker before 0.6. Without an OS it is Linux, which was the only one then.
+    /// Returns the platform that the image was built for; `None` where it says too little ([`Platform::labelled`]).
     pub fn platform(&self) -> Option<Platform> {
-        let os = if self.os.is_empty() { "linux" } else { &self.os };
-        let variant = self.variant.as_deref().unwrap_or_default();
-        (!self.architecture.is_empty()).then(|| Platform::new(os, &self.architecture, variant))
+        Platform::labelled(&self.os, &self.architecture, self.variant.as_deref())
     }
 }
 

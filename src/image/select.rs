@@ -208,7 +208,7 @@ impl Expansion<'_> {
                 }
                 continue;
             }
-            let platform = descriptor.platform.as_ref().and_then(label);
+            let platform = descriptor.platform.as_ref().and_then(PlatformField::platform);
             let is_unknown = platform.as_ref().is_some_and(Platform::is_unknown);
             let entry = match &platform {
                 _ if descriptor.is_attestation() || is_unknown => {
@@ -316,16 +316,6 @@ pub fn own_trouble(error: Error) -> Result<String> {
     }
 }
 
-/// The platform of a label; `None` where it does not say at least the architecture. Without an OS it is Linux, which
-/// containerd's matcher makes of it on every board that edgepull is for.
-fn label(field: &PlatformField) -> Option<Platform> {
-    if field.architecture.is_empty() {
-        return None;
-    }
-    let os = if field.os.is_empty() { "linux" } else { &field.os };
-    Some(Platform::new(os, &field.architecture, field.variant.as_deref().unwrap_or_default()))
-}
-
 fn is_bare_arm(field: &PlatformField) -> bool {
     field.architecture.eq_ignore_ascii_case("arm") && field.variant.as_deref().unwrap_or_default().is_empty()
 }
@@ -407,7 +397,8 @@ impl Selection {
         let instead = &host.candidates[taken].platform;
         let mut warnings = Vec::new();
         for (field, why) in self.all_unusable() {
-            let Some(platform) = field.filter(|field| missing_of(field, host).is_none()).and_then(label)
+            let Some(platform) =
+                field.filter(|field| missing_of(field, host).is_none()).and_then(PlatformField::platform)
             else {
                 continue;
             };
@@ -446,7 +437,7 @@ impl Selection {
             }
         };
         for (field, why) in self.all_unusable() {
-            add(field.and_then(label), why);
+            add(field.and_then(PlatformField::platform), why);
         }
         reasons.join("; ")
     }

@@ -153,6 +153,14 @@ impl Platform {
         }
     }
 
+    /// Reads the platform of a label or of a config; `None` where that does not say an architecture, as in images of Docker
+    /// before 0.6. Without an OS it is Linux: the only one then, and what containerd's matcher makes of it on every board
+    /// that edgepull is for.
+    pub fn labelled(os: &str, architecture: &str, variant: Option<&str>) -> Option<Platform> {
+        let os = if os.is_empty() { "linux" } else { os };
+        (!architecture.is_empty()).then(|| Platform::new(os, architecture, variant.unwrap_or_default()))
+    }
+
     /// True for `unknown/unknown`, the label of entries that are no image but attestations about one.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
