@@ -90,6 +90,8 @@ pub enum Verdict {
     LacksFeature(String),
     /// Not among the platforms that this board can run.
     Impossible,
+    /// Neither its label nor its config says what it runs on.
+    Mute,
     /// It cannot be used, for this reason.
     Unusable(String),
 }
@@ -104,7 +106,17 @@ impl Verdict {
             Verdict::Runnable => "runs, but there is a better one".into(),
             Verdict::LacksFeature(name) => format!("needs {name}"),
             Verdict::Impossible => "cannot run here".into(),
+            Verdict::Mute => MUTE.into(),
             Verdict::Unusable(why) => why.clone(),
+        }
+    }
+
+    /// Returns why nobody can use the entry; `None` where it is an image for some board, or no image at all.
+    pub fn unusable(&self) -> Option<&str> {
+        match self {
+            Verdict::Mute => Some(MUTE),
+            Verdict::Unusable(why) => Some(why),
+            _ => None,
         }
     }
 }
@@ -129,7 +141,7 @@ pub struct Selection {
 /// # Errors
 /// Returns those of `lookup` that say nothing about an entry: the place does not answer, or demands a password.
 pub fn select(index: Index, host: &Host, ask: Ask, lookup: &mut dyn Lookup) -> Result<Selection> {
-    let mut expansion = Expansion { lookup, lookups: 0, entries: Vec::new(), unusable: Vec::new() };
+    let mut expansion = Expansion::new(lookup);
     expansion.expand(index, 1)?;
     let Expansion { lookups, entries, unusable, .. } = expansion;
     let mut selection = Selection { entries, unusable, taken: None, lookups, is_asked: false };
@@ -144,7 +156,7 @@ pub fn select(index: Index, host: &Host, ask: Ask, lookup: &mut dyn Lookup) -> R
 /// Returns those of [`select`].
 #[cfg(feature = "publish")]
 pub fn expand(index: Index, lookup: &mut dyn Lookup) -> Result<(Vec<Entry>, Vec<Unusable>)> {
-    let mut expansion = Expansion { lookup, lookups: 0, entries: Vec::new(), unusable: Vec::new() };
+    let mut expansion = Expansion::new(lookup);
     expansion.expand(index, 1)?;
     Ok((expansion.entries, expansion.unusable))
 }
@@ -194,9 +206,15 @@ struct Expansion<'a> {
     lookups: usize,
     entries: Vec<Entry>,
     unusable: Vec<Unusable>,
+    /// Is set when an entry was left out for the limit of all.
+    is_cut: bool,
 }
 
-impl Expansion<'_> {
+impl<'a> Expansion<'a> {
+    fn new(lookup: &'a mut dyn Lookup) -> Expansion<'a> {
+        Expansion { lookup, lookups: 0, entries: Vec::new(), unusable: Vec::new(), is_cut: false }
+    }
+
     /// Puts the entries of `index` into `self.entries`, nested ones in the place of their index.
     fn expand(&mut self, index: Index, depth: usize) -> Result<()> {
         self.unusable.extend(index.unusable);
@@ -251,7 +269,7 @@ impl Expansion<'_> {
     fn push(&mut self, entry: Entry) {
         if self.entries.len() < super::manifest::ENTRIES_MAX {
             self.entries.push(entry);
-        } else {
+        } else if !mem::replace(&mut self.is_cut, true) {
             log::warn!("an index in the image is cut: it has more than 1024 entries (limit ENTRIES_MAX)");
         }
     }
@@ -262,7 +280,7 @@ impl Expansion<'_> {
             if self.entries[at].is_silent() {
                 match self.config_platform(at)? {
                     Ok(platform) => self.entries[at].platform = Some(platform),
-                    Err(why) => self.entries[at].verdict = Verdict::Unusable(why),
+                    Err(verdict) => self.entries[at].verdict = verdict,
                 }
             }
         }
@@ -280,15 +298,15 @@ impl Expansion<'_> {
         Ok(())
     }
 
-    /// Asks the config of an entry what it runs on; or says why it does not tell.
-    fn config_platform(&mut self, at: usize) -> Result<Result<Platform, String>> {
+    /// Asks the config of an entry what it runs on; or says what becomes of the entry, as it does not tell.
+    fn config_platform(&mut self, at: usize) -> Result<Result<Platform, Verdict>> {
         if !self.may_look_up() {
-            return Ok(Err(TOO_MANY.to_owned()));
+            return Ok(Err(Verdict::Unusable(TOO_MANY.to_owned())));
         }
         Ok(match self.lookup.config_platform(&self.entries[at].descriptor) {
             Ok(Some(platform)) => Ok(platform),
-            Ok(None) => Err(MUTE.to_owned()),
-            Err(error) => Err(own_trouble(error)?),
+            Ok(None) => Err(Verdict::Mute),
+            Err(error) => Err(Verdict::Unusable(own_trouble(error)?)),
         })
     }
 
@@ -310,10 +328,15 @@ const TOO_MANY: &str = "not looked at: more than 32 entries without a platform (
 /// # Errors
 /// Returns `error` where it is the place's that was asked: that says nothing about the entry.
 pub fn own_trouble(error: Error) -> Result<String> {
-    match error.kind() {
-        Kind::BadImage | Kind::NotFound | Kind::Verification => Ok(error.message().to_owned()),
-        _ => Err(error),
+    match is_of_document(error.kind()) {
+        true => Ok(error.message().to_owned()),
+        false => Err(error),
     }
+}
+
+/// Returns whether a look-up that failed so has failed by the document that was asked for, and not by whoever was asked.
+pub fn is_of_document(kind: Kind) -> bool {
+    matches!(kind, Kind::BadImage | Kind::NotFound | Kind::Verification)
 }
 
 fn is_bare_arm(field: &PlatformField) -> bool {
@@ -325,7 +348,7 @@ impl Selection {
     fn settle(&mut self, host: &Host, ask: Ask, lookup: &mut dyn Lookup) -> Result<()> {
         if !self.is_asked && (ask == Ask::Always || choose(&self.entries, host).is_none()) {
             let (lookups, entries) = (self.lookups, mem::take(&mut self.entries));
-            let mut expansion = Expansion { lookup, lookups, entries, unusable: Vec::new() };
+            let mut expansion = Expansion { lookups, entries, ..Expansion::new(lookup) };
             let labelled = expansion.label();
             Expansion { lookups: self.lookups, entries: self.entries, .. } = expansion;
             labelled?;
@@ -359,8 +382,7 @@ impl Selection {
 
     /// Finds the one entry that says nowhere what it runs on, for whoever knows better; `None` if there are several.
     pub fn only_mute(&self) -> Option<usize> {
-        let is_mute = |entry: &Entry| matches!(&entry.verdict, Verdict::Unusable(why) if why == MUTE);
-        let mut mute = self.entries.iter().enumerate().filter(|(_, entry)| is_mute(entry));
+        let mut mute = self.entries.iter().enumerate().filter(|(_, entry)| entry.verdict == Verdict::Mute);
         let (at, _) = mute.next()?;
         mute.next().is_none().then_some(at)
     }
@@ -417,10 +439,10 @@ impl Selection {
 
     /// All entries that cannot be used: what they are labelled as, and why.
     fn all_unusable(&self) -> impl Iterator<Item = (Option<&PlatformField>, &str)> {
-        let found = self.entries.iter().filter_map(|entry| match &entry.verdict {
-            Verdict::Unusable(why) => Some((entry.descriptor.platform.as_ref(), why.as_str())),
-            _ => None,
-        });
+        let found = self
+            .entries
+            .iter()
+            .filter_map(|entry| Some((entry.descriptor.platform.as_ref(), entry.verdict.unusable()?)));
         found.chain(self.unusable.iter().map(|entry| (entry.platform.as_ref(), entry.why.as_str())))
     }
 

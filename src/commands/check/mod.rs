@@ -100,7 +100,7 @@ fn each(
                 let digest = if unusable.digest.is_empty() { "no digest" } else { &unusable.digest };
                 log::warn!("an entry ({}) cannot be used: {}", Printable(digest), Printable(&unusable.why));
             }
-            let is_usable = |entry: &select::Entry| !matches!(entry.verdict, Verdict::Unusable(_));
+            let is_usable = |entry: &select::Entry| entry.verdict.unusable().is_none();
             if let (Some(first), false) = (entries.first(), entries.iter().any(is_usable)) {
                 let why = first.verdict.text();
                 return Err(Error::new(Kind::BadImage, format!("none of its entries can be used: {why}")));

@@ -4,7 +4,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
-use crate::image::select::{Selection, Verdict};
+use crate::image::select::{Selection, is_of_document};
 use crate::source::{Fetched, Source};
 use std::io::Read;
 
@@ -38,7 +38,7 @@ impl<'a> GoingOn<'a> {
             let message = format!("it was not asked for, as {UNANSWERED_MAX} others could not be had");
             Error::new(Kind::Network, message)
         };
-        if matches!(error.kind(), Kind::NotFound | Kind::BadImage | Kind::Verification) {
+        if is_of_document(error.kind()) {
             return Err(error);
         }
         self.unanswered.push(descriptor.digest);
@@ -54,7 +54,7 @@ impl<'a> GoingOn<'a> {
         let takes_labelled = selection.taken.is_some_and(|(taken, _)| selection.entries[taken].is_labelled());
         let lacks_an_index = selection.entries.iter().any(|entry| {
             entry.descriptor.is_index()
-                && matches!(entry.verdict, Verdict::Unusable(_))
+                && entry.verdict.unusable().is_some()
                 && self.unanswered.contains(&entry.descriptor.digest)
         });
         let (digest, error) = self.first.take().filter(|_| lacks_an_index || !takes_labelled)?;

@@ -224,10 +224,11 @@ fn of_index(
 }
 
 fn row(entry: &Entry, manifest: Option<&Manifest>) -> Row {
+    let is_unusable = entry.verdict.unusable().is_some();
     Row {
         platform: match (&entry.platform, &entry.descriptor.platform) {
             (Some(platform), _) => platform.to_string(),
-            (None, Some(field)) if matches!(entry.verdict, Verdict::Unusable(_) | Verdict::NotAnImage) => {
+            (None, Some(field)) if is_unusable || entry.verdict == Verdict::NotAnImage => {
                 field.normal().to_string()
             }
             (None, _) => "-".into(),
@@ -238,7 +239,7 @@ fn row(entry: &Entry, manifest: Option<&Manifest>) -> Row {
         media_type: entry.descriptor.media_type.clone(),
         verdict: entry.verdict.text(),
         is_taken: entry.verdict == Verdict::Taken,
-        is_unusable: matches!(entry.verdict, Verdict::Unusable(_)),
+        is_unusable,
     }
 }
 
