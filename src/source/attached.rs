@@ -214,12 +214,8 @@ pub(super) const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
 /// Whether the document says of itself that it belongs to `digest`.
 #[cfg(feature = "publish")]
 pub(super) fn belongs_to(document: &Fetched, digest: &Digest) -> bool {
-    match Document::parse(&document.media_type, &document.bytes) {
-        Ok(Document::Manifest(manifest)) => {
-            manifest.subject.is_some_and(|subject| subject == digest.to_string())
-        }
-        _ => false,
-    }
+    let subject = document.image_manifest().and_then(|manifest| manifest.subject);
+    subject.is_some_and(|subject| subject == digest.to_string())
 }
 
 /// Whether an artifact type is that of signatures.

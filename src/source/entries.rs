@@ -9,7 +9,7 @@ use super::names;
 use super::{Attachment, Destination, Fetched};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{DOCUMENT_MAX, Descriptor, Document, media_type};
+use crate::image::manifest::{DOCUMENT_MAX, Descriptor, Document, Index, media_type};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -73,16 +73,13 @@ pub(super) fn merged(
             put(entries, entry(document, &media_type, *name), *name);
         }
     })?;
-    check(place, &bytes, document, names)?;
-    if let Document::Index(index) = Document::parse(media_type::OCI_INDEX, &bytes)? {
-        let named: Vec<(&str, Digest)> = (index.entries.iter())
-            .flat_map(|entry| names_of(entry).map(|name| (name, entry.digest)))
-            .collect();
-        for name in names.iter().flatten() {
-            if names::find(name, &named) != [document.digest] {
-                let message = format!("{place}: {name:?} is what another image there is called, too");
-                return Err(Error::new(Kind::Usage, message).hint("write the whole name, or another one"));
-            }
+    let index = check(place, &bytes, document, names)?;
+    let named: Vec<(&str, Digest)> =
+        (index.entries.iter()).flat_map(|entry| names_of(entry).map(|name| (name, entry.digest))).collect();
+    for name in names.iter().flatten() {
+        if names::find(name, &named) != [document.digest] {
+            let message = format!("{place}: {name:?} is what another image there is called, too");
+            return Err(Error::new(Kind::Usage, message).hint("write the whole name, or another one"));
         }
     }
     Ok(bytes)
@@ -156,11 +153,11 @@ pub(super) fn with_referrer(what: &str, before: Option<&[u8]>, document: &Fetche
     })
 }
 
-/// Whether `index.json` can be read and has the document under each of `names`.
+/// Checks that `index.json` can be read and has the document under each of `names`. Returns it.
 ///
 /// # Errors
 /// [`Kind::BadImage`] if it cannot; [`Kind::Verification`] if it has not.
-pub(super) fn check(place: &str, bytes: &[u8], document: &Fetched, names: &[Option<&str>]) -> Result<()> {
+pub(super) fn check(place: &str, bytes: &[u8], document: &Fetched, names: &[Option<&str>]) -> Result<Index> {
     let index = Document::parse(media_type::OCI_INDEX, bytes)
         .map_err(|error| error.context(format_args!("{place}: {INDEX}")))?;
     let Document::Index(index) = index else {
@@ -171,7 +168,7 @@ pub(super) fn check(place: &str, bytes: &[u8], document: &Fetched, names: &[Opti
         entries.any(|entry| entry.digest == document.digest && name_of(entry) == *name)
     };
     match names.iter().all(has) {
-        true => Ok(()),
+        true => Ok(index),
         false => Err(Error::new(
             Kind::Verification,
             format!("{place}: {INDEX} does not name {} as it should", document.digest),

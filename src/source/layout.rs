@@ -168,7 +168,7 @@ impl Layout {
             .map(|entry| entry.digest)
             .collect();
         let mut images = Image::among(&entries, &places, &about);
-        let chosen = match &self.tag {
+        let mut chosen: Vec<Image> = match &self.tag {
             Some(tag) => {
                 let named = images.iter().enumerate();
                 let named: Vec<(&str, usize)> =
@@ -189,7 +189,7 @@ impl Layout {
             }
             None => {
                 // A list beside whose name its own entries stand, as ORAS writes them, is one image.
-                if images.iter().filter(|image| image.is_named()).count() > 0 {
+                if images.iter().any(Image::is_named) {
                     let listed = self.listed_in(&entries, &images)?;
                     images.retain(|image| {
                         image.is_named()
@@ -199,7 +199,6 @@ impl Layout {
                 images
             }
         };
-        let mut chosen: Vec<Image> = chosen;
         chosen.sort_by(|one, other| one.entries.cmp(&other.entries));
         // One image may have several names.
         let digests = |image: &Image| -> BTreeSet<Digest> {
@@ -225,14 +224,8 @@ impl Layout {
     /// config is none of an image, or it says what it belongs to (image-spec manifest.md, `subject`). What cannot be read
     /// may be an image.
     fn is_about_another(&self, entry: &Descriptor) -> bool {
-        let parsed =
-            self.document(entry, "manifest").and_then(|it| Document::parse(&it.media_type, &it.bytes));
-        match parsed {
-            Ok(Document::Manifest(manifest)) => {
-                !manifest.config.is_image_config() || manifest.subject.is_some()
-            }
-            _ => false,
-        }
+        let manifest = self.document(entry, "manifest").ok().and_then(|document| document.image_manifest());
+        manifest.is_some_and(|manifest| !manifest.config.is_image_config() || manifest.subject.is_some())
     }
 
     /// The digests of the entries of the lists that have names.
@@ -262,7 +255,8 @@ struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// All images among `entries`, whose places are `places`, without those that are `about` images. Entries without a name are one image for several platforms.
+    /// Finds all images among `entries`, whose places are `places`, without those that are `about` images. Entries
+    /// without a name are one image for several platforms.
     fn among(entries: &'a [Descriptor], places: &[usize], about: &[Digest]) -> Vec<Image<'a>> {
         let mut images: Vec<Image> = Vec::new();
         for (at, entry) in entries.iter().enumerate() {

@@ -169,7 +169,7 @@ impl Destination for LayoutWriter {
         let _lock = self.lock()?;
         let index = entries::merged(&self.place, self.index()?.as_deref(), document, &names)?;
         partial::replace(&self.root.join(INDEX), &index)?;
-        entries::check(&self.place, &self.index()?.unwrap_or_default(), document, &names)
+        entries::check(&self.place, &self.index()?.unwrap_or_default(), document, &names).map(drop)
     }
 }
 

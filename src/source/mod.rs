@@ -49,7 +49,7 @@ pub use transfer::{Progress, Step, Totals, Transfer};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{DOCUMENT_MAX, Descriptor};
+use crate::image::manifest::{DOCUMENT_MAX, Descriptor, Document, Manifest};
 use crate::image::reference::Reference;
 use std::io::Read;
 use std::path::PathBuf;
@@ -65,6 +65,16 @@ pub struct Fetched {
     pub digest: Digest,
     /// What the source says they are (Content-Type or descriptor); empty if it says nothing.
     pub media_type: String,
+}
+
+impl Fetched {
+    /// Returns the manifest that this is; `None` for an index, and for what cannot be read.
+    fn image_manifest(&self) -> Option<Box<Manifest>> {
+        match Document::parse(&self.media_type, &self.bytes) {
+            Ok(Document::Manifest(manifest)) => Some(manifest),
+            _ => None,
+        }
+    }
 }
 
 /// The most that is taken along of what is attached to one digest. What is beyond is left out, with a warning.

@@ -251,6 +251,7 @@ impl Client {
         };
         Err(self.broke_off(place, no_registry(format!("{host}: {message}"))))
     }
+
     fn given(&self) -> MutexGuard<'_, Vec<(Digest, u32)>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }

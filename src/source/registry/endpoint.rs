@@ -68,8 +68,9 @@ pub(super) enum Access {
 
 impl Access {
     /// The scopes of a token, separated by spaces (distribution docs, spec/auth/scope): those of the challenge, if it has any,
-    /// and what is to be done, if that is not among them: challenges name `*`, or another repository. Who writes gets one token for all of that: with one that may only read, which is what a challenge to a status of an
-    /// upload names, the next write would be refused, and its answer perhaps be lost.
+    /// and what is to be done, if that is not among them: challenges name `*`, or another repository. Who writes gets one
+    /// token for all of that: with one that may only read, which is what a challenge to a status of an upload names, the
+    /// next write would be refused, and its answer perhaps be lost.
     pub(super) fn scope(&self, challenge: Option<&str>, repository: &str) -> String {
         let (rights, from) = match self {
             Access::Pull => ("pull", None),

@@ -127,6 +127,7 @@ mod tests {
         assert!(refused(&root.repeat(CHAIN_MAX + 1)).contains("CHAIN_MAX"));
         assert!(refused(&"#\n".repeat(FILE_MAX as usize)).contains("FILE_MAX"));
     }
+
     #[test]
     fn a_certificate_of_version_1_is_shown_and_another_s_key_is_not_taken() {
         let directory = tempfile::tempdir().unwrap();

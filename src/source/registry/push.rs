@@ -10,7 +10,7 @@ use super::write::{Content, To, Write, location, refused, took};
 use super::{ACCEPT, promised, wait_for_randomness};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{DOCUMENT_MAX, Descriptor, Document, media_type};
+use crate::image::manifest::{DOCUMENT_MAX, Descriptor, media_type};
 use crate::image::reference::{Reference, RegistryReference};
 use crate::source::{Attachment, Destination, Fetched, Open, Options, entries, too_large};
 use std::path::PathBuf;
@@ -203,10 +203,7 @@ const FOREIGN: &str = "the image has foreign layers, which are not sent: a regis
      (distribution: validation.manifests.urls.allow)";
 
 fn has_foreign_layers(document: &Fetched) -> bool {
-    match Document::parse(&document.media_type, &document.bytes) {
-        Ok(Document::Manifest(manifest)) => manifest.layers.iter().any(Descriptor::is_foreign),
-        _ => false,
-    }
+    document.image_manifest().is_some_and(|manifest| manifest.layers.iter().any(Descriptor::is_foreign))
 }
 
 /// What may be answered for a document of that media type.

@@ -19,7 +19,7 @@ use super::outcome::{Said, asked_host, outcome, passing};
 use super::payload::Payload;
 use super::retry::Attempts;
 use super::url::{shown, with_query};
-use super::write::{Content, To, Write, has_not_taken, location, refused, took};
+use super::write::{Content, To, Write, has_not_taken, location, new_location, refused, took};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
@@ -214,11 +214,7 @@ impl<'a> Upload<'a> {
         let range = answer.header(header::RANGE);
         match range.map_or(Some(end), has_until).filter(|has| *has > self.has && *has <= end) {
             Some(has) => {
-                // Without a Location it goes on where it was.
-                let next = match answer.response.headers().contains_key(header::LOCATION) {
-                    true => Some(location(&answer)?),
-                    false => None,
-                };
+                let next = new_location(&answer)?;
                 let (host, is_told) = (asked_host(&answer), range.is_some());
                 let said = Said::of(answer);
                 if !is_told && said.is_no_success() {
@@ -319,10 +315,7 @@ impl<'a> Upload<'a> {
             return Ok(None);
         }
         let has = answer.header(header::RANGE).and_then(has_until).filter(|has| *has <= self.blob.size);
-        let next = match answer.response.headers().contains_key(header::LOCATION) {
-            true => location(&answer)?,
-            false => at.clone(),
-        };
+        let next = new_location(&answer)?.unwrap_or_else(|| at.clone());
         outcome(answer);
         Ok(has.map(|has| (next, has)))
     }

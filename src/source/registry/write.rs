@@ -177,6 +177,14 @@ pub(super) fn location(answer: &Answer) -> Result<Uri, Failure> {
     leads_to(&answer.url, answer.response.headers().get(header::LOCATION)).map_err(Failure::last)
 }
 
+/// Where an upload goes on, if the answer says that it goes on elsewhere: without a `Location` it goes on where it was.
+pub(super) fn new_location(answer: &Answer) -> Result<Option<Uri>, Failure> {
+    match answer.response.headers().contains_key(header::LOCATION) {
+        true => location(answer).map(Some),
+        false => Ok(None),
+    }
+}
+
 pub(super) fn leads_to(url: &Uri, location: Option<&HeaderValue>) -> Result<Uri, Error> {
     let wrong = |what: &str| Error::new(Kind::Network, format!("{}: {what}", shown(url)));
     let target = leads(url, location).map_err(|why| wrong(&format!("the upload goes on nowhere: {why}")))?;
