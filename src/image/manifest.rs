@@ -458,11 +458,7 @@ impl Document {
         if declared.starts_with(media_type::DOCKER_SCHEMA1) {
             return Err(schema1());
         }
-        let value =
-            json::read(bytes, &DOCUMENT).map_err(|error| bad(format!("manifest is not valid: {error}")))?;
-        if !matches!(value, Value::Fields(_)) {
-            return Err(bad("manifest is not valid: it is no object".into()));
-        }
+        let value = object(bytes, &DOCUMENT, "manifest")?;
         let [version, own, manifests, config, layers, fs_layers, annotations, subject] = value.fields();
         if fs_layers != Value::Missing || version == Value::Number(1) {
             return Err(schema1());
@@ -525,6 +521,15 @@ impl Document {
             )));
         }
         Ok(document)
+    }
+}
+
+/// Reads a document that has to be a JSON object; `what` is for messages.
+fn object(bytes: &[u8], shape: &'static Shape, what: &str) -> Result<Value> {
+    match json::read(bytes, shape) {
+        Ok(value @ Value::Fields(_)) => Ok(value),
+        Ok(_) => Err(bad(format!("{what} is not valid: it is no object"))),
+        Err(error) => Err(bad(format!("{what} is not valid: {error}"))),
     }
 }
 
@@ -666,11 +671,7 @@ impl ImageConfig {
     /// # Errors
     /// Returns [`Kind::BadImage`] for what is no JSON object, and for a field that a pull needs and cannot use.
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig> {
-        let value =
-            json::read(bytes, &CONFIG).map_err(|error| bad(format!("image config is not valid: {error}")))?;
-        if !matches!(value, Value::Fields(_)) {
-            return Err(bad("image config is not valid: it is no object".into()));
-        }
+        let value = object(bytes, &CONFIG, "image config")?;
         let is = |name: &'static str| move |odd: Odd| bad(format!("{name} of the image config is {odd}"));
         let [architecture, os, variant, os_version, os_features, created, run, rootfs] = value.fields();
         let [diff_ids] = rootfs.fields();

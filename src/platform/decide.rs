@@ -67,8 +67,7 @@ fn other(evidence: &mut Evidence, architecture: Name) -> Verdict {
             architecture => architecture,
         };
         if architecture == "riscv64" {
-            let has = |name: &str| evidence.own_cpuinfo().and_then(|info| info.has(name)) == Some(true);
-            candidates::push_riscv64(&mut list, has);
+            candidates::push_riscv64(&mut list, |name| evidence.has(name));
         }
         push(&mut list, Platform::new("linux", architecture, ""), why);
         return Verdict::run(list);
@@ -83,8 +82,7 @@ fn other(evidence: &mut Evidence, architecture: Name) -> Verdict {
             format_args!("the installed userland is 32-bit ({file}); the kernel is 64-bit"),
         );
     }
-    let has = |flag: &str| evidence.own_cpuinfo().and_then(|info| info.has(flag)) == Some(true);
-    candidates::push_amd64(&mut list, has, why);
+    candidates::push_amd64(&mut list, |flag| evidence.has(flag), why);
     push(&mut list, i386, format_args!("a 64-bit x86 kernel usually runs 32-bit programs"));
     Verdict::run(list)
 }
@@ -325,7 +323,7 @@ fn arm_on_64_bits(
         Why { evidence, core, level, width: Some(Source::Machine).filter(|_| evidence.machine.is_some()) };
     let later = if before { ", and the kernel is 64-bit" } else { "" };
     push(&mut list, candidates::arm64(8, 0), format_args!("{why}{later}"));
-    let has = |feature: &str| evidence.own_cpuinfo().and_then(|info| info.has(feature)) == Some(true);
+    let has = |feature: &str| evidence.has(feature);
     if let Some(core) = core.filter(|_| evidence.all_cores(|_| true)) {
         // Only the 64-bit view of Features could list it.
         let sve2 = has("sve2") || !has("asimd");

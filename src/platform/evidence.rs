@@ -121,6 +121,11 @@ impl Evidence {
         self.at_platform.as_deref().and_then(machine::word)
     }
 
+    /// Whether all cores are known to have a feature, by its name in cpuinfo.
+    pub fn has(&self, feature: &str) -> bool {
+        self.own_cpuinfo().and_then(|info| info.has(feature)) == Some(true)
+    }
+
     /// The cpuinfo, unless it is another machine's: an emulator shows its host's file to the emulated.
     pub fn own_cpuinfo(&self) -> Option<&Cpuinfo> {
         let foreign = match (self.uname(), self.cpuinfo.family()) {

@@ -262,8 +262,8 @@ fn numbered_architecture(text: &str) -> Option<(Name, Name)> {
     known.then(|| (name(architecture), variant))
 }
 
-/// `7`, `7l`, `v7-a`, `V7`, `armv7l` to `v7`; `8.0` to `v8`; `rva22` to `rva22u64`. What is not a version with a little-endian suffix
-/// stays as it is and so equals nothing: `v7b` is big-endian, `v7m` a microcontroller.
+/// `7`, `7l`, `v7-a`, `V7`, `armv7l` to `v7`; `8.0` to `v8`; `rva22` to `rva22u64`. What is not a version with a
+/// little-endian suffix stays as it is and so equals nothing: `v7b` is big-endian, `v7m` a microcontroller.
 fn normal_variant(architecture: &str, text: &str) -> Name {
     match architecture {
         "arm" if matches!(text, "armhf" | "armhfp") => return name("v7"),

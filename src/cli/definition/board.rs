@@ -145,13 +145,14 @@ const CHOOSING: &[Verb] =
 /// Lists the commands that can be told which Arm variant is meant.
 const VARIANT: &[Verb] = &joined::<{ CHOOSING.len() + ANNOTATE.len() }>(CHOOSING, ANNOTATE);
 
-/// Lists the commands that can be told which platform is meant.
-const PLATFORM: &[Verb] = &joined::<{ CHOOSING.len() + COPY.len() }>(CHOOSING, COPY);
 /// Names the command that copies some entries of a list.
 const COPY: &[Verb] = &[
     #[cfg(feature = "publish")]
     Verb::Copy,
 ];
+
+/// Lists the commands that can be told which platform is meant.
+const PLATFORM: &[Verb] = &joined::<{ CHOOSING.len() + COPY.len() }>(CHOOSING, COPY);
 
 /// Joins two lists of commands, which have `N` together.
 const fn joined<const N: usize>(one: &[Verb], other: &[Verb]) -> [Verb; N] {
