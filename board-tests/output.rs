@@ -113,6 +113,24 @@ fn inspect_says_which_boards_an_image_serves_and_what_is_in_it() {
 }
 
 #[test]
+fn a_manifest_that_is_announced_by_the_other_family_s_type_is_taken_with_a_note() {
+    const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    let scratch = Scratch::new();
+    let image = || Image::of("linux/arm/v6").layer(Layer::new().file("x", "x")).build();
+    let announce = |entry: &mut Value| entry["mediaType"] = DOCKER.into();
+    let layout = Index::new().with_changed(image(), announce).build().oci(&scratch, "image");
+    let told = Board::armv6().edgepull(["-v", "pull", &layout, &scratch.at("root")]).succeeds().stderr();
+    let note = told.lines().find(|line| line.contains(&format!("was announced as {DOCKER:?}")));
+    assert!(note.is_some_and(|note| note.contains("both mean the same")), "{told}");
+    let plain = Index::new().with(image()).build().oci(&scratch, "plain");
+    for words in [&["-v", "pull", "--replace", &plain][..], &["pull", "--replace", &layout]] {
+        let root = scratch.at("root");
+        let told = Board::armv6().edgepull(words.iter().copied().chain([&*root])).succeeds().stderr();
+        assert!(!told.contains("was announced as"), "{told}");
+    }
+}
+
+#[test]
 fn inspect_raw_gives_the_exact_bytes() {
     let scratch = Scratch::new();
     let image = Image::of("linux/arm/v7").layer(Layer::new().file("x", "x")).build();

@@ -473,6 +473,13 @@ impl Document {
         // A type that is none of a manifest says nothing against one that is.
         let says_nothing = own.is_empty() || (!is_manifest_type(&own) && is_manifest_type(declared));
         let media_type = if says_nothing { declared } else { &own };
+        if !own.is_empty() && !declared.is_empty() && own != declared {
+            let how = match is_manifest_type(&own) && is_manifest_type(declared) {
+                true => "both mean the same",
+                false => "what is in it decides",
+            };
+            log::info!("{} was announced as {declared:?}: {how}", shown(&own));
+        }
         let annotations = Annotations::of(annotations);
         let has = |value: &Value| *value != Value::Missing;
         if has(&manifests) && (has(&config) || has(&layers)) {
